@@ -1,0 +1,114 @@
+"""The registry of published systems: one card each, filled by a decorator.
+
+`create_model("fcn", spec)` builds a model, `list_models("*int*", task="ctr")` finds names, `card("fcn")`
+says what is published, what was verified here and how.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from graphrec.errors import ConfigError
+
+_MODULES = ("graphrec.ctr",)
+"""Packages whose import fills the registry."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of one system.
+
+    Args:
+        name: The name that `create_model` takes.
+        task: ``"ctr"``, ``"graph"``, ``"vision"`` ...
+        title: The system and the paper's title.
+        paper: arXiv identifier or DOI as a URL.
+        code: Official repository, or "" when none exists.
+        licence: Licence of the official code, or "".
+        published: Published figures, e.g. ``{"MovieLens-1M AUC": 0.9074}``.
+        verified: What was checked here, each with the test that checks it:
+            ``{"parity with FuxiCTR": "tests/ctr/test_parity.py::test_autoint"}``.
+        differs: What differs from the paper or the official code.
+        multi_label: Whether the model takes several labels at once.
+        uses: Field kinds that the model treats specially, e.g. ("sequence",).
+    """
+
+    name: str
+    task: str
+    title: str
+    paper: str
+    code: str = ""
+    licence: str = ""
+    published: dict[str, float] = field(default_factory=dict)
+    verified: dict[str, str] = field(default_factory=dict)
+    differs: str = ""
+    multi_label: bool = True
+    uses: tuple[str, ...] = ()
+
+
+_T = TypeVar("_T", bound=Callable[..., Any])
+_cards: dict[str, Card] = {}
+_builders: dict[str, Callable[..., Any]] = {}
+
+
+def register_model(card: Card) -> Callable[[_T], _T]:
+    """Class or function decorator that makes ``card.name`` known to `create_model`."""
+
+    def decorate(builder: _T) -> _T:
+        if card.name in _cards:
+            raise ValueError(f"model {card.name!r} is registered twice")
+        _cards[card.name], _builders[card.name] = card, builder
+        return builder
+
+    return decorate
+
+
+def _load() -> None:
+    for module in _MODULES:
+        importlib.import_module(module)
+
+
+def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
+    """Registered names that match a shell pattern, sorted; ``task`` narrows them."""
+    _load()
+    return sorted(n for n, c in _cards.items() if fnmatch.fnmatch(n, pattern) and task in (None, c.task))
+
+
+def card(name: str) -> Card:
+    """The card of a model.
+
+    Raises:
+        ConfigError: The name is unknown; the message lists the nearest names.
+    """
+    _load()
+    if name not in _cards:
+        import difflib
+
+        near = difflib.get_close_matches(name, _cards, n=3) or sorted(_cards)
+        raise ConfigError(f"model: there is no {name!r}; did you mean {', '.join(near)}? `graphrec models` lists all")
+    return _cards[name]
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """The keyword options that a model takes, with their defaults."""
+    card(name)
+    parameters = inspect.signature(_builders[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def create_model(name: str, *args: Any, **options: Any) -> Any:
+    """Build a registered model; ``options`` are the keyword arguments of its class.
+
+    Raises:
+        ConfigError: The name, or an option, is unknown.
+    """
+    known = model_options(name)
+    for key in options:
+        if key not in known:
+            raise ConfigError(f"{key}: {name} has no such option; it takes {', '.join(sorted(known))}")
+    return _builders[name](*args, **options)
