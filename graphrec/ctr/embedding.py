@@ -1,0 +1,232 @@
+"""One embedding table for all fields of a table, with gradients for the touched rows only.
+
+A step costs what its batch touches: the forward pass is one gather, the backward pass sums the gradients of
+equal ids and hands the optimiser a sparse tensor with one entry per distinct row
+(see `graphrec.training.sparse`).
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphrec.pipelines.tables.features import FeatureSpec, Features, Field, FieldKind
+
+
+def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum the rows of ``values`` that share an index.
+
+    Args:
+        index: (n,) integer ids.
+        values: (n, d) rows.
+
+    Returns:
+        The distinct ids in ascending order, (u,) int64, and their sums, (u, d). Sorting and bagging cost
+        about a quarter of ``index_add_`` or ``coalesce`` on a CPU (benchmarks/embedding_rows.py).
+    """
+    ordered, permutation = index.sort(stable=True)
+    rows, counts = ordered.unique_consecutive(return_counts=True)
+    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
+    sums = nn.functional.embedding_bag(permutation, values, starts, mode="sum")
+    return rows.long(), sums
+
+
+class _RowGather(torch.autograd.Function):
+    """``weight[index]`` whose gradient is a coalesced sparse COO tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.shape = weight.shape
+        return weight.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (index,) = ctx.saved_tensors
+        rows, sums = sum_rows(index, grad)
+        sparse = torch.sparse_coo_tensor(rows[None], sums, ctx.shape, is_coalesced=True, check_invariants=False)
+        return sparse, None
+
+
+@torch.compiler.disable
+def _gather_sparse(weight: Tensor, index: Tensor) -> Tensor:
+    return _RowGather.apply(weight, index)
+
+
+class FusedEmbedding(nn.Module):
+    """Embeds every field of a `FeatureSpec` into vectors of one width.
+
+    Categorical fields look up a row; numeric fields scale one learned vector by the value (AutoInt, Song et
+    al. 2019, eq. 4) and use a second learned vector where the value is missing; list fields are pooled over
+    their real items, and an empty list is the zero vector. Fields with the same ``vocabulary`` share rows.
+    A field with ``quotient`` is embedded as the product of a remainder row and a quotient row
+    (Shi et al. 2020, arXiv 1909.02107, eq. 5).
+
+    Args:
+        spec: The fields.
+        dim: Embedding width d.
+        sparse: Give ``weight`` sparse gradients. With False it is an ordinary parameter.
+        init_std: Standard deviation of the normal initialisation.
+        sequences: Include sequence fields (mean-pooled) in the output of `forward`; models that attend over
+            them pass False and use `sequence`.
+
+    Shapes:
+        - ``weight``: (rows of all vocabularies, d)
+        - output: (B, F, d), in the order of `fields`
+    """
+
+    def __init__(
+        self, spec: FeatureSpec, dim: int, *, sparse: bool = True, init_std: float = 0.01, sequences: bool = True
+    ) -> None:
+        super().__init__()
+        self.spec, self.dim, self.sparse, self.init_std = spec, dim, sparse, init_std
+        self.fields = tuple(f for f in spec.fields if sequences or f.kind is not FieldKind.SEQUENCE)
+        """The fields of the output, in order."""
+        self._offsets, rows = _layout(spec)
+        self.weight = nn.Parameter(torch.empty(rows, dim))
+        self.weight.sparse_rows = sparse  # type: ignore[attr-defined]
+        numeric = len(spec.numeric)
+        self.numeric_weight = nn.Parameter(torch.empty(numeric, dim)) if numeric else None
+        self.numeric_missing = nn.Parameter(torch.empty(numeric, dim)) if numeric else None
+        offsets = [self._offsets[f.vocabulary] for f in spec.categorical]
+        self.register_buffer("_categorical_offsets", torch.tensor(offsets, dtype=torch.int32), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all vectors from N(0, init_std); quotient rows from N(1, init_std), so products keep the scale."""
+        with torch.no_grad():
+            self.weight.normal_(0.0, self.init_std)
+            for field in self._quotient_fields:
+                start = self._offsets[field.vocabulary] + field.quotient
+                self.weight[start : start + -(-field.size // field.quotient)] += 1.0
+            if self.numeric_weight is not None and self.numeric_missing is not None:
+                self.numeric_weight.normal_(0.0, self.init_std)
+                self.numeric_missing.normal_(0.0, self.init_std)
+
+    def extra_repr(self) -> str:
+        return f"fields={len(self.fields)}, rows={self.weight.shape[0]}, dim={self.dim}, sparse={self.sparse}"
+
+    def rows(self, field: Field) -> slice:
+        """The rows of ``weight`` that hold a field's vocabulary."""
+        start = self._offsets[field.vocabulary]
+        return slice(start, start + _rows_of(field))
+
+    def forward(self, features: Features) -> Tensor:
+        """Embed a batch: (B, F, d)."""
+        categorical, lists = self._lookup(features)
+        pooled = {
+            f.name: _pool(vectors, ids != 0, f.pooling if f.kind is FieldKind.MULTI else "mean")
+            for f, vectors, ids in zip(self.spec.lists, lists, features.lists, strict=True)
+            if f in self.fields
+        }
+        numeric = self._numeric(features.numeric)
+        pieces, taken = [], {FieldKind.CATEGORICAL: 0, FieldKind.NUMERIC: 0}
+        source = {FieldKind.CATEGORICAL: categorical, FieldKind.NUMERIC: numeric}
+        for kind, run in groupby(self.fields, key=lambda f: f.kind):
+            members = list(run)
+            if kind in source:  # consecutive fields of a kind are consecutive columns
+                start = taken[kind]
+                taken[kind] = start + len(members)
+                pieces.append(source[kind][:, start : taken[kind]])
+            else:
+                pieces += [pooled[f.name][:, None] for f in members]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+    def sequence(self, features: Features, position: int) -> tuple[Tensor, Tensor]:
+        """The items of the list field ``spec.lists[position]``: (B, L, d), and which are real: (B, L) bool."""
+        field, ids = self.spec.lists[position], features.lists[position]
+        vectors = self._embed_ids(field, ids.reshape(-1)).view(*ids.shape, self.dim)
+        return vectors, ids != 0
+
+    def field_vector(self, features: Features, name: str) -> Tensor:
+        """The vector of one categorical field, (B, d)."""
+        position = [f.name for f in self.spec.categorical].index(name)
+        return self._embed_ids(self.spec.categorical[position], features.categorical[:, position])
+
+    @property
+    def _quotient_fields(self) -> list[Field]:
+        return [f for f in self.spec.fields if f.quotient]
+
+    def _gather(self, index: Tensor) -> Tensor:
+        if self.sparse and torch.is_grad_enabled() and self.weight.requires_grad:
+            return _gather_sparse(self.weight, index)
+        return self.weight.index_select(0, index)
+
+    def _index(self, field: Field, ids: Tensor) -> list[Tensor]:
+        """Row numbers of a field's ids: one vector, or two for quotient-remainder."""
+        start = self._offsets[field.vocabulary]
+        if not field.quotient:
+            return [ids + start]
+        return [ids % field.quotient + start, ids // field.quotient + (start + field.quotient)]
+
+    def _embed_ids(self, field: Field, ids: Tensor) -> Tensor:
+        parts = self._gather(torch.cat(self._index(field, ids))).view(-1, len(ids), self.dim)
+        return parts[0] if len(parts) == 1 else parts[0] * parts[1]
+
+    def _lookup(self, features: Features) -> tuple[Tensor, list[Tensor]]:
+        """Categorical vectors (B, C, d) and those of each list field (B, L, d), by a single gather."""
+        if self._quotient_fields:
+            return self._lookup_by_field(features)
+        ids = features.categorical + self._categorical_offsets
+        used = [f in self.fields for f in self.spec.lists]
+        index = [ids.reshape(-1)]
+        for field, items, wanted in zip(self.spec.lists, features.lists, used, strict=True):
+            if wanted:
+                index.append(items.reshape(-1) + self._offsets[field.vocabulary])
+        vectors = self._gather(index[0] if len(index) == 1 else torch.cat(index))
+        parts = iter(vectors.split([len(i) for i in index]))
+        categorical = next(parts).view(*ids.shape, self.dim)
+        lists = [
+            next(parts).view(*items.shape, self.dim) if wanted else vectors
+            for items, wanted in zip(features.lists, used, strict=True)
+        ]
+        return categorical, lists
+
+    def _lookup_by_field(self, features: Features) -> tuple[Tensor, list[Tensor]]:
+        columns = [
+            self._embed_ids(f, features.categorical[:, i]) for i, f in enumerate(self.spec.categorical)
+        ]
+        shape = (len(features.categorical), 0, self.dim)
+        categorical = torch.stack(columns, dim=1) if columns else self.weight.new_empty(shape)
+        lists = [self.sequence(features, i)[0] for i in range(len(self.spec.lists))]
+        return categorical, lists
+
+    def _numeric(self, values: Tensor) -> Tensor:
+        if self.numeric_weight is None or self.numeric_missing is None:
+            return values.new_empty(len(values), 0, self.dim)
+        missing = values.isnan()
+        known = values.masked_fill(missing, 0.0)[..., None] * self.numeric_weight
+        return torch.addcmul(known, missing[..., None].to(known.dtype), self.numeric_missing)
+
+
+def _rows_of(field: Field) -> int:
+    if not field.quotient:
+        return field.size
+    return field.quotient + -(-field.size // field.quotient)
+
+
+def _layout(spec: FeatureSpec) -> tuple[dict[str, int], int]:
+    """First row of each vocabulary, and the number of rows; a shared vocabulary is as large as its largest user."""
+    sizes: dict[str, int] = {}
+    for field in spec.fields:
+        if field.kind is not FieldKind.NUMERIC:
+            sizes[field.vocabulary] = max(sizes.get(field.vocabulary, 0), _rows_of(field))
+    offsets, total = {}, 0
+    for name, size in sizes.items():
+        offsets[name], total = total, total + size
+    return offsets, total
+
+
+def _pool(vectors: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Pool (B, L, d) over the items where mask (B, L) is true; rows without items give zeros."""
+    if vectors.shape[1] == 0:
+        return vectors.new_zeros(len(vectors), vectors.shape[2])
+    if pooling == "max":
+        top = vectors.masked_fill(~mask[..., None], float("-inf")).amax(1)
+        return top.masked_fill(~mask.any(1, keepdim=True), 0.0)
+    weights = mask.to(vectors.dtype)
+    total = torch.einsum("bld,bl->bd", vectors, weights)
+    return total / weights.sum(1, keepdim=True).clamp(min=1.0) if pooling == "mean" else total

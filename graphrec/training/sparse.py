@@ -1,0 +1,195 @@
+"""Optimisers whose step costs what the batch touched, not what the embedding table holds.
+
+A parameter marked ``sparse_rows = True`` has a sparse COO gradient with one entry per touched row. Its
+optimiser reads and writes those rows alone: the state of a row that no batch touches stays as it is ("lazy"
+updates, as in TensorFlow's LazyAdam and `torch.optim.SparseAdam`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from graphrec.errors import ConfigError
+
+
+class OptimizerSettings(Protocol):
+    """The fields of the training configuration that `build_optimizers` reads."""
+
+    learning_rate: float
+    weight_decay: float
+    optimizer: str
+    embedding_optimizer: str
+    embedding_lr: float | None
+    embedding_l2: float
+
+
+def coalesced(grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct rows (u,) in ascending order and their summed gradients (u, d) of a sparse COO gradient."""
+    rows, values = grad._indices()[0], grad._values()
+    if len(rows) > 1 and not bool((rows[1:] > rows[:-1]).all()):
+        merged = torch.sparse_coo_tensor(rows[None], values, grad.shape, check_invariants=False).coalesce()
+        rows, values = merged.indices()[0], merged.values()
+    return rows, values
+
+
+class _RowOptimizer(Optimizer):
+    """Applies `_update` to the touched rows of each parameter; dense gradients count as all rows touched."""
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        if defaults["lr"] < 0 or defaults["l2"] < 0:
+            raise ConfigError(f"lr and l2: must not be negative, got {defaults['lr']} and {defaults['l2']}")
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update the rows that have a gradient."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is not None:
+                    self._step_param(param, group)
+        return loss
+
+    def _step_param(self, param: Tensor, group: dict[str, Any]) -> None:
+        if param.grad.is_sparse:  # type: ignore[union-attr]
+            rows, grad = coalesced(param.grad)  # type: ignore[arg-type]
+        else:
+            grad = param.grad  # type: ignore[assignment]
+            rows = torch.arange(len(param), device=param.device)
+        if len(rows) == 0:
+            return
+        weight = param.index_select(0, rows)
+        if group["l2"]:
+            grad = torch.add(grad, weight, alpha=group["l2"])
+        state = self.state[param]
+        if not state:
+            self._init_state(param, state, group)
+        self._update(weight, grad, rows, state, group)
+        param.index_copy_(0, rows, weight)
+
+    def _init_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _update(
+        self, weight: Tensor, grad: Tensor, rows: Tensor, state: dict[str, Any], group: dict[str, Any]
+    ) -> None:
+        """Change ``weight`` (u, d), a copy of the touched rows, in place, and the state of those rows."""
+        raise NotImplementedError
+
+
+class LazyAdam(_RowOptimizer):
+    """Adam on the touched rows; equal to `torch.optim.SparseAdam`, about three times faster on a CPU.
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate.
+        betas: Decay rates of the first and second moment.
+        eps: Added to the root of the second moment.
+        l2: Adds ``l2 * row`` to the gradient of each touched row.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        l2: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "l2": l2})
+
+    def _init_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        state["step"] = torch.tensor(0.0)
+        state["moments"] = param.new_zeros(len(param), 2, *param.shape[1:])  # one gather reads both
+
+    def _update(
+        self, weight: Tensor, grad: Tensor, rows: Tensor, state: dict[str, Any], group: dict[str, Any]
+    ) -> None:
+        beta1, beta2 = group["betas"]
+        state["step"] += 1
+        step = float(state["step"])
+        moments = state["moments"].index_select(0, rows)
+        mean, square = moments[:, 0], moments[:, 1]
+        mean.lerp_(grad, 1 - beta1)
+        square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        scale = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+        weight.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-scale)
+        state["moments"].index_copy_(0, rows, moments)
+
+
+class RowAdagrad(_RowOptimizer):
+    """Adagrad on the touched rows with one accumulator per element, or one per row.
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate.
+        initial: Initial value of the accumulators.
+        eps: Added to the root of the accumulator.
+        l2: Adds ``l2 * row`` to the gradient of each touched row.
+        per_row: Keep the mean square of the row's gradient, one number per row (as TorchRec's
+            row-wise Adagrad), instead of one per element (as `torch.optim.Adagrad`).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        initial: float = 0.0,
+        eps: float = 1e-10,
+        l2: float = 0.0,
+        per_row: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "initial": initial, "eps": eps, "l2": l2, "per_row": per_row})
+
+    def _init_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        shape = (len(param), 1) if group["per_row"] else param.shape
+        state["sum"] = param.new_full(shape, group["initial"])
+
+    def _update(
+        self, weight: Tensor, grad: Tensor, rows: Tensor, state: dict[str, Any], group: dict[str, Any]
+    ) -> None:
+        square = grad.square()
+        total = state["sum"].index_select(0, rows)
+        total += square.mean(1, keepdim=True) if group["per_row"] else square
+        state["sum"].index_copy_(0, rows, total)
+        weight.addcdiv_(grad, total.sqrt().add_(group["eps"]).expand_as(grad), value=-group["lr"])
+
+
+_DENSE: dict[str, Callable[..., Optimizer]] = {
+    "adam": lambda params, lr, decay: torch.optim.Adam(params, lr=lr, weight_decay=decay, fused=True),
+    "adamw": lambda params, lr, decay: torch.optim.AdamW(params, lr=lr, weight_decay=decay, fused=True),
+    "adagrad": lambda params, lr, decay: torch.optim.Adagrad(params, lr=lr, weight_decay=decay),
+    "sgd": lambda params, lr, decay: torch.optim.SGD(params, lr=lr, momentum=0.9, weight_decay=decay),
+}
+_SPARSE: dict[str, Callable[..., Optimizer]] = {
+    "adam": lambda params, lr, l2: LazyAdam(params, lr=lr, l2=l2),
+    "adagrad": lambda params, lr, l2: RowAdagrad(params, lr=lr, l2=l2),
+    "row_adagrad": lambda params, lr, l2: RowAdagrad(params, lr=lr, l2=l2, per_row=True),
+}
+
+
+def build_optimizers(model: nn.Module, config: OptimizerSettings) -> list[Optimizer]:
+    """The optimiser of the ordinary parameters, and that of the parameters with row gradients, where there are any.
+
+    Raises:
+        ConfigError: ``optimizer`` or ``embedding_optimizer`` is not one of the known names.
+    """
+    for key, known in (("optimizer", _DENSE), ("embedding_optimizer", _SPARSE)):
+        if getattr(config, key) not in known:
+            raise ConfigError(f"{key}: {getattr(config, key)!r} is not one of {', '.join(known)}")
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    dense = [p for p in trainable if not getattr(p, "sparse_rows", False)]
+    rows = [p for p in trainable if getattr(p, "sparse_rows", False)]
+    optimizers = []
+    if dense:
+        optimizers.append(_DENSE[config.optimizer](dense, config.learning_rate, config.weight_decay))
+    if rows:
+        lr = config.learning_rate if config.embedding_lr is None else config.embedding_lr
+        optimizers.append(_SPARSE[config.embedding_optimizer](rows, lr, config.embedding_l2))
+    return optimizers
