@@ -1,0 +1,120 @@
+"""What every CTR model shares: the embedding of its fields, its loss, its probabilities.
+
+Symbols: B batch, F fields, d embedding width, D = F d, T labels (tasks), L list length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from graphrec.errors import ConfigError
+from graphrec.pipelines.tables.features import Batch, Features, FeatureSpec
+
+from .embedding import FusedEmbedding
+
+
+class CTRModel(nn.Module):
+    """Base of the CTR models: a subclass builds its layers and gives logits in `forward`.
+
+    Args:
+        spec: Fields and labels of the encoded table.
+        embedding_dim: Embedding width d.
+        embedding_std: Standard deviation of the embeddings' normal initialisation.
+        sequences: Whether `embedding` mean-pools sequence fields; models that attend over them pass False.
+        label_weights: Weight of each label's loss; equal when None.
+
+    Attributes:
+        embedding: The `FusedEmbedding` of all fields.
+        n_fields: Fields F of the embedding's output.
+        flat_dim: Width D = F d of the flattened embeddings.
+        n_labels: Labels T.
+
+    Raises:
+        ConfigError: The table has no feature or no label, or ``label_weights`` does not fit the labels.
+    """
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        *,
+        embedding_dim: int,
+        embedding_std: float,
+        sequences: bool = True,
+        label_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        _check(spec, embedding_dim, label_weights)
+        self.spec = spec
+        self.n_labels = len(spec.labels)
+        self.embedding_dim = embedding_dim
+        self.embedding = FusedEmbedding(spec, embedding_dim, init_std=embedding_std, sequences=sequences)
+        self.n_fields = len(self.embedding.fields)
+        self.flat_dim = self.n_fields * embedding_dim
+        share = torch.tensor(label_weights or [1.0] * self.n_labels, dtype=torch.float32)
+        self.register_buffer("_label_share", share / share.sum(), persistent=False)
+
+    def forward(self, features: Features) -> Tensor:
+        """Logits (B, T)."""
+        raise NotImplementedError
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """The scalar to minimise: binary cross-entropy, averaged over rows by weight and over labels."""
+        return self.average_labels(label_losses(self(batch.features), batch))
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Probabilities (B, T), float32."""
+        return torch.sigmoid(self(batch.features).float())
+
+    def field_interactions(self, features: Features) -> Tensor | None:
+        """Importance of each pair of fields on these rows: (F, F), not negative; None if there is none.
+
+        Row and column i are ``spec.fields[i]``. The scale differs between models.
+        """
+        return None
+
+    def average_labels(self, losses: Tensor) -> Tensor:
+        """Average of one loss per label, (T,), by ``label_weights``."""
+        return (losses * self._label_share).sum()
+
+
+def label_losses(logits: Tensor, batch: Batch) -> Tensor:
+    """Binary cross-entropy of each label, in float32.
+
+    Args:
+        logits: (B, T).
+        batch: Labels that are NaN are left out; rows count by ``batch.weights``.
+
+    Returns:
+        (T,) weighted means over the rows that have the label; 0 for a label that no row of weight has.
+    """
+    missing = batch.labels.isnan()
+    weights = (~missing).float()
+    if batch.weights is not None:
+        weights = weights * batch.weights[:, None]
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        logits.float(), batch.labels.masked_fill(missing, 0.0), weight=weights, reduction="none"
+    )
+    return losses.sum(0) / weights.sum(0).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _check(spec: FeatureSpec, embedding_dim: int, label_weights: Sequence[float] | None) -> None:
+    if not spec.fields:
+        raise ConfigError("spec: the table has no feature column; give at least one besides the label")
+    if not spec.labels:
+        raise ConfigError("spec: the table has no label; name one with label=")
+    if embedding_dim < 1:
+        raise ConfigError(f"embedding_dim: {embedding_dim} is not a width; use a positive integer such as 16")
+    if label_weights is None:
+        return
+    if len(label_weights) != len(spec.labels):
+        raise ConfigError(
+            f"label_weights: {len(label_weights)} weights for {len(spec.labels)} labels; "
+            f"give one for each of {', '.join(spec.labels)}"
+        )
+    if min(label_weights) < 0 or sum(label_weights) <= 0:
+        raise ConfigError(
+            f"label_weights: {list(label_weights)} must not be negative and must not all be zero"
+        )
