@@ -11,8 +11,8 @@ __all__ = ["DEMO_LABEL", "DEMO_ROLES", "demo_path"]
 DEMO_LABEL = "Revenue"
 """Label column of the demo table, a boolean."""
 
-DEMO_ROLES = {name: "categorical" for name in ("OperatingSystems", "Browser", "Region", "TrafficType")}
-"""Columns of the demo table whose integers are codes and not amounts, for ``TableSchema.infer(roles=...)``."""
+DEMO_ROLES = dict.fromkeys(("OperatingSystems", "Browser", "Region", "TrafficType"), "categorical")
+"""Columns of the demo table whose integers are codes and not amounts: ``roles`` of ``TableSchema.infer``."""
 
 
 def demo_path() -> Path:
