@@ -3,9 +3,34 @@
 from .autoint import AutoInt
 from .base import CTRModel
 from .dcnv2 import DCNv2
+from .deepfm import DeepFM
+from .din import DIN
 from .dnn import DNN
 from .embedding import FusedEmbedding
 from .fcn import ECN, FCN, LCN
+from .finalmlp import FinalMLP
+from .fm import FM, FwFM
+from .infnet import INFNet
 from .lr import LR
+from .mmoe import MMoE
+from .shared_bottom import SharedBottom
 
-__all__ = ["DNN", "ECN", "FCN", "LCN", "LR", "AutoInt", "CTRModel", "DCNv2", "FusedEmbedding"]
+__all__ = [
+    "DIN",
+    "DNN",
+    "ECN",
+    "FCN",
+    "FM",
+    "LCN",
+    "LR",
+    "AutoInt",
+    "CTRModel",
+    "DCNv2",
+    "DeepFM",
+    "FinalMLP",
+    "FusedEmbedding",
+    "FwFM",
+    "INFNet",
+    "MMoE",
+    "SharedBottom",
+]

@@ -136,6 +136,8 @@ class AutoInt(CTRModel):
         paper: The paper's equations rather than the official code's.
     """
 
+    block_rows = 128  # at 39 fields and 64 units a layer's activations then fit a second-level cache
+
     def __init__(
         self,
         spec: FeatureSpec,
@@ -166,6 +168,8 @@ class AutoInt(CTRModel):
         )
         self.dropout = nn.Dropout(embedding_dropout)
         self.layers = nn.ModuleList(layer(width if i else embedding_dim) for i in range(num_layers))
+        if batch_norm:  # its statistics are of the batch, not of a block
+            self.block_rows = 0
         self.head = nn.Linear(self.n_fields * width, self.n_labels)
         xavier_normal(self.head)
         self.mlp = None
@@ -177,7 +181,11 @@ class AutoInt(CTRModel):
 
     def forward(self, features: Features) -> Tensor:
         """Logits (B, T)."""
-        vectors = self.dropout(self.embedding(features))
+        return self.interact(self.embedding(features))
+
+    def interact(self, vectors: Tensor) -> Tensor:
+        """Logits (B, T) from the embeddings (B, F, d)."""
+        vectors = self.dropout(vectors)
         x = vectors
         for layer in self.layers:
             x = layer(x)
@@ -190,6 +198,7 @@ class AutoInt(CTRModel):
         x = self.embedding(features)
         total = x.new_zeros(self.n_fields, self.n_fields)
         for layer in self.layers:
+            assert isinstance(layer, InteractingLayer)
             total += layer.weights(x).mean((0, 1))
             x = layer(x)
         return total / len(self.layers)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Batch, Features, FeatureSpec
+from graphrec.training.blockwise import blockwise_sum
 
 from .embedding import FusedEmbedding
 
@@ -31,10 +32,16 @@ class CTRModel(nn.Module):
         n_fields: Fields F of the embedding's output.
         flat_dim: Width D = F d of the flattened embeddings.
         n_labels: Labels T.
+        block_rows: On a CPU, train on blocks of this many rows (see `graphrec.training.blockwise`); 0 for the
+            whole batch at once. Only for models whose rows do not see each other and that have `interact`.
 
     Raises:
         ConfigError: The table has no feature or no label, or ``label_weights`` does not fit the labels.
     """
+
+    block_rows: int = 0
+
+    _label_share: Tensor
 
     def __init__(
         self,
@@ -60,9 +67,29 @@ class CTRModel(nn.Module):
         """Logits (B, T)."""
         raise NotImplementedError
 
+    def interact(self, vectors: Tensor) -> Tensor:
+        """Logits (B, T) from the embeddings (B, F, d); models with ``block_rows`` have it."""
+        raise NotImplementedError
+
     def training_loss(self, batch: Batch) -> Tensor:
         """The scalar to minimise: binary cross-entropy, averaged over rows by weight and over labels."""
+        if 0 < self.block_rows < len(batch.labels) and _in_cache(batch.labels):
+            return self._blockwise_loss(batch)
         return self.average_labels(label_losses(self(batch.features), batch))
+
+    def _blockwise_loss(self, batch: Batch) -> Tensor:
+        labels, weights = known_labels(batch)
+        shares = weights / weights.sum(0).clamp(min=torch.finfo(torch.float32).tiny) * self._label_share
+        vectors = self.embedding(batch.features)
+        embedding = {id(p) for p in self.embedding.parameters()}
+        others = [p for p in self.parameters() if id(p) not in embedding]
+
+        def block_loss(vectors: Tensor, labels: Tensor, shares: Tensor) -> Tensor:
+            return nn.functional.binary_cross_entropy_with_logits(
+                self.interact(vectors).float(), labels, weight=shares, reduction="sum"
+            )
+
+        return blockwise_sum(block_loss, (vectors, labels, shares), others, self.block_rows)
 
     def predict(self, batch: Batch) -> Tensor:
         """Probabilities (B, T), float32."""
@@ -90,14 +117,25 @@ def label_losses(logits: Tensor, batch: Batch) -> Tensor:
     Returns:
         (T,) weighted means over the rows that have the label; 0 for a label that no row of weight has.
     """
+    labels, weights = known_labels(batch)
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        logits.float(), labels, weight=weights, reduction="none"
+    )
+    return losses.sum(0) / weights.sum(0).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def known_labels(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Labels (B, T) with 0 where missing, and weights (B, T), the rows' weights with 0 where missing."""
     missing = batch.labels.isnan()
     weights = (~missing).float()
     if batch.weights is not None:
         weights = weights * batch.weights[:, None]
-    losses = nn.functional.binary_cross_entropy_with_logits(
-        logits.float(), batch.labels.masked_fill(missing, 0.0), weight=weights, reduction="none"
-    )
-    return losses.sum(0) / weights.sum(0).clamp(min=torch.finfo(torch.float32).tiny)
+    return batch.labels.masked_fill(missing, 0.0), weights
+
+
+def _in_cache(tensor: Tensor) -> bool:
+    """Whether blocks of rows pay: on a CPU, outside of tracing, when gradients are wanted."""
+    return tensor.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def _check(spec: FeatureSpec, embedding_dim: int, label_weights: Sequence[float] | None) -> None:

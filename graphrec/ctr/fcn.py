@@ -152,8 +152,8 @@ class CrossNetwork(nn.Module):
 
     def kernels(self, n_fields: int) -> list[Tensor]:
         """Each layer's matrix as (F, d/2, F, d): rows by the field of the cross vector, columns by field."""
-        shape = (n_fields, -1, 2, n_fields, self.layers[0].linear.in_features // (2 * n_fields))
-        weights = (layer.linear.weight.detach().view(shape) for layer in self.layers)
+        shape = (n_fields, -1, 2, n_fields, self.head.in_features // (2 * n_fields))
+        weights = (layer.get_parameter("linear.weight").detach().view(shape) for layer in self.layers)
         return [w.transpose(2, 3).flatten(3) for w in weights]
 
 

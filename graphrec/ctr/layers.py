@@ -193,7 +193,7 @@ class CrossNetV2(nn.Module):
 
     def kernels(self) -> list[Tensor]:
         """The (D, D) matrices W_l."""
-        return [layer.weight for layer in self.layers]
+        return [layer.get_parameter("weight") for layer in self.layers]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
