@@ -1,0 +1,37 @@
+"""Clipping over dense gradients and row gradients together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def gradient_values(params: Iterable[nn.Parameter]) -> list[Tensor]:
+    """The tensors that hold the gradients: dense ones, and the values of sparse ones (coalesced first)."""
+    values = []
+    for param in params:
+        if param.grad is None:
+            continue
+        if param.grad.is_sparse:
+            if not param.grad.is_coalesced():
+                param.grad = param.grad.coalesce()
+            values.append(param.grad._values())
+        else:
+            values.append(param.grad)
+    return values
+
+
+@torch.no_grad()
+def clip_gradients(params: Iterable[nn.Parameter], max_norm: float) -> float:
+    """Scale all gradients so that their common 2-norm is at most ``max_norm``.
+
+    Returns:
+        The norm before. When it is not finite the gradients are left as they are.
+    """
+    values = gradient_values(params)
+    norm = float(nn.utils.get_total_norm(values)) if values else 0.0
+    if max_norm < norm < float("inf"):
+        torch._foreach_mul_(values, max_norm / norm)
+    return norm

@@ -1,0 +1,69 @@
+"""The Fabric object of a run: devices, precision and processes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from graphrec.errors import ConfigError
+
+from .config import TrainConfig
+
+_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16", "avx_ne_convert")
+
+
+def launch(config: TrainConfig) -> Fabric:
+    """A launched Fabric; afterwards all processes of the run exist and know each other.
+
+    Under ``torchrun`` and ``fabric run`` the number of processes is theirs and not the configuration's. With
+    ``devices`` above 1 in an ordinary script, Fabric starts the script again for each further process.
+
+    Raises:
+        ConfigError: The machine does not have what the configuration asks for.
+    """
+    options = _options(config)
+    by_cli = os.environ.get("LT_CLI_USED") == "1"
+    try:
+        fabric = Fabric(**options)
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise ConfigError(f"{given}: {' '.join(str(error).split())}") from None
+    if not by_cli:
+        _start(fabric, config)
+    if config.precision == "bf16-mixed" and fabric.device.type == "cpu":
+        _check_bf16()
+    return fabric
+
+
+def _options(config: TrainConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        key: getattr(config, key) for key in ("accelerator", "strategy", "devices", "num_nodes", "precision")
+    }
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        options |= {"devices": local, "num_nodes": int(os.environ["WORLD_SIZE"]) // local}
+    return {key: value for key, value in options.items() if f"LT_{key.upper()}" not in os.environ}
+
+
+def _start(fabric: Fabric, config: TrainConfig) -> None:
+    try:
+        fabric.launch()
+    except TypeError:  # a notebook, where Fabric can only fork a function
+        raise ConfigError(
+            f"devices: {config.devices} processes cannot be started from an interactive session; "
+            "write a script and start it with torchrun"
+        ) from None
+
+
+def _check_bf16() -> None:
+    flags = torch.cpu.get_capabilities()
+    if not any(flags.get(flag, False) for flag in _BF16_FLAGS):
+        warnings.warn(
+            "precision: this CPU has no bfloat16 instructions; bf16-mixed is emulated, slower than 32-true",
+            stacklevel=3,
+        )
