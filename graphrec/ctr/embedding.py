@@ -29,8 +29,7 @@ def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """
     ordered, permutation = index.sort(stable=True)
     rows, counts = ordered.unique_consecutive(return_counts=True)
-    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
-    sums = nn.functional.embedding_bag(permutation, values, starts, mode="sum")
+    sums = nn.functional.embedding_bag(permutation, values, counts.cumsum(0) - counts, mode="sum")
     return rows.long(), sums
 
 
@@ -47,7 +46,9 @@ class _RowGather(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         (index,) = ctx.saved_tensors
         rows, sums = sum_rows(index, grad)
-        sparse = torch.sparse_coo_tensor(rows[None], sums, ctx.shape, is_coalesced=True, check_invariants=False)
+        sparse = torch.sparse_coo_tensor(
+            rows[None], sums, ctx.shape, is_coalesced=True, check_invariants=False
+        )
         return sparse, None
 
 
@@ -79,7 +80,13 @@ class FusedEmbedding(nn.Module):
     """
 
     def __init__(
-        self, spec: FeatureSpec, dim: int, *, sparse: bool = True, init_std: float = 0.01, sequences: bool = True
+        self,
+        spec: FeatureSpec,
+        dim: int,
+        *,
+        sparse: bool = True,
+        init_std: float = 0.01,
+        sequences: bool = True,
     ) -> None:
         super().__init__()
         self.spec, self.dim, self.sparse, self.init_std = spec, dim, sparse, init_std
@@ -92,7 +99,9 @@ class FusedEmbedding(nn.Module):
         self.numeric_weight = nn.Parameter(torch.empty(numeric, dim)) if numeric else None
         self.numeric_missing = nn.Parameter(torch.empty(numeric, dim)) if numeric else None
         offsets = [self._offsets[f.vocabulary] for f in spec.categorical]
-        self.register_buffer("_categorical_offsets", torch.tensor(offsets, dtype=torch.int32), persistent=False)
+        self.register_buffer(
+            "_categorical_offsets", torch.tensor(offsets, dtype=torch.int32), persistent=False
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
