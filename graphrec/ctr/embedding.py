@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphrec.pipelines.tables.features import FeatureSpec, Features, Field, FieldKind
+from graphrec.pipelines.tables.features import Features, FeatureSpec, Field, FieldKind
 
 
 def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +105,7 @@ class FusedEmbedding(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all vectors from N(0, init_std); quotient rows from N(1, init_std), so products keep the scale."""
+        """Draw vectors from N(0, init_std), quotient rows from N(1, init_std): products keep the scale."""
         with torch.no_grad():
             self.weight.normal_(0.0, self.init_std)
             for field in self._quotient_fields:
@@ -145,7 +145,7 @@ class FusedEmbedding(nn.Module):
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
 
     def sequence(self, features: Features, position: int) -> tuple[Tensor, Tensor]:
-        """The items of the list field ``spec.lists[position]``: (B, L, d), and which are real: (B, L) bool."""
+        """Items (B, L, d) of the list field ``spec.lists[position]``, and which are real, (B, L) bool."""
         field, ids = self.spec.lists[position], features.lists[position]
         vectors = self._embed_ids(field, ids.reshape(-1)).view(*ids.shape, self.dim)
         return vectors, ids != 0
@@ -218,7 +218,7 @@ def _rows_of(field: Field) -> int:
 
 
 def _layout(spec: FeatureSpec) -> tuple[dict[str, int], int]:
-    """First row of each vocabulary, and the number of rows; a shared vocabulary is as large as its largest user."""
+    """First row of each vocabulary, and all rows; a shared one is as large as its largest user."""
     sizes: dict[str, int] = {}
     for field in spec.fields:
         if field.kind is not FieldKind.NUMERIC:

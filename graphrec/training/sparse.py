@@ -175,7 +175,7 @@ _SPARSE: dict[str, Callable[..., Optimizer]] = {
 
 
 def build_optimizers(model: nn.Module, config: OptimizerSettings) -> list[Optimizer]:
-    """The optimiser of the ordinary parameters, and that of the parameters with row gradients, where there are any.
+    """The optimiser of the ordinary parameters and that of the parameters with row gradients.
 
     Raises:
         ConfigError: ``optimizer`` or ``embedding_optimizer`` is not one of the known names.
