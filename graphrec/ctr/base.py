@@ -5,7 +5,8 @@ Symbols: B batch, F fields, d embedding width, D = F d, T labels (tasks), L list
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,17 @@ class CTRModel(nn.Module):
     def predict(self, batch: Batch) -> Tensor:
         """Probabilities (B, T), float32."""
         return torch.sigmoid(self(batch.features).float())
+
+    def regularise(self, counts: Mapping[str, Any], l2: float) -> None:
+        """Give every embedding row a Gaussian prior; see `FusedEmbedding.regularise`.
+
+        Args:
+            counts: Occurrences of each id in the training data, by vocabulary (`EncodedTable.counts`).
+            l2: The prior's precision; 0 for none.
+        """
+        for module in self.modules():
+            if isinstance(module, FusedEmbedding):
+                module.regularise(counts, l2)
 
     def field_interactions(self, features: Features) -> Tensor | None:
         """Importance of each pair of fields on these rows: (F, F), not negative; None if there is none.

@@ -7,16 +7,18 @@ equal ids and hands the optimiser a sparse tensor with one entry per distinct ro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec, Field, FieldKind
 
 
-def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sum the rows of ``values`` that share an index.
 
     Args:
@@ -24,37 +26,44 @@ def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         values: (n, d) rows.
 
     Returns:
-        The distinct ids in ascending order, (u,) int64, and their sums, (u, d). Sorting and bagging cost
-        about a quarter of ``index_add_`` or ``coalesce`` on a CPU (benchmarks/embedding_rows.py).
+        The distinct ids in ascending order, (u,) int64, their sums, (u, d), and how often each occurs, (u,).
+        On a CPU, sorting and bagging cost a quarter of `torch.Tensor.coalesce`.
     """
     ordered, permutation = index.sort(stable=True)
     rows, counts = ordered.unique_consecutive(return_counts=True)
     sums = nn.functional.embedding_bag(permutation, values, counts.cumsum(0) - counts, mode="sum")
-    return rows.long(), sums
+    return rows.long(), sums, counts
 
 
 class _RowGather(torch.autograd.Function):
-    """``weight[index]`` whose gradient is a coalesced sparse COO tensor."""
+    """``weight[index]`` whose gradient is a coalesced sparse COO tensor.
+
+    With ``decay`` (one number per row of ``weight``), each occurrence of a row adds
+    ``scale * decay[row] * weight[row]`` to its gradient.
+    """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        ctx.shape = weight.shape
+    def forward(ctx: Any, weight: Tensor, index: Tensor, decay: Tensor | None, scale: float) -> Tensor:
+        ctx.save_for_backward(weight, index, decay)
+        ctx.scale = scale
         return weight.index_select(0, index)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (index,) = ctx.saved_tensors
-        rows, sums = sum_rows(index, grad)
-        sparse = torch.sparse_coo_tensor(
-            rows[None], sums, ctx.shape, is_coalesced=True, check_invariants=False
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        weight, index, decay = ctx.saved_tensors
+        rows, sums, counts = sum_rows(index, grad)
+        if decay is not None:
+            pull = decay.index_select(0, rows) * counts
+            sums.addcmul_(pull[:, None], weight.index_select(0, rows), value=ctx.scale)
+        grad = torch.sparse_coo_tensor(
+            rows[None], sums, weight.shape, is_coalesced=True, check_invariants=False
         )
-        return sparse, None
+        return grad, None, None, None
 
 
 @torch.compiler.disable
-def _gather_sparse(weight: Tensor, index: Tensor) -> Tensor:
-    return _RowGather.apply(weight, index)
+def _gather_sparse(weight: Tensor, index: Tensor, decay: Tensor | None, scale: float) -> Tensor:
+    return _RowGather.apply(weight, index, decay, scale)
 
 
 class FusedEmbedding(nn.Module):
@@ -102,6 +111,8 @@ class FusedEmbedding(nn.Module):
         self.register_buffer(
             "_categorical_offsets", torch.tensor(offsets, dtype=torch.int32), persistent=False
         )
+        self._decay: Tensor | None
+        self.register_buffer("_decay", None, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -114,6 +125,38 @@ class FusedEmbedding(nn.Module):
             if self.numeric_weight is not None and self.numeric_missing is not None:
                 self.numeric_weight.normal_(0.0, self.init_std)
                 self.numeric_missing.normal_(0.0, self.init_std)
+
+    def regularise(self, counts: Mapping[str, Any], l2: float) -> None:
+        """Pull each row towards zero in inverse proportion to how often it occurs.
+
+        The penalty ``l2 / 2 * ||row||^2``, a Gaussian prior of variance ``1 / l2`` against the sum of the
+        losses, is spread evenly over the row's occurrences in the training data, so one pass over the data
+        applies it once to each row and a step still costs what its batch touches. Ids that occur twice are
+        held near zero, ids that occur a million times are free: without this, deep CTR models over-fit from
+        their second epoch on. Only ``weight`` is pulled, and only with sparse gradients.
+
+        Args:
+            counts: For each vocabulary, how often each id occurs in the training data, (size,).
+            l2: The prior's precision; 0 turns it off.
+
+        Raises:
+            ConfigError: ``l2`` is negative, or a vocabulary has no counts, or counts of another size.
+        """
+        if l2 < 0:
+            raise ConfigError(f"embedding_l2: {l2} is negative; use 0 for none, or a positive number")
+        self._decay = l2 / self._row_counts(counts).clamp(min=1.0) if l2 else None
+
+    def _row_counts(self, counts: Mapping[str, Any]) -> Tensor:
+        total = torch.zeros(len(self.weight), device=self.weight.device)
+        fields = {f.vocabulary: f for f in self.spec.fields if f.kind is not FieldKind.NUMERIC}
+        for name, field in fields.items():
+            size = max(f.size for f in self.spec.fields if f.vocabulary == name)
+            found = torch.as_tensor(counts[name]).to(total) if name in counts else total.new_empty(0)
+            if found.shape != (size,):
+                raise ConfigError(f"counts: {name!r} needs {size} numbers, one per id, got {len(found)}")
+            for rows in self._index(field, torch.arange(size, device=total.device)):
+                total.index_add_(0, rows, found)
+        return total
 
     def extra_repr(self) -> str:
         return f"fields={len(self.fields)}, rows={self.weight.shape[0]}, dim={self.dim}, sparse={self.sparse}"
@@ -147,21 +190,23 @@ class FusedEmbedding(nn.Module):
     def sequence(self, features: Features, position: int) -> tuple[Tensor, Tensor]:
         """Items (B, L, d) of the list field ``spec.lists[position]``, and which are real, (B, L) bool."""
         field, ids = self.spec.lists[position], features.lists[position]
-        vectors = self._embed_ids(field, ids.reshape(-1)).view(*ids.shape, self.dim)
+        vectors = self._embed_ids(field, ids.reshape(-1), len(ids)).view(*ids.shape, self.dim)
         return vectors, ids != 0
 
     def field_vector(self, features: Features, name: str) -> Tensor:
         """The vector of one categorical field, (B, d)."""
         position = [f.name for f in self.spec.categorical].index(name)
-        return self._embed_ids(self.spec.categorical[position], features.categorical[:, position])
+        ids = features.categorical[:, position]
+        return self._embed_ids(self.spec.categorical[position], ids, len(ids))
 
     @property
     def _quotient_fields(self) -> list[Field]:
         return [f for f in self.spec.fields if f.quotient]
 
-    def _gather(self, index: Tensor) -> Tensor:
+    def _gather(self, index: Tensor, n_rows: int) -> Tensor:
+        """Rows of ``weight``; ``n_rows`` is the batch size B, over which the loss is a mean."""
         if self.sparse and torch.is_grad_enabled() and self.weight.requires_grad:
-            return _gather_sparse(self.weight, index)
+            return _gather_sparse(self.weight, index, self._decay, 1.0 / max(n_rows, 1))
         return self.weight.index_select(0, index)
 
     def _index(self, field: Field, ids: Tensor) -> list[Tensor]:
@@ -171,8 +216,8 @@ class FusedEmbedding(nn.Module):
             return [ids + start]
         return [ids % field.quotient + start, ids // field.quotient + (start + field.quotient)]
 
-    def _embed_ids(self, field: Field, ids: Tensor) -> Tensor:
-        parts = self._gather(torch.cat(self._index(field, ids))).view(-1, len(ids), self.dim)
+    def _embed_ids(self, field: Field, ids: Tensor, n_rows: int) -> Tensor:
+        parts = self._gather(torch.cat(self._index(field, ids)), n_rows).view(-1, len(ids), self.dim)
         return parts[0] if len(parts) == 1 else parts[0] * parts[1]
 
     def _lookup(self, features: Features) -> tuple[Tensor, list[Tensor]]:
@@ -185,7 +230,7 @@ class FusedEmbedding(nn.Module):
         for field, items, wanted in zip(self.spec.lists, features.lists, used, strict=True):
             if wanted:
                 index.append(items.reshape(-1) + self._offsets[field.vocabulary])
-        vectors = self._gather(index[0] if len(index) == 1 else torch.cat(index))
+        vectors = self._gather(index[0] if len(index) == 1 else torch.cat(index), len(ids))
         parts = iter(vectors.split([len(i) for i in index]))
         categorical = next(parts).view(*ids.shape, self.dim)
         lists = [
@@ -196,7 +241,9 @@ class FusedEmbedding(nn.Module):
 
     def _lookup_by_field(self, features: Features) -> tuple[Tensor, list[Tensor]]:
         columns = [
-            self._embed_ids(f, features.categorical[:, i]) for i, f in enumerate(self.spec.categorical)
+            self._embed_ids(f, features.categorical[:, i], len(features.categorical))
+            for i, f in enumerate(self.spec.categorical)
+            for i, f in enumerate(self.spec.categorical)
         ]
         shape = (len(features.categorical), 0, self.dim)
         categorical = torch.stack(columns, dim=1) if columns else self.weight.new_empty(shape)

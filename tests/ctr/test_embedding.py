@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graphrec.ctr.embedding import FusedEmbedding, sum_rows
+from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec, Field
 
 SPEC = FeatureSpec(
@@ -129,6 +130,36 @@ def test_a_single_field_of_any_kind(fields: tuple[Field, ...]) -> None:
 
 
 def test_sum_rows_of_nothing() -> None:
-    rows, sums = sum_rows(torch.empty(0, dtype=torch.int32), torch.empty(0, 3))
+    rows, sums, counts = sum_rows(torch.empty(0, dtype=torch.int32), torch.empty(0, 3))
+    assert counts.shape == (0,)
     assert rows.shape == (0,)
     assert sums.shape == (0, 3)
+
+
+def test_regularise_applies_the_prior_once_per_pass() -> None:
+    """Summed over the data, the extra gradient times the rows is l2 * row for each row that occurs."""
+    torch.manual_seed(0)
+    spec = FeatureSpec(
+        (Field("a", "categorical", size=6), Field("h", "sequence", size=6, length=2, vocabulary="a"))
+    )
+    embedding = FusedEmbedding(spec, 3)
+    ids = torch.randint(0, 5, (40, 3), dtype=torch.int32)
+    counts = torch.bincount(ids.reshape(-1).long(), minlength=6).numpy()
+    embedding.regularise({"a": counts}, 0.7)
+    total = torch.zeros_like(embedding.weight)
+    for rows in ids.split(10):
+        embedding.weight.grad = None
+        out = embedding(Features(rows[:, :1], torch.empty(10, 0), (rows[:, 1:],)))
+        (out * 0.0).sum().backward()
+        total += 10 * embedding.weight.grad.to_dense()
+    wanted = 0.7 * embedding.weight.detach()
+    wanted[5] = 0.0  # never occurs
+    torch.testing.assert_close(total, wanted)
+
+
+def test_regularise_refuses_wrong_counts() -> None:
+    embedding = FusedEmbedding(FeatureSpec((Field("a", "categorical", size=6),)), 3)
+    with pytest.raises(ConfigError, match="counts: 'a' needs 6 numbers, one per id, got 5"):
+        embedding.regularise({"a": torch.ones(5)}, 1.0)
+    with pytest.raises(ConfigError, match="embedding_l2: -1 is negative"):
+        embedding.regularise({"a": torch.ones(6)}, -1)
