@@ -1,0 +1,49 @@
+"""CTR models, graph classifiers and vision backbones on one kernel layer.
+
+    from graphrec import CTRClassifier
+
+    model = CTRClassifier(model="fcn").fit("log.parquet", label="click")
+    model.predict_proba("tomorrow.parquet")
+
+The names below load when they are first used, so importing graphrec costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphrec.estimators import CTRClassifier as CTRClassifier
+    from graphrec.explain import Explanation as Explanation
+    from graphrec.export import export_run as export_run
+    from graphrec.registry import card as card
+    from graphrec.registry import create_model as create_model
+    from graphrec.registry import list_models as list_models
+
+    __version__: str
+
+_HOME = {
+    "CTRClassifier": "graphrec.estimators",
+    "Explanation": "graphrec.explain",
+    "card": "graphrec.registry",
+    "create_model": "graphrec.registry",
+    "export_run": "graphrec.export",
+    "list_models": "graphrec.registry",
+}
+
+__all__ = ["CTRClassifier", "Explanation", "__version__", "card", "create_model", "export_run", "list_models"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("graphrec")
+    if name not in _HOME:
+        raise AttributeError(f"module 'graphrec' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, "__version__"})

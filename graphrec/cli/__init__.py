@@ -1,0 +1,60 @@
+"""The command line. This module and its commands import nothing heavy before a command runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import compare, fit, info, use
+
+app = typer.Typer(
+    name="graphrec",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from graphrec import __version__
+
+        typer.echo(f"graphrec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Fit click-through-rate models from a table, measure, explain and serve them.
+
+    A first run, on the data set that ships with the package:
+
+        graphrec demo
+
+    On your own log:
+
+        graphrec schema log.parquet --label click
+
+        graphrec fit log.parquet --label click --model fcn --out runs/first
+
+        graphrec predict runs/first tomorrow.parquet --out scores.parquet
+    """
+
+
+for _function in (
+    fit.fit, use.predict, use.evaluate, use.explain, use.export, compare.compare,
+    info.models, info.schema, info.doctor, fit.demo,
+):  # fmt: skip
+    app.command()(_function)
+
+
+def main() -> None:
+    """Entry point of the console script ``graphrec``."""
+    app()

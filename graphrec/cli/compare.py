@@ -1,0 +1,96 @@
+"""The command that fits several models on one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options as o
+from .common import DataPath, Debug, command, console, names, number
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@command
+def compare(
+    data: DataPath,
+    label: o.Label = None,
+    models: Annotated[
+        str, typer.Option("--models", help="Names, separated by commas.")
+    ] = "lr,dnn,dcnv2,autoint,fcn",
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Folder to make (default runs/DATA-compare).")
+    ] = None,
+    config: o.ConfigFile = None,
+    schema: o.SchemaFile = None,
+    valid: o.Valid = None,
+    test: o.Test = None,
+    split: o.SplitKind = "",
+    weight: o.Weight = None,
+    group: o.Group = None,
+    time: o.Time = None,
+    ignore: o.Ignore = None,
+    role: o.RoleOption = None,
+    epochs: o.Epochs = None,
+    batch_size: o.BatchSize = None,
+    lr: o.LearningRate = None,
+    seed: o.Seed = None,
+    device: o.Device = None,
+    precision: o.Precision = None,
+    compile: o.Compile = False,
+    settings: o.Set = None,
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fit several models on the same rows and print one table, best first; each leaves its run folder.
+
+    Example: graphrec compare log.parquet --label click --models fcn,autoint,dcnv2,lr --test 0.1
+    """
+    given = dict(locals())
+    of_file = o.read_config(config)
+    arguments = o.data_arguments(of_file, {**given, "split": split or None})
+    estimator = o.make_estimator(of_file, {**o.training_settings({**given, "model": None})}, settings)
+    folder = Path(out) if out else Path("runs") / f"{Path(data.rstrip('/')).stem.strip('*?[]')}-compare"
+    table = _compare(estimator, names(models), data, folder, overwrite, arguments)
+    _print(table, data)
+    console().print(
+        f"written to {folder}: comparison.csv, comparison.html, and a run folder for each model", markup=False
+    )
+
+
+def _compare(
+    estimator: Any, models: list[str], data: str, folder: Path, overwrite: bool, arguments: dict[str, Any]
+) -> pl.DataFrame:
+    from graphrec.estimators.comparing import compare_models
+    from graphrec.report import write_comparison
+    from graphrec.runs import atomic_folder
+
+    with atomic_folder(folder, overwrite=overwrite) as temporary:
+        table, _ = compare_models(
+            estimator,
+            models,
+            data,
+            run_dir=temporary,
+            announce=lambda name: console().print(f"{name} ..."),
+            **arguments,
+        )
+        table.write_csv(temporary / "comparison.csv")
+        write_comparison(
+            temporary / "comparison.html", table.to_dicts(), title=f"{', '.join(models)} on {data}"
+        )
+    return table
+
+
+def _print(table: pl.DataFrame, data: str) -> None:
+    from rich.table import Table
+
+    shown = Table(title=data, title_justify="left")
+    for name in table.columns:
+        shown.add_column(name, justify="left" if name in ("model", "part") else "right")
+    for row in table.iter_rows():
+        shown.add_row(*(value if isinstance(value, str) else number(value) for value in row))
+    console().print(shown)

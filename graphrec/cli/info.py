@@ -1,0 +1,96 @@
+"""Commands that only look: models, schema, doctor."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from .common import AsJson, DataPath, Debug, command, console, names, parse_settings
+
+
+@command
+def models(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern of names, such as '*int*'.")] = "*",
+    task: Annotated[str | None, typer.Option(help="Only models of this task, such as ctr.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the models: what each is, its paper, its options.
+
+    Example: graphrec models --task ctr
+    """
+    from graphrec.registry import card, list_models, model_options
+
+    found = list_models(pattern, task)
+    if as_json:
+        import dataclasses
+
+        facts = [{**dataclasses.asdict(card(n)), "options": model_options(n)} for n in found]
+        typer.echo(json.dumps(facts, indent=2, default=str))
+        return
+    from rich.table import Table
+
+    table = Table("name", "task", "system", "paper", "labels", "options")
+    for name in found:
+        facts = card(name)
+        labels = "several" if facts.multi_label else "one"
+        table.add_row(name, facts.task, facts.title, facts.paper, labels, ", ".join(model_options(name)))
+    console().print(table)
+
+
+@command
+def schema(
+    data: DataPath,
+    label: Annotated[list[str] | None, typer.Option(help="Label column; repeat for several.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column of sample weights.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column that names the user or session.")] = None,
+    time: Annotated[str | None, typer.Option(help="Timestamp column.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Columns to leave out.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="column=role, to overrule the guess.")] = None,
+    out: Annotated[str | None, typer.Option(help="Write the schema to this YAML file, to edit it.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Show what each column of a table is taken for.
+
+    Example: graphrec schema log.parquet --label click --out schema.yaml
+    """
+    from graphrec.pipelines.tables import TableSchema, open_table
+    from graphrec.runs import atomic_file
+
+    roles = parse_settings(role or [], "--role")
+    table = open_table(data)
+    labels: Any = names(label) or None
+    found = TableSchema.infer(
+        table, label=labels, weight=weight, group=group, time=time, roles=roles, ignore=names(ignore)
+    )
+    typer.echo(str(found))
+    if out:
+        with atomic_file(out) as temporary:
+            found.to_yaml(temporary)
+        typer.echo(f"written to {out}; edit it and fit with --schema {out}")
+
+
+@command
+def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show versions, devices, CPU features, optional packages and the cache.
+
+    Example: graphrec doctor
+    """
+    from graphrec.doctor import examine
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps([f._asdict() for f in findings], indent=2))
+        return
+    from rich.table import Table
+
+    table = Table("section", "what", "found", "note")
+    previous = ""
+    for finding in findings:
+        if previous and finding.section != previous:
+            table.add_section()
+        table.add_row(finding.section if finding.section != previous else "", *finding[1:])
+        previous = finding.section
+    console().print(table)

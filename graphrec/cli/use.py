@@ -1,0 +1,116 @@
+"""Commands that use a finished run: predict, evaluate, explain, export."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from . import options as o
+from .common import AsJson, DataPath, Debug, RunPath, command, console, metrics_table, names
+
+
+@command
+def predict(
+    run: RunPath,
+    data: DataPath,
+    out: Annotated[str, typer.Option("--out", "-o", help="File to write: .parquet or .csv.")],
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Input column to copy beside the scores; repeatable; 'all' for all."),
+    ] = None,
+    overwrite: o.Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Write the probability of every row, in the order of the rows. Tables of any size; labels are not
+    needed.
+
+    Example: graphrec predict runs/first tomorrow.parquet --out scores.parquet --keep user_id --keep item_id
+    """
+    from graphrec.estimators import CTRClassifier
+    from graphrec.estimators.writing import write_scores
+
+    rows = write_scores(CTRClassifier.load(run), data, out, keep=names(keep), overwrite=overwrite)
+    console().print(f"{rows:,} rows scored: {out}", markup=False)
+
+
+@command
+def evaluate(run: RunPath, data: DataPath, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Measure a run on a table that has its label columns.
+
+    Example: graphrec evaluate runs/first tomorrow.parquet --json
+    """
+    from graphrec.estimators import CTRClassifier
+
+    metrics = CTRClassifier.load(run).evaluate(data)
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=2))
+    else:
+        console().print(metrics_table({data: metrics}, f"{run}: metrics"))
+
+
+@command
+def explain(
+    run: RunPath,
+    data: DataPath,
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the CSV files and pictures.")],
+    rows: Annotated[int, typer.Option(help="Look at so many rows at most.", min=1)] = 20_000,
+    repeats: Annotated[int, typer.Option(help="How often each field is shuffled.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="Of the sample and the shuffles.")] = 0,
+    overwrite: o.Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Which fields a model uses, and which pairs of fields it combines; as CSV, as pictures and as a table.
+
+    Give rows that it was not fitted on.
+
+    Example: graphrec explain runs/first tomorrow.parquet --out explained
+    """
+    from rich.table import Table
+
+    from graphrec.estimators import CTRClassifier
+    from graphrec.runs import atomic_folder
+
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        found = CTRClassifier.load(run).explain(data, rows=rows, repeats=repeats, seed=seed)
+        files = found.write(folder)
+    table = Table(
+        "field", "AUC lost when shuffled", "std", title=f"{found.rows:,} rows, AUC {found.auc or 0:.5f}"
+    )
+    for row in found.importance.head(30).iter_rows(named=True):
+        values = (row["auc_drop"], row["std"])
+        table.add_row(row["field"], *("-" if v is None else f"{v:.5f}" for v in values))
+    console().print(table)
+    for row in found.pairs.head(10).iter_rows(named=True):
+        console().print(f"pair: {row['field']} <- {row['other']}  {row['strength']:.4g}", markup=False)
+    console().print(f"written to {out}: {', '.join(file.name for file in files)}", markup=False)
+
+
+@command
+def export(
+    run: RunPath,
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder to make.")],
+    format: Annotated[str, typer.Option("--format", "-f", help="onnx or torch.")] = "onnx",
+    data: Annotated[
+        str | None, typer.Option(help="Rows to check the export on; those it was fitted on by default.")
+    ] = None,
+    overwrite: o.Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Write the model with its encoder for a server, and check that it gives the same scores.
+
+    Example: graphrec export runs/first --format onnx --out served
+    """
+    from graphrec.estimators import CTRClassifier
+    from graphrec.export import export_model
+
+    facts = export_model(CTRClassifier.load(run), out, format=format, data=data, overwrite=overwrite)
+    check = facts["check"]
+    console().print(
+        f"{out}/{facts['file']}: compared on {check['rows']} rows ({check['origin']}), largest difference "
+        f"{check['max_abs_difference']:.2g}",
+        markup=False,
+    )
+    if format == "onnx":
+        console().print(f"score raw rows: python -m graphrec.examples.score {out} rows.jsonl", markup=False)

@@ -1,0 +1,152 @@
+"""An estimator as a run folder, and back."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from graphrec import runs
+from graphrec.errors import ConfigError, GraphrecError, NonFiniteLossError, RunError
+from graphrec.pipelines.tables import TableEncoder
+from graphrec.registry import create_model
+from graphrec.training import TrainConfig
+
+from . import settings
+from .fitting import train
+from .reporting import write_run_report
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from graphrec.runs import RunWriter
+
+    from .classifier import CTRClassifier
+    from .preparing import Prepared
+
+_E = TypeVar("_E", bound="CTRClassifier")
+
+
+def train_into(
+    estimator: CTRClassifier, writer: RunWriter, module: nn.Module, prepared: Prepared, config: TrainConfig
+) -> None:
+    """Train with checkpoints in the unfinished run folder, then fill it and give it its name.
+
+    A fit that cannot be continued leaves nothing; one that was interrupted leaves what ``resume`` needs.
+    """
+    settings_ = run_config(estimator)
+    resumed = writer.start({**settings_, "data_fingerprint": prepared.fingerprint})
+    same = {"data": prepared.fingerprint, "model options": settings.model_options(estimator)}
+    try:
+        trained = train(module, prepared.parts, config.replace(resume=resumed), writer.partial, same)
+    except NonFiniteLossError as error:
+        message = _rescue_batch(writer.partial, str(error))
+        writer.discard()
+        raise NonFiniteLossError(message) from error
+    except GraphrecError:
+        if not resumed:
+            writer.discard()
+        raise
+    estimator._keep(trained)
+    if runs.is_main_process():
+        _write(estimator, writer.partial)
+        write_run_report(writer.partial / runs.REPORT_FILE, estimator, prepared, trained, settings_)
+    writer.finish()
+
+
+def _rescue_batch(folder: Path, message: str) -> str:
+    """Move the offending batch out of a folder that is about to go, and say where it is now."""
+    for file in folder.glob("nonfinite-*.safetensors"):
+        kept = Path(tempfile.mkdtemp(prefix="graphrec-")) / file.name
+        shutil.move(file, kept)
+        message = message.replace(str(file), str(kept))
+    return message
+
+
+def save(estimator: CTRClassifier, folder: Path, *, overwrite: bool) -> Path:
+    """Write a fitted estimator as a run folder, without a report."""
+    with runs.atomic_folder(folder, overwrite=overwrite) as temporary:
+        _write(estimator, temporary)
+    return folder
+
+
+def load(cls: type[_E], folder: Path) -> _E:
+    """Read a run folder back into a fitted estimator.
+
+    Raises:
+        RunError: A file is missing, damaged or of another version.
+    """
+    import numpy as np
+
+    info = runs.read_run(folder)
+    config = runs.read_yaml(folder / runs.CONFIG_FILE)
+    estimator = cls()
+    known = set(estimator.get_params(deep=False))
+    estimator.set_params(**{k: v for k, v in config.items() if k in known and k != "schema"})
+    try:
+        estimator.encoder_ = TableEncoder.load(folder / runs.ENCODER_FOLDER)
+        module = create_model(info["model"], estimator.encoder_.spec, **info["model_options"])
+        estimator._classes = [np.asarray(pair) for pair in info["classes"]]
+    except (OSError, KeyError, ConfigError) as error:
+        raise RunError(f"{folder}: is not complete ({type(error).__name__}: {error}); fit again") from error
+    runs.load_weights(folder / runs.MODEL_FILE, module)
+    estimator.module_ = module.eval()
+    estimator.schema_, estimator.leaks_ = estimator.encoder_.schema, info.get("leaks", [])
+    estimator.feature_names_in_ = np.asarray(info["features"], dtype=object)
+    estimator.n_features_in_ = len(estimator.feature_names_in_)
+    estimator.classes_ = estimator._classes[0] if len(estimator._classes) == 1 else estimator._classes
+    estimator.from_arrays_ = info["from_arrays"]
+    estimator.metrics_ = runs.read_json(folder / runs.METRICS_FILE)
+    estimator.history_ = runs.read_history(folder / runs.HISTORY_FILE)
+    estimator._facts = {key: info[key] for key in ("seed", "data", "source")}
+    return estimator
+
+
+def run_config(estimator: CTRClassifier) -> dict[str, Any]:
+    """Everything that a run was asked for, as plain values: constructor arguments, then the data's."""
+    params = {**estimator.get_params(deep=False), "random_state": estimator._facts["seed"]}
+    params["schema"] = "schema.yaml" if params["schema"] is not None else None
+    return {**params, **estimator._facts["source"]}
+
+
+def _write(estimator: CTRClassifier, folder: Path) -> None:
+    from graphrec.pipelines.tables import TableSchema
+
+    schema: TableSchema = estimator.schema_
+    runs.save_weights(folder / runs.MODEL_FILE, estimator.module_)
+    runs.write_yaml(folder / runs.CONFIG_FILE, run_config(estimator))
+    schema.to_yaml(folder / "schema.yaml")
+    estimator.encoder_.save(folder / runs.ENCODER_FOLDER)
+    runs.write_json(folder / runs.METRICS_FILE, estimator.metrics_)
+    runs.write_history(folder / runs.HISTORY_FILE, estimator.history_)
+    runs.write_json(folder / runs.RUN_FILE, _info(estimator))
+
+
+def _info(estimator: CTRClassifier) -> dict[str, Any]:
+    import torch
+
+    from graphrec import __version__
+
+    module = estimator.module_
+    return {
+        "format_version": runs.FORMAT_VERSION,
+        "graphrec": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "estimator": type(estimator).__name__,
+        "model": estimator.model,
+        "model_options": settings.model_options(estimator),
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "classes": [[_native(v) for v in pair] for pair in estimator._classes],
+        "features": [str(name) for name in estimator.feature_names_in_],
+        "from_arrays": estimator.from_arrays_,
+        "leaks": [str(leak) for leak in estimator.leaks_],
+        "spec": estimator.encoder_.spec.to_dict(),
+        **estimator._facts,
+    }
+
+
+def _native(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

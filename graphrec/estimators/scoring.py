@@ -1,0 +1,121 @@
+"""Using a fitted estimator: probabilities, metrics and explanations of any table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphrec.explain import Explanation, explain_model, sample_batch
+from graphrec.pipelines.tables import Batch, Features, Table, open_table
+
+from . import arrays
+from .fitting import Predictions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .classifier import CTRClassifier
+
+BATCH = 8192
+"""Rows per forward pass when predicting."""
+
+
+def table_of(estimator: CTRClassifier, X: Any) -> Table:
+    """X as a table; arrays, and frames of an estimator that was fitted on X and y, pass scikit-learn's
+    checks.
+    """
+    if isinstance(X, Table):
+        return X
+    if arrays.is_array(X) or (estimator.from_arrays_ and arrays.is_frame(X)):
+        return open_table(arrays.features_frame(estimator, X, reset=False))
+    return open_table(X)
+
+
+def labelled_table(estimator: CTRClassifier, X: Any, y: Any, sample_weight: Any) -> Table:
+    """X with the label columns that the schema names, as 0 and 1 where y is given."""
+    if y is None:
+        return table_of(estimator, X)
+    import polars as pl
+
+    frame = arrays.features_frame(estimator, X, reset=False)
+    columns = arrays.encode_targets(y, tuple(estimator._classes))
+    frame = frame.with_columns(
+        [pl.Series(name, columns[:, t].astype(np.int8)) for t, name in enumerate(estimator.schema_.labels)]
+    )
+    name = estimator.schema_.weight
+    if name:
+        weights = np.ones(len(frame)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        frame = frame.with_columns(pl.Series(name, weights))
+    return open_table(frame)
+
+
+def score_batches(
+    estimator: CTRClassifier, table: Table, *, labels: bool = False
+) -> Iterator[tuple[Batch, Any]]:
+    """Each batch of a table, in the order of its rows, with its probabilities (B, T) as a numpy array."""
+    import torch
+
+    device = _device(estimator)
+    module = estimator.module_.to(device).eval()
+    try:
+        with torch.inference_mode():
+            for batch in estimator.encoder_.batches(table, batch_size=BATCH, require_labels=labels):
+                yield batch, module.predict(_move(batch, device)).float().cpu().numpy()
+    finally:
+        module.cpu()
+
+
+def predict_table(estimator: CTRClassifier, X: Any) -> NDArray[np.float64]:
+    """Probabilities of the positive values, (N, T)."""
+    scores = [p for _, p in score_batches(estimator, table_of(estimator, X))]
+    empty = np.zeros((0, len(estimator.schema_.labels)))
+    return np.concatenate([empty, *scores]).astype(np.float64)
+
+
+def evaluate_table(estimator: CTRClassifier, X: Any, y: Any = None, sample_weight: Any = None) -> Predictions:
+    """Labels beside probabilities, of a table with its label columns or of X and y."""
+    table = labelled_table(estimator, X, y, sample_weight)
+    estimator.schema_.check(table, require_labels=True)
+    found = list(score_batches(estimator, table, labels=True))
+    batches = [batch for batch, _ in found]
+    return Predictions(
+        "given",
+        np.concatenate([b.labels.numpy() for b in batches]),
+        np.concatenate([p for _, p in found]),
+        _joined([b.weights for b in batches]),
+        _joined([b.groups for b in batches]),
+    )
+
+
+def explain_table(
+    estimator: CTRClassifier, X: Any, y: Any = None, *, rows: int, repeats: int, seed: int
+) -> Explanation:
+    """`explain_model` on a sample of the rows."""
+    encoded = estimator.encoder_.encode(labelled_table(estimator, X, y, None), require_labels=True)
+    batch = sample_batch(encoded, rows, seed)
+    return explain_model(estimator.module_, batch, model=estimator.model, repeats=repeats, seed=seed)
+
+
+def _joined(parts: list[Any]) -> NDArray[Any] | None:
+    return None if not parts or parts[0] is None else np.concatenate([part.numpy() for part in parts])
+
+
+def _device(estimator: CTRClassifier) -> str:
+    import torch
+
+    wanted = estimator.accelerator or "auto"
+    return "cuda" if wanted in ("auto", "cuda", "gpu") and torch.cuda.is_available() else "cpu"
+
+
+def _move(batch: Batch, device: str) -> Batch:
+    if device == "cpu":
+        return batch
+    features = batch.features
+    moved = Features(
+        features.categorical.to(device),
+        features.numeric.to(device),
+        tuple(v.to(device) for v in features.lists),
+    )
+    return Batch(moved, batch.labels.to(device))

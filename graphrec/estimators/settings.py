@@ -1,0 +1,116 @@
+"""From an estimator's constructor arguments to a model's options and a trainer's configuration."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sklearn.utils import check_random_state
+
+from graphrec import registry
+from graphrec.errors import ConfigError
+from graphrec.training import TrainConfig
+
+from .fitting import pick_batch_size
+
+if TYPE_CHECKING:
+    from .classifier import CTRClassifier
+
+_SHARED = (
+    "epochs", "batch_size", "learning_rate", "weight_decay", "embedding_lr", "embedding_l2", "scheduler",
+    "monitor", "precision", "compile", "accelerator", "devices",
+)  # fmt: skip
+"""Constructor arguments that are fields of `TrainConfig` by the same name."""
+
+
+def seed(estimator: CTRClassifier) -> int:
+    """The integer that everything random of one fit starts from.
+
+    Processes of a distributed run must agree, so without a ``random_state`` they take 0.
+    """
+    if estimator.random_state is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return 0
+    if isinstance(estimator.random_state, int):
+        return estimator.random_state
+    return int(check_random_state(estimator.random_state).randint(2**31))
+
+
+def model_options(estimator: CTRClassifier) -> dict[str, Any]:
+    """The keyword arguments of the model.
+
+    Raises:
+        ConfigError: One is unknown, or the width is given twice.
+    """
+    options = dict(estimator.model_options or {})
+    width = estimator.embedding_dim
+    if width is not None and options.setdefault("embedding_dim", width) != width:
+        raise ConfigError("embedding_dim: is given twice, as an argument and in model_options")
+    known = registry.model_options(estimator.model)
+    for key in options:
+        if key not in known:
+            near = ", ".join(difflib.get_close_matches(key, known, n=3) or sorted(known))
+            raise ConfigError(f"{key}: {estimator.model} has no such option; did you mean {near}?")
+    return options
+
+
+def train_config(estimator: CTRClassifier, seed: int, *, rows: int | None = None) -> TrainConfig:
+    """The trainer's configuration; ``rows`` decides the batch size when none is given.
+
+    Raises:
+        ConfigError: A value is not allowed, or a setting is given twice.
+    """
+    values = {key: getattr(estimator, key) for key in _SHARED if getattr(estimator, key) is not None}
+    if estimator.patience is not None:
+        values["patience"] = estimator.patience or None
+    for key, value in (estimator.train_options or {}).items():
+        if key in values and key != "compile":
+            raise ConfigError(f"{key}: is given twice, as an argument and in train_options")
+        values[key] = value
+    if rows is not None and "batch_size" not in values:
+        values["batch_size"] = pick_batch_size(rows)
+    return TrainConfig(**{"progress": bool(estimator.verbose), "seed": seed, **values})
+
+
+def check(estimator: CTRClassifier, seed: int) -> None:
+    """Refuse wrong arguments before any data is read.
+
+    Raises:
+        ConfigError: Names the argument.
+    """
+    model_options(estimator)
+    train_config(estimator, seed)
+    fraction = estimator.validation
+    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 <= fraction < 1:
+        raise ConfigError(f"validation: {fraction!r} is not a fraction of the rows, at least 0 and below 1")
+
+
+def split_settings(estimator: CTRClassifier, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort free settings into constructor arguments, fields of `TrainConfig` and options of the model.
+
+    Returns:
+        Constructor arguments.
+
+    Raises:
+        ConfigError: A key is none of these; the message lists the nearest.
+    """
+    arguments = set(estimator.get_params(deep=False))
+    training, options = (
+        set(TrainConfig.model_fields),
+        set(registry.model_options(changes.get("model", estimator.model))),
+    )
+    sorted_out: dict[str, Any] = {}
+    for key, value in changes.items():
+        if key in arguments:
+            sorted_out[key] = value
+        elif key in training:
+            sorted_out.setdefault("train_options", dict(estimator.train_options or {}))[key] = value
+        elif key in options:
+            sorted_out.setdefault("model_options", dict(estimator.model_options or {}))[key] = value
+        else:
+            near = difflib.get_close_matches(key, arguments | training | options, n=3)
+            raise ConfigError(
+                f"{key}: no such setting" + (f"; did you mean {', '.join(near)}?" if near else "")
+            )
+    return sorted_out

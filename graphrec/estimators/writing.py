@@ -1,0 +1,142 @@
+"""Scores of a table of any size, written while they are computed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphrec.errors import ConfigError, RunError, SchemaError
+from graphrec.pipelines.tables import Table, open_table
+from graphrec.runs import atomic_file
+
+from .scoring import score_batches
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .classifier import CTRClassifier
+
+WRITTEN = (".parquet", ".csv")
+
+
+def write_scores(
+    estimator: CTRClassifier, data: Any, out: str | Path, *, keep: Sequence[str] = (), overwrite: bool = False
+) -> int:
+    """Write one row of probabilities per row of a table, in its order; returns the number of rows.
+
+    The columns are those of ``keep``, then ``probability``, or ``probability_<label>`` for several labels.
+
+    Args:
+        estimator: A fitted estimator.
+        data: Anything that `open_table` takes.
+        out: ``.parquet`` or ``.csv`` file; it appears when it is complete.
+        keep: Input columns to copy; ``["all"]`` for all.
+        overwrite: Replace ``out`` if it exists.
+
+    Raises:
+        ConfigError: The extension is neither, or a kept column is called as the scores are.
+        RunError: ``out`` exists.
+        SchemaError: A column to keep, or one that the model needs, is missing.
+    """
+    out = Path(out)
+    if out.suffix not in WRITTEN:
+        raise ConfigError(f"--out: {out} must end in {' or '.join(WRITTEN)}")
+    if out.exists() and not overwrite:
+        raise RunError(f"{out}: exists already; name another file, or allow --overwrite")
+    table = open_table(data)
+    kept = list(table.columns) if list(keep) == ["all"] else list(keep)
+    missing = [name for name in kept if name not in table.columns]
+    if missing:
+        raise SchemaError(
+            f"{table.name}: column {missing[0]!r} of --keep is missing; it has {', '.join(table.columns)}"
+        )
+    names = score_names(estimator)
+    taken = [name for name in names if name in kept]
+    if taken:
+        raise ConfigError(
+            f"--keep: {table.name} has a column {taken[0]!r}, which is the name of the scores; rename it"
+        )
+    estimator.schema_.check(table, require_labels=False)
+    rows = 0
+    with atomic_file(out) as temporary, contextlib.closing(_Writer(temporary)) as writer:
+        for part in _parts(estimator, table, kept):
+            writer.write(part)
+            rows += len(part)
+    return rows
+
+
+def score_names(estimator: CTRClassifier) -> list[str]:
+    """Names of the score columns: one per label."""
+    labels = estimator.schema_.labels
+    return ["probability"] if len(labels) == 1 else [f"probability_{name}" for name in labels]
+
+
+def _parts(estimator: CTRClassifier, table: Table, kept: list[str]) -> Iterator[pa.Table]:
+    """Kept columns and scores side by side; the two are read in step, so memory stays flat."""
+    import pyarrow as pa
+
+    names = score_names(estimator)
+    source = _Rows(table, kept) if kept else None
+    for _, scores in score_batches(estimator, table):
+        columns = {name: pa.array(scores[:, t]) for t, name in enumerate(names)}
+        beside = source.take(len(scores)) if source else None
+        if beside is None:
+            yield pa.table(columns)
+            continue
+        for name, values in columns.items():
+            beside = beside.append_column(name, values)
+        yield beside
+
+
+class _Rows:
+    """The columns of a table in pieces of any wanted length."""
+
+    def __init__(self, table: Table, columns: list[str]) -> None:
+        import pyarrow as pa
+
+        self._batches = (pa.Table.from_batches([batch]) for batch in table.batches(columns))
+        self._left: pa.Table | None = None
+
+    def take(self, rows: int) -> pa.Table:
+        """The next ``rows`` rows."""
+        import pyarrow as pa
+
+        parts, missing = [], rows
+        while missing:
+            if self._left is None or not len(self._left):
+                self._left = next(self._batches)
+            parts.append(self._left.slice(0, missing))
+            self._left = self._left.slice(missing)
+            missing -= len(parts[-1])
+        return pa.concat_tables(parts, promote_options="permissive").combine_chunks()
+
+
+class _Writer:
+    """Parquet or CSV by the file's extension; opened by the first part, whose columns are those of the
+    file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._file = path, None
+
+    def write(self, part: pa.Table) -> None:
+        """Append rows."""
+        if self._file is None:
+            self._file = self._open(part.schema)
+        self._file.write_table(part)
+
+    def _open(self, schema: pa.Schema) -> Any:
+        if self.path.suffix == ".csv":
+            from pyarrow.csv import CSVWriter
+
+            return CSVWriter(self.path, schema)
+        from pyarrow.parquet import ParquetWriter
+
+        return ParquetWriter(self.path, schema, compression="zstd")
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._file is not None:
+            self._file.close()

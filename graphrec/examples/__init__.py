@@ -1,0 +1,1 @@
+"""Small programs to start from; each runs with ``python -m graphrec.examples.NAME``."""

@@ -1,0 +1,298 @@
+"""Run folders: everything that a fit leaves behind, in plain files.
+
+A run folder holds ``model.safetensors``, ``config.yaml``, ``schema.yaml``, ``encoder/``, ``metrics.json``,
+``history.csv``, ``report.html`` and ``run.json`` (format, versions, model, fields, data fingerprint, seed).
+While it is being written it is called ``NAME.partial`` and holds the training checkpoints as well; it gets
+its name by one rename when it is complete, so a folder called NAME is never half a run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphrec.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT_VERSION = 1
+"""Version of the layout below; a folder of another version is refused."""
+RUN_FILE = "run.json"
+MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.json"
+HISTORY_FILE = "history.csv"
+REPORT_FILE = "report.html"
+ENCODER_FOLDER = "encoder"
+CHECKPOINT_FOLDER = "checkpoints"
+
+_FREE_ON_RESUME = {"epochs", "verbose", "accelerator", "devices", "cache_dir", "train_options"}
+"""Settings that may differ when a run is resumed; the trainer checks ``train_options`` itself."""
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files: rank 0 of a distributed run, or the only process."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+class RunWriter:
+    """A run folder while it is being written.
+
+    Args:
+        folder: The run's final name.
+        resume: Continue the unfinished run ``NAME.partial`` if there is one.
+        overwrite: Replace a finished run of that name, and throw an unfinished one away.
+
+    Raises:
+        RunError: The folder exists already, or an unfinished run does and neither option was given.
+    """
+
+    def __init__(self, folder: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
+        self.folder = Path(folder)
+        self.partial = self.folder.with_name(self.folder.name + ".partial")
+        self.resume, self.overwrite = resume, overwrite
+        if is_main_process():
+            self._check_free()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the trainer keeps its checkpoints until the run is finished."""
+        return self.partial / CHECKPOINT_FOLDER
+
+    def _check_free(self) -> None:
+        if self.folder.exists() and not self.overwrite:
+            what = "the run folder exists" if (self.folder / RUN_FILE).exists() else "the path exists"
+            raise RunError(
+                f"{self.folder}: {what} already; name another with --out, or replace it with --overwrite"
+            )
+        if self.partial.exists() and not (self.resume or self.overwrite):
+            raise RunError(
+                f"{self.partial}: holds an unfinished run; continue it with --resume, or start afresh with "
+                "--overwrite"
+            )
+        parent = self.folder.resolve().parent
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise RunError(f"{self.folder}: cannot be created, {parent} is not a writable folder")
+
+    def start(self, config: Mapping[str, Any]) -> bool:
+        """Make the partial folder with ``config`` in it; returns whether an earlier attempt is continued.
+
+        Raises:
+            RunError: The unfinished run was started with other settings.
+        """
+        resumed = self.resume and self.partial.exists()
+        if not is_main_process():
+            return resumed
+        if resumed and (self.partial / CONFIG_FILE).exists():
+            _check_same(self.partial, read_yaml(self.partial / CONFIG_FILE), config)
+        elif self.partial.exists() and not resumed:
+            shutil.rmtree(self.partial)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        write_yaml(self.partial / CONFIG_FILE, config)
+        return resumed
+
+    def finish(self) -> None:
+        """Drop the checkpoints and give the folder its name."""
+        if is_main_process():
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            replace_folder(self.partial, self.folder)
+
+    def discard(self) -> None:
+        """Remove what was written; for a fit that cannot be continued."""
+        if is_main_process():
+            shutil.rmtree(self.partial, ignore_errors=True)
+
+
+def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    new = json.loads(json.dumps(new, default=str))
+    for key in sorted(set(old) | set(new)):
+        if key not in _FREE_ON_RESUME and old.get(key) != new.get(key):
+            raise RunError(
+                f"{folder}: was started with {key}={old.get(key)!r}, not {new.get(key)!r}; resume with the "
+                "same settings, or start afresh with --overwrite"
+            )
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Rename ``source`` to ``target``; an older ``target`` is removed after the new one is in place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.is_dir():
+        target.rename(old)
+    elif target.exists():
+        target.unlink()
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def atomic_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to write into that gets its name when the block ends well, and vanishes when it does not.
+
+    Raises:
+        RunError: The folder exists and ``overwrite`` is false.
+    """
+    writer = RunWriter(folder, overwrite=True)
+    if writer.folder.exists() and not overwrite:
+        raise RunError(f"{folder}: exists already; choose another folder, or allow overwriting")
+    temporary = writer.folder.with_name(f".{writer.folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        replace_folder(temporary, writer.folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it when the block ends well, and vanishes otherwise."""
+    path = Path(path)
+    if path.is_dir():
+        raise RunError(f"{path}: is a folder; name a file to write")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_run(folder: str | Path) -> dict[str, Any]:
+    """The contents of a run's ``run.json``.
+
+    Raises:
+        RunError: The folder is missing, unfinished, no run at all, or of a format that this version cannot
+            read.
+    """
+    folder = Path(folder)
+    file = folder / RUN_FILE
+    if not file.is_file():
+        partial = folder.with_name(folder.name + ".partial")
+        hint = (
+            f"; {partial} is an unfinished run, continue it with `fit --resume`" if partial.exists() else ""
+        )
+        what = f"not a run folder, it has no {RUN_FILE}" if folder.is_dir() else "there is no such run folder"
+        raise RunError(f"{folder}: {what}{hint}")
+    info = read_json(file)
+    info = info if isinstance(info, dict) else {}
+    found, writer = info.get("format_version"), info.get("graphrec", "unknown")
+    if found != FORMAT_VERSION:
+        raise RunError(
+            f"{file}: format_version is {found!r}, this graphrec reads {FORMAT_VERSION}; use the graphrec that "
+            f"wrote it ({writer}) or fit again"
+        )
+    return info
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON.
+
+    Raises:
+        RunError: The file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        RunError: The file is missing or holds something else.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise RunError(f"{path}: must hold `key: value` lines, found {type(data).__name__}")
+    return data
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Readable JSON; not-a-number becomes null, since JSON has no such value."""
+    path.write_text(json.dumps(_plain(data), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_yaml(path: Path, data: Mapping[str, Any]) -> None:
+    """A mapping as YAML, keys in the given order."""
+    import yaml
+
+    plain = json.loads(json.dumps(dict(data), default=str))
+    path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per epoch; the columns are all keys that occur, in order of appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    """A module's state as safetensors."""
+    from safetensors.torch import save_model
+
+    save_model(module, str(path))
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Fill a module from `save_weights`; every key must be there and none too many.
+
+    Raises:
+        RunError: The file is missing, damaged, or of another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
+
+    try:
+        load_model(module, str(path), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunError(
+            f"{path}: does not hold this model's weights ({' '.join(str(error).split())[:300]})"
+        ) from error
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of `write_history`; empty cells are None."""
+
+    def value(text: str) -> Any:
+        if text in ("", "True", "False"):
+            return None if text == "" else text == "True"
+        number = float(text)
+        return int(number) if text.lstrip("-").isdigit() else number
+
+    if not path.is_file():
+        raise RunError(f"{path}: is missing; fit again")
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{k: value(v) for k, v in row.items()} for row in csv.DictReader(file)]

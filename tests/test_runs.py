@@ -1,0 +1,142 @@
+"""Run folders: nothing half-written, nothing overwritten by accident, nothing of another version read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphrec import runs
+from graphrec.errors import RunError
+
+
+def test_a_run_gets_its_name_only_when_it_is_finished(tmp_path: Path) -> None:
+    writer = runs.RunWriter(tmp_path / "run")
+    writer.start({"epochs": 3})
+    writer.checkpoints.mkdir()
+    assert not (tmp_path / "run").exists()
+    writer.finish()
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.yaml"]
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_existing_run_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RunError, match=r"run: the path exists already.*--out.*--overwrite"):
+        runs.RunWriter(tmp_path / "run")
+    runs.RunWriter(tmp_path / "run", overwrite=True)
+
+
+def test_unfinished_run_is_resumed_or_overwritten_on_request_only(tmp_path: Path) -> None:
+    first = runs.RunWriter(tmp_path / "run")
+    assert first.start({"batch_size": 10}) is False
+    (first.partial / "kept").touch()
+    with pytest.raises(RunError, match=r"run\.partial: holds an unfinished run.*--resume"):
+        runs.RunWriter(tmp_path / "run")
+    again = runs.RunWriter(tmp_path / "run", resume=True)
+    assert again.start({"batch_size": 10}) is True
+    assert (again.partial / "kept").exists()
+    fresh = runs.RunWriter(tmp_path / "run", overwrite=True)
+    assert fresh.start({"batch_size": 20}) is False
+    assert not (fresh.partial / "kept").exists()
+
+
+def test_resume_refuses_other_settings_but_allows_more_epochs(tmp_path: Path) -> None:
+    runs.RunWriter(tmp_path / "run").start({"batch_size": 10, "epochs": 1})
+    writer = runs.RunWriter(tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="batch_size=10, not 20"):
+        writer.start({"batch_size": 20, "epochs": 1})
+    assert writer.start({"batch_size": 10, "epochs": 5}) is True
+
+
+def test_resume_without_an_unfinished_run_starts_one(tmp_path: Path) -> None:
+    assert runs.RunWriter(tmp_path / "run", resume=True).start({}) is False
+
+
+def test_a_folder_below_a_file_cannot_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="cannot be created"):
+        runs.RunWriter(tmp_path / "file" / "run")
+
+
+def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    (tmp_path / "run").mkdir()
+    writer = runs.RunWriter(tmp_path / "run")
+    writer.start({})
+    writer.finish()
+    writer.discard()
+    assert not writer.partial.exists()
+
+
+def test_read_run_explains_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there is no such run folder"):
+        runs.read_run(tmp_path / "none")
+    with pytest.raises(RunError, match=r"not a run folder, it has no run\.json"):
+        runs.read_run(tmp_path)
+    (tmp_path / "run.json").write_text('{"format_version": 99, "graphrec": "9.0"}')
+    with pytest.raises(RunError, match=r"format_version is 99.*reads 1.*9\.0"):
+        runs.read_run(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunError, match="cannot be read as JSON"):
+        runs.read_run(tmp_path)
+    (tmp_path / "late.partial").mkdir()
+    with pytest.raises(RunError, match=r"late\.partial is an unfinished run"):
+        runs.read_run(tmp_path / "late")
+
+
+def test_atomic_file_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), runs.atomic_file(path) as temporary:
+        print(temporary.write_text("half") / 0)
+    assert path.read_text() == "old"
+    with runs.atomic_file(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_atomic_folder_replaces_only_on_request_and_only_when_complete(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with runs.atomic_folder(folder) as temporary:
+        (temporary / "a").touch()
+    with pytest.raises(RunError, match="exists already"), runs.atomic_folder(folder):
+        pass
+    with pytest.raises(ZeroDivisionError), runs.atomic_folder(folder, overwrite=True):
+        raise ZeroDivisionError
+    assert [p.name for p in folder.iterdir()] == ["a"]
+    with runs.atomic_folder(folder, overwrite=True) as temporary:
+        (temporary / "b").touch()
+    assert [p.name for p in folder.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_json_has_null_for_what_is_not_a_number(tmp_path: Path) -> None:
+    import numpy as np
+
+    runs.write_json(
+        tmp_path / "m.json", {"a": float("nan"), "b": np.float32(0.5), "c": [np.int64(3), None, True]}
+    )
+    assert json.loads((tmp_path / "m.json").read_text()) == {"a": None, "b": 0.5, "c": [3, None, True]}
+
+
+def test_history_round_trip(tmp_path: Path) -> None:
+    rows = [{"epoch": 1, "auc": 0.5, "best": True}, {"epoch": 1.5, "auc": None, "best": False, "late": -2}]
+    runs.write_history(tmp_path / "h.csv", rows)
+    assert runs.read_history(tmp_path / "h.csv") == [{**rows[0], "late": None}, rows[1]]
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    saved, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    runs.save_weights(path, saved)
+    runs.load_weights(path, other)
+    assert torch.equal(other.weight, saved.weight)
+    with pytest.raises(RunError, match=r"w\.safetensors: does not hold this model's weights"):
+        runs.load_weights(path, torch.nn.Linear(4, 2))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(RunError, match="does not hold"):
+        runs.load_weights(path, torch.nn.Linear(3, 2))
