@@ -1,0 +1,95 @@
+"""Peak memory of fitting by number of rows, and the time of a training step by size of the vocabulary.
+
+python benchmarks/make_ctr.py 10000000 data/ctr_10m.parquet
+python benchmarks/memory.py --data data
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+
+import common
+
+VOCABULARIES = (10**5, 10**6, 10**7)
+
+
+def make_jobs(options: common.argparse.Namespace, work: str) -> tuple[list[common.Job], list[common.Job]]:
+    """Fits by file, and steps by vocabulary."""
+    fits = [
+        common.Job(
+            name,
+            "graphrec",
+            sys.executable,
+            {
+                "task": "memory",
+                "work": work,
+                "model": options.model,
+                "file": str(options.data.resolve() / f"{name}.parquet"),
+            },
+        )
+        for name in options.files
+    ]
+    steps = [
+        common.Job(
+            f"{ids:,} ids",
+            "graphrec",
+            sys.executable,
+            {
+                "task": "vocabulary",
+                "work": work,
+                "model": options.model,
+                "ids": ids,
+                "warmup": 5,
+                "steps": 20,
+            },
+        )
+        for ids in VOCABULARIES
+    ]
+    return fits, steps
+
+
+def text(fits: list[common.Job], steps: list[common.Job]) -> str:
+    """Both results as Markdown."""
+    keys = ("peak_mb", "peak_anonymous_mb", "imports_mb", "cpu")
+    rows = [
+        [job.name, *(common.spread(job, key, 0) for key in keys), common.ratio(job, fits[0], "peak_mb")]
+        for job in fits
+    ]
+    header = [
+        "file",
+        "peak resident MB",
+        "of it anonymous",
+        "after imports",
+        "CPU seconds",
+        "times the first",
+    ]
+    times = [
+        [job.name, common.spread(job, "ms_per_step"), common.ratio(job, steps[0], "ms_per_step")]
+        for job in steps
+    ]
+    return (
+        f"### Peak memory of fitting one epoch\n\n{common.markdown_table(header, rows)}\n\n"
+        "### Time of a training step of 4096 rows and 10 fields, ids drawn uniformly\n\n"
+        + common.markdown_table(["vocabulary", "CPU milliseconds", "times the first"], times)
+        + "\n\nResident memory counts pages of memory-mapped files, which the system drops when it needs"
+        " room; anonymous memory does not."
+    )
+
+
+def main() -> None:
+    """Run and record."""
+    parser = common.parser(__doc__, repeats=3)
+    parser.add_argument("--model", default="fm")
+    parser.add_argument("--files", nargs="*", default=["ctr_1m", "ctr_10m"], help="names without .parquet")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        fits, steps = make_jobs(options, work)
+        common.interleave(steps, max(options.repeats, 5), options.threads)
+        common.interleave(fits, options.repeats, options.threads)
+    title = "Memory by rows, time by vocabulary"
+    common.record("memory", title, text(fits, steps), [*fits, *steps], options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""graphrec: encode, time training steps, fit and test, fit for memory, or time steps by vocabulary size."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from meter import Clock, PeakAnonymous, Steps, finish, gflops, settings, status_mb
+
+given = settings()
+WORK = Path(given.get("work") or tempfile.mkdtemp()) / "graphrec"
+BATCH = given.get("batch_size", 4096)
+
+
+class Timed:
+    """A batch source that gives the first steps of another one and times those after the warm-up."""
+
+    def __init__(self, source: Any, warmup: int, steps: int) -> None:
+        self.source, self.meter, self.result = source, Steps(warmup), {}
+        self.steps = warmup + steps
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Any]:
+        """Batches of one epoch; the trainer asks for the end of them only after its last step but one."""
+        for count, batch in enumerate(self.source.epoch(epoch, start_step)):
+            if count == self.steps:
+                break
+            self.meter.tick(len(batch.labels))
+            yield batch
+        self.result = self.meter.stop()
+
+
+def split_files() -> dict[str, str]:
+    """The three files of the data."""
+    folder = Path(given["data"]) / "split_1m"
+    return {part: str(folder / f"{part}.parquet") for part in ("train", "valid", "test")}
+
+
+def encode() -> dict[str, float]:
+    """Infer the schema, fit the encoder on the training rows and write the shards of all parts."""
+    from graphrec.pipelines.tables import Split, TableEncoder, TableSchema, open_table
+
+    shutil.rmtree(WORK, ignore_errors=True)
+    clock = Clock()
+    table = open_table(str(Path(given["data"]) / "ctr_1m.parquet"))
+    encoder = TableEncoder(TableSchema.infer(table, label="label"))
+    encoder.fit_encode(table, Split.order(valid=0.1, test=0.1), cache_dir=WORK)
+    wall, cpu = clock.read()
+    return {"wall": round(wall, 2), "cpu": round(cpu, 2), "peak_mb": round(status_mb("VmHWM"))}
+
+
+def train() -> dict[str, Any]:
+    """Time steps of the training engine on the encoded training rows, as `CTRClassifier.fit` runs it."""
+    import torch
+
+    from graphrec import create_model
+    from graphrec.pipelines.tables import BatchLoader, Split, TableEncoder, TableSchema, open_table
+    from graphrec.training import TrainConfig, Trainer
+
+    table = open_table(str(Path(given["data"]) / "ctr_1m.parquet"))
+    encoder = TableEncoder(TableSchema.infer(table, label="label"))
+    parts = encoder.fit_encode(table, Split.order(valid=0.1, test=0.1), cache_dir=WORK)
+    torch.manual_seed(given.get("seed", 0))
+    model = create_model(given["model"], encoder.spec, **given.get("options", {}))
+    source = Timed(BatchLoader(parts["train"], BATCH, shuffle=True), given["warmup"], given["steps"])
+    config = TrainConfig(epochs=1, progress=False, checkpoint_every=None, **given.get("training", {}))
+    Trainer(config).fit(model, source)
+    return {**source.result, "gflops": gflops()}
+
+
+def quality() -> dict[str, Any]:
+    """Fit by the estimator, encoding included, and evaluate on the test file."""
+    from graphrec import CTRClassifier
+
+    files = split_files()
+    shutil.rmtree(WORK, ignore_errors=True)
+    arguments = {"random_state": given.get("seed", 0), "cache_dir": WORK, **given.get("arguments", {})}
+    clock = Clock()
+    model = CTRClassifier(given["model"], **arguments).fit(
+        files["train"], label="label", validation=files["valid"]
+    )
+    _, cpu = clock.read()
+    found = model.evaluate(files["test"])
+    return {"auc": found["auc"], "logloss": found["logloss"], "fit_cpu": round(cpu, 1)}
+
+
+def memory() -> dict[str, Any]:
+    """Peak memory of fitting one epoch on a file, and what importing the libraries takes of it."""
+    from graphrec import CTRClassifier
+
+    CTRClassifier(given["model"])
+    before, sampler, clock = status_mb("VmHWM"), PeakAnonymous(), Clock()
+    shutil.rmtree(WORK, ignore_errors=True)
+    sampler.start()
+    model = CTRClassifier(given["model"], epochs=1, batch_size=BATCH, random_state=0, cache_dir=WORK)
+    model.fit(given["file"], label="label", split="order")
+    figures = {"peak_mb": round(status_mb("VmHWM")), "peak_anonymous_mb": round(sampler.stop())}
+    shutil.rmtree(WORK, ignore_errors=True)
+    return {**figures, "imports_mb": round(before), "cpu": round(clock.read()[1], 1)}
+
+
+class RandomIds:
+    """Batches of uniform ids, so that nearly every id of a large vocabulary is new to a step."""
+
+    steps = 10**9
+
+    def __init__(self, fields: int, size: int) -> None:
+        self.fields, self.size = fields, size
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Any]:
+        """Batches without end."""
+        import torch
+
+        from graphrec.pipelines.tables import Batch, Features
+
+        generator = torch.Generator().manual_seed(0)
+        while True:
+            ids = torch.randint(2, self.size, (BATCH, self.fields), generator=generator, dtype=torch.int32)
+            labels = torch.randint(0, 2, (BATCH, 1), generator=generator).float()
+            yield Batch(Features(ids, torch.empty(BATCH, 0)), labels)
+
+
+def vocabulary() -> dict[str, Any]:
+    """Time steps on 10 categorical fields that share a given number of ids between them."""
+    from graphrec import create_model
+    from graphrec.pipelines.tables import FeatureSpec, Field, FieldKind
+    from graphrec.training import TrainConfig, Trainer
+
+    size = given["ids"] // 10
+    spec = FeatureSpec(tuple(Field(f"C{i}", FieldKind.CATEGORICAL, size=size) for i in range(10)), ("label",))
+    source = Timed(RandomIds(10, size), given["warmup"], given["steps"])
+    config = TrainConfig(epochs=1, progress=False, checkpoint_every=None)
+    Trainer(config).fit(create_model(given["model"], spec, embedding_dim=16), source)
+    return {**source.result, "ms_per_step": round(1000 * BATCH / source.result["rows_per_cpu_second"], 2)}
+
+
+TASKS = {"encode": encode, "train": train, "quality": quality, "memory": memory, "vocabulary": vocabulary}
+
+if __name__ == "__main__":
+    import torch
+
+    torch.set_num_threads(given["threads"])
+    finish(["graphrec", "torch", "polars"], **TASKS[given["task"]]())

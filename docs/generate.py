@@ -1,0 +1,134 @@
+"""Write the parts of the documentation that come from the code: models, their table, and recorded results.
+
+`python docs/generate.py` rewrites docs/models.md, docs/benchmarks.md and the table of models in README.md;
+`--check` writes nothing and exits with 1 when one of them is stale. tests/test_docs.py does the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from pathlib import Path
+
+from graphrec.registry import Card, card, list_models, model_options
+
+ROOT = Path(__file__).resolve().parents[1]
+START, END = "<!-- models: written by docs/generate.py -->", "<!-- end of models -->"
+NOTICE = "<!-- Written by docs/generate.py; edit the cards or the benchmarks instead. -->"
+TASKS = {"ctr": "Click-through rate"}
+
+
+def link(text: str, target: str) -> str:
+    """A Markdown link, or the bare text when there is no target."""
+    return f"[{text}]({target})" if target else text
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def model_rows(task: str) -> list[list[str]]:
+    """Name, title with its paper, labels and specially treated fields of each model of a task."""
+    return [
+        [
+            link(f"`{c.name}`", f"docs/models.md#{c.name.replace('+', '')}"),
+            link(c.title, c.paper),
+            "several" if c.multi_label else "one",
+            ", ".join(c.uses) or "",
+        ]
+        for c in map(card, list_models(task=task))
+    ]
+
+
+def readme() -> str:
+    """README.md with a fresh table of models."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    body = table(["model", "published as", "labels", "also uses"], model_rows("ctr"))
+    return f"{before}{START}\n{body}\n{END}{after}"
+
+
+def options(name: str) -> str:
+    """The keyword options of a model and their defaults, as code."""
+    pairs = (
+        key if default is inspect.Parameter.empty else f"{key}={default!r}"
+        for key, default in model_options(name).items()
+    )
+    return "`" + ", ".join(pairs) + "`"
+
+
+def entry(c: Card) -> str:
+    """The catalogue's section of one model."""
+    facts = [
+        f"- Paper: <{c.paper}>" if c.paper else "",
+        f"- Official code: <{c.code}>{f' ({c.licence})' if c.licence else ''}" if c.code else "",
+        f"- Labels: {'one or several' if c.multi_label else 'one'}",
+        f"- Options: {options(c.name)}",
+        "".join(f"\n- Published {what}: {value}" for what, value in c.published.items()).lstrip(),
+        "".join(f"\n- Verified: {what} (`{test}`)" for what, test in c.verified.items()).lstrip(),
+        f"- Differs: {c.differs}" if c.differs else "",
+    ]
+    return f"## {c.name}\n\n{c.title}\n\n" + "\n".join(filter(None, facts))
+
+
+def catalogue() -> str:
+    """docs/models.md."""
+    parts = [
+        f"# Models\n\n{NOTICE}\n\n`graphrec models` prints this list; `graphrec.create_model(name, spec)` "
+        " builds one. A figure under *published* is the paper's, not ours; what was measured here is in"
+        " [benchmarks](benchmarks.md).",
+        *(entry(card(name)) for task in TASKS for name in list_models(task=task)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def benchmarks() -> str:
+    """docs/benchmarks.md: every recorded result, newest state of each question."""
+    results = sorted((ROOT / "benchmarks" / "results").glob("*.md"))
+    parts = [
+        f"# Benchmarks\n\n{NOTICE}\n\nEach table was written by the script named in it, with graphrec and the"
+        " peers interleaved in one run on one machine. How to repeat them:"
+        " [benchmarks/README.md](../benchmarks/README.md).",
+        *(path.read_text(encoding="utf-8").strip() for path in results),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def outputs() -> dict[Path, str]:
+    """File -> what it should hold."""
+    return {
+        ROOT / "README.md": readme(),
+        ROOT / "docs" / "models.md": catalogue(),
+        ROOT / "docs" / "benchmarks.md": benchmarks(),
+    }
+
+
+def stale() -> list[Path]:
+    """Files that do not hold what the code says."""
+    return [
+        path
+        for path, text in outputs().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+
+
+def main() -> int:
+    """Write, or with ``--check`` only compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a file is stale")
+    if parser.parse_args().check:
+        old = stale()
+        for path in old:
+            print(f"stale: {path.relative_to(ROOT)}; run python docs/generate.py", file=sys.stderr)
+        return int(bool(old))
+    for path, text in outputs().items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
