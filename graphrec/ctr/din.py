@@ -9,7 +9,7 @@ part of the history that concerns it; activations adapt to the data (Dice).
 The weights are not normalised by default, as in the paper; ``softmax=True`` normalises them.
 
 Official code: https://github.com/zhougr1993/DeepInterestNetwork (no licence stated), TensorFlow 1. A sequence
-is matched with the categorical field whose vocabulary it shares (or by ``targets``); a sequence without such a
+is matched with the categorical field whose vocabulary it shares, or by ``targets``; a sequence without such a
 field is mean-pooled. With several labels the last MLP has one output per label.
 """
 

@@ -190,14 +190,14 @@ class FusedEmbedding(nn.Module):
     def sequence(self, features: Features, position: int) -> tuple[Tensor, Tensor]:
         """Items (B, L, d) of the list field ``spec.lists[position]``, and which are real, (B, L) bool."""
         field, ids = self.spec.lists[position], features.lists[position]
-        vectors = self._embed_ids(field, ids.reshape(-1), len(ids)).view(*ids.shape, self.dim)
+        vectors = self._embed_ids(field, ids.reshape(-1), ids.shape[0]).view(*ids.shape, self.dim)
         return vectors, ids != 0
 
     def field_vector(self, features: Features, name: str) -> Tensor:
         """The vector of one categorical field, (B, d)."""
         position = [f.name for f in self.spec.categorical].index(name)
         ids = features.categorical[:, position]
-        return self._embed_ids(self.spec.categorical[position], ids, len(ids))
+        return self._embed_ids(self.spec.categorical[position], ids, ids.shape[0])
 
     @property
     def _quotient_fields(self) -> list[Field]:
@@ -217,7 +217,7 @@ class FusedEmbedding(nn.Module):
         return [ids % field.quotient + start, ids // field.quotient + (start + field.quotient)]
 
     def _embed_ids(self, field: Field, ids: Tensor, n_rows: int) -> Tensor:
-        parts = self._gather(torch.cat(self._index(field, ids)), n_rows).view(-1, len(ids), self.dim)
+        parts = self._gather(torch.cat(self._index(field, ids)), n_rows).view(-1, ids.shape[0], self.dim)
         return parts[0] if len(parts) == 1 else parts[0] * parts[1]
 
     def _lookup(self, features: Features) -> tuple[Tensor, list[Tensor]]:
@@ -230,8 +230,8 @@ class FusedEmbedding(nn.Module):
         for field, items, wanted in zip(self.spec.lists, features.lists, used, strict=True):
             if wanted:
                 index.append(items.reshape(-1) + self._offsets[field.vocabulary])
-        vectors = self._gather(index[0] if len(index) == 1 else torch.cat(index), len(ids))
-        parts = iter(vectors.split([len(i) for i in index]))
+        vectors = self._gather(index[0] if len(index) == 1 else torch.cat(index), ids.shape[0])
+        parts = iter(vectors.split([i.shape[0] for i in index]))
         categorical = next(parts).view(*ids.shape, self.dim)
         lists = [
             next(parts).view(*items.shape, self.dim) if wanted else vectors
@@ -241,18 +241,18 @@ class FusedEmbedding(nn.Module):
 
     def _lookup_by_field(self, features: Features) -> tuple[Tensor, list[Tensor]]:
         columns = [
-            self._embed_ids(f, features.categorical[:, i], len(features.categorical))
+            self._embed_ids(f, features.categorical[:, i], features.categorical.shape[0])
             for i, f in enumerate(self.spec.categorical)
             for i, f in enumerate(self.spec.categorical)
         ]
-        shape = (len(features.categorical), 0, self.dim)
+        shape = (features.categorical.shape[0], 0, self.dim)
         categorical = torch.stack(columns, dim=1) if columns else self.weight.new_empty(shape)
         lists = [self.sequence(features, i)[0] for i in range(len(self.spec.lists))]
         return categorical, lists
 
     def _numeric(self, values: Tensor) -> Tensor:
         if self.numeric_weight is None or self.numeric_missing is None:
-            return values.new_empty(len(values), 0, self.dim)
+            return values.new_empty(values.shape[0], 0, self.dim)
         missing = values.isnan()
         known = values.masked_fill(missing, 0.0)[..., None] * self.numeric_weight
         return torch.addcmul(known, missing[..., None].to(known.dtype), self.numeric_missing)
@@ -279,7 +279,7 @@ def _layout(spec: FeatureSpec) -> tuple[dict[str, int], int]:
 def _pool(vectors: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """Pool (B, L, d) over the items where mask (B, L) is true; rows without items give zeros."""
     if vectors.shape[1] == 0:
-        return vectors.new_zeros(len(vectors), vectors.shape[2])
+        return vectors.new_zeros(vectors.shape[0], vectors.shape[2])
     if pooling == "max":
         top = vectors.masked_fill(~mask[..., None], float("-inf")).amax(1)
         return top.masked_fill(~mask.any(1, keepdim=True), 0.0)

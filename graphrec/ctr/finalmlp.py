@@ -9,7 +9,8 @@ A gate's context is the embedding (from a table of its own) of some fields, such
 item's for the other, or one learned vector.
 
 Official code: https://github.com/reczoo/FinalMLP, in the FuxiCTR model zoo (Apache-2.0). With several
-labels the fusion has one output per label.
+labels the fusion has one output per label. The learned context vector starts random: the official zeros leave
+every hidden ReLU of its gate at zero, where no gradient passes, so only the gate's last bias would ever learn.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _CARD = Card(
     code="https://github.com/reczoo/FinalMLP",
     licence="Apache-2.0",
     published={"MovieLens-1M AUC (FCN's fields)": 0.9052, "Criteo AUC (FCN's split)": 0.8145},
+    differs="The learned context vector does not start at zero, where its gate's hidden layer cannot learn.",
     verified={"parity with FuxiCTR's layers": "tests/ctr/test_parity.py::test_finalmlp"},
 )
 
@@ -79,7 +81,7 @@ class ContextGate(nn.Module):
         if fields:
             self.embedding = FusedEmbedding(dataclasses.replace(spec, fields=fields), dim, init_std=std)
         else:
-            self.constant = nn.Parameter(torch.zeros(1, dim))
+            self.constant = nn.Parameter(torch.randn(1, dim) * dim**-0.5)
         self.mlp = MLP(dim * max(1, len(fields)), hidden, out=width)
 
     def forward(self, features: Features) -> Tensor:
@@ -121,9 +123,10 @@ class BilinearFusion(nn.Module):
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """(B, left) and (B, right) to (B, T)."""
-        heads_left = left.view(len(left), self.heads, 1, -1)
-        heads_right = right.view(len(right), self.heads, 1, -1)
-        projected = (heads_left @ self.weight).view(len(left), self.heads, self.out, -1)
+        rows = left.shape[0]
+        heads_left = left.view(rows, self.heads, 1, -1)
+        heads_right = right.view(rows, self.heads, 1, -1)
+        projected = (heads_left @ self.weight).view(rows, self.heads, self.out, -1)
         return self.left(left) + self.right(right) + (projected * heads_right).sum((1, 3))
 
 

@@ -259,7 +259,7 @@ class INFNet(CTRModel):
 
     def _tokens(self, features: Features) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor | None]:
         """Tokens and proxies by group, and the mask (B, L) of the real items."""
-        batch = len(features.categorical)
+        batch = features.categorical.shape[0]
         tokens = {TASKS: self.task_tokens.expand(batch, -1, -1)}
         proxies, mask = {TASKS: self.shared_tokens.expand(batch, -1, -1)}, None
         if self.n_fields:

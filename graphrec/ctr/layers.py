@@ -58,7 +58,8 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, width) to (n, width)."""
-        return x * torch.lerp(self.alpha.expand_as(x), torch.ones_like(x), torch.sigmoid(self.norm(x)))
+        share = torch.sigmoid(self.norm(x))
+        return x * (share + self.alpha * (1.0 - share))
 
 
 _ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
