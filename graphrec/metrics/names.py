@@ -80,7 +80,7 @@ METRICS: dict[str, Metric] = {
             "calibration",
             "Predicted / observed",
             "one",
-            "Mean prediction divided by mean label. 1 is right on average, 1.1 predicts 10 % too many.",
+            "Mean prediction divided by mean label. 1 is right on average, 1.1 predicts 10% too many.",
         ),
         Metric(
             "brier",

@@ -93,6 +93,18 @@ class Scores:
         return float(self.positive @ below / (self.positive.sum() * self.negative.sum()))
 
     @property
+    def auc_error(self) -> float | None:
+        """Standard error of `auc` (DeLong et al., 1988), weights taken as counts; None below two rows of a class."""
+        positives, negatives, auc = self.positive.sum(), self.negative.sum(), self.auc
+        if auc is None or min(positives, negatives) < 2:
+            return None
+        below = (np.cumsum(self.negative) - self.negative / 2) / negatives
+        above = (positives - np.cumsum(self.positive) + self.positive / 2) / positives
+        of_positives = self.positive @ (below - auc) ** 2 / (positives - 1)
+        of_negatives = self.negative @ (above - auc) ** 2 / (negatives - 1)
+        return float(np.sqrt(of_positives / positives + of_negatives / negatives))
+
+    @property
     def pr_auc(self) -> float | None:
         """Average precision: the sum over cut-offs of the gain in recall times the precision."""
         if not self.both_classes:

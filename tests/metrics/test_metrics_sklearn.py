@@ -110,3 +110,15 @@ def test_whole_weights_equal_repeated_rows():
 def test_calibration_is_the_ratio_of_means():
     assert metrics.Scores.of([0, 0, 0, 1], [0.5, 0.5, 0.5, 0.5]).calibration == pytest.approx(2)
     assert metrics.Scores.of([0, 0], [0.5, 0.5]).calibration is None
+
+
+def test_auc_error_is_the_spread_of_auc_over_samples():
+    rng = np.random.default_rng(3)
+    drawn = []
+    for _ in range(400):
+        y = np.arange(300) < 90
+        p = 1 / (1 + np.exp(-rng.normal(y * 1.0, 1.0)))
+        drawn.append((metrics.roc_auc(y, p), metrics.Scores.of(y, p).auc_error))
+    aucs, errors = np.array(drawn).T
+    assert errors.mean() == pytest.approx(aucs.std(), rel=0.1)
+    assert metrics.Scores.of([0, 1, 1], [0.1, 0.2, 0.3]).auc_error is None

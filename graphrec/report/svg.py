@@ -1,0 +1,73 @@
+"""A matplotlib figure as SVG inside a page, in the page's font and the colours of its light or dark mode."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+from . import plots
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+_COLOURS = {
+    plots.INK: "var(--ink)",
+    plots.MUTED: "var(--muted)",
+    plots.GRID: "var(--grid)",
+    **{colour: f"var(--series-{i})" for i, colour in enumerate(plots.SERIES)},
+}
+_COLOUR = re.compile("|".join(_COLOURS))
+_DROPPED = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
+_GROUP_ID = re.compile(r'^<g id="[^"]*"')
+_SHORT_FONT = re.compile(r"font: (bold |700 )?[^;\"]*?([\d.]+px) [^;\"]*")
+_FAMILY = re.compile(r"font-family: [^;\"]*(; )?")
+_LONG_NUMBER = re.compile(r"(\d\.\d\d)\d+")
+_SIZE = re.compile(r'<svg [^>]*?viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>')
+
+
+def figure_svg(figure: Figure, name: str, description: str, fixed: bool = False) -> Markup:
+    """The figure as an inline ``<svg>``.
+
+    Args:
+        figure: What to draw.
+        name: Unique in the page; element ids are made from it, so the same figure gives the same bytes.
+        description: Text for a reader who cannot see it.
+        fixed: Keep about the natural width, for a figure that scrolls instead of shrinking.
+    """
+    from markupsafe import Markup, escape
+
+    text = _TAG.sub(lambda m: _clean_tag(m[0]), _DROPPED.sub("", _render(figure, name)))
+    width, height = map(float, _SIZE.search(text).groups())  # type: ignore[union-attr]
+    shape = f"max-width:{width * 1.5:.0f}px"
+    if fixed:
+        shape = f"min-width:{width * 1.2:.0f}px; max-width:{width * 1.4:.0f}px"
+    opening = (
+        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width:g} {height:g}" role="img" '
+        f'aria-label="{escape(description)}" style="{shape}">'
+    )
+    return Markup(_SIZE.sub(lambda _: opening, text, count=1))
+
+
+def _render(figure: Figure, name: str) -> str:
+    import matplotlib
+
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+        # The browser has the glyphs that matplotlib's own font lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    return out.getvalue()
+
+
+def _clean_tag(tag: str) -> str:
+    """One element's tag without fixed fonts, group names and needless digits; texts stay as they are."""
+    if "base64" in tag:
+        return tag
+    tag = _GROUP_ID.sub("<g", tag).replace(" \n", " ").replace("\n", " ")
+    tag = _SHORT_FONT.sub(lambda m: f"font-size: {m[2]}" + ("; font-weight: 700" if m[1] else ""), tag)
+    tag = _LONG_NUMBER.sub(r"\1", _FAMILY.sub("", tag))
+    return _COLOUR.sub(lambda m: _COLOURS[m[0]], tag)
