@@ -291,8 +291,8 @@ class PartCoder(_FixedIds):
         """Nothing is learned."""
 
     def final(self, raw: np.ndarray) -> np.ndarray:
-        """The ids themselves."""
-        return raw
+        """The ids themselves, as int32."""
+        return raw.astype(np.int32, copy=False)
 
     def encode(self, array: pa.Array) -> np.ndarray:
         """(n,) int32 ids; null is 0."""

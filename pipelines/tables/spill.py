@@ -12,24 +12,30 @@ from pathlib import Path
 import numpy as np
 
 
+def _narrow(array: np.ndarray) -> np.ndarray:
+    """Codes in two bytes where they fit: the spill is written and read once, so its size is its cost."""
+    if array.dtype == np.int32 and array.max(initial=0) < 1 << 16:
+        return array.astype(np.uint16)
+    return array
+
+
 class Spill:
-    """A file of batches; each batch is a list of arrays with one dtype and width per position."""
+    """A file of batches; each batch is a list of arrays. Codes (int32) may come back as uint16."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("wb")
-        self._layout: list[tuple[np.dtype, tuple[int, ...]]] = []
-        self._sizes: list[int] = []
+        self._batches: list[list[tuple[np.dtype, tuple[int, ...]]]] = []
 
     @property
     def rows(self) -> int:
         """Rows so far."""
-        return sum(self._sizes)
+        return sum(batch[0][1][0] for batch in self._batches)
 
     def append(self, arrays: Sequence[np.ndarray]) -> None:
         """Write one batch."""
-        self._layout = [(a.dtype, a.shape[1:]) for a in arrays]
-        self._sizes.append(len(arrays[0]))
+        arrays = [_narrow(a) for a in arrays]
+        self._batches.append([(a.dtype, a.shape) for a in arrays])
         for array in arrays:
             if array.size:
                 self._file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
@@ -38,8 +44,8 @@ class Spill:
         """The batches again, in order; removes the file at the end."""
         self._file.close()
         with self._path.open("rb") as file:
-            for size in self._sizes:
-                yield [self._array(file, dtype, (size, *shape)) for dtype, shape in self._layout]
+            for batch in self._batches:
+                yield [self._array(file, dtype, shape) for dtype, shape in batch]
         self._path.unlink()
 
     def _array(self, file: object, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

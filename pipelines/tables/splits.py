@@ -125,10 +125,12 @@ class Split:
     def _stratified(self, factors: list[Any], seen: dict[bytes, int]) -> np.ndarray:
         out = np.zeros(len(factors[0].codes), np.uint8)
         names = [[*f.values.to_list(), None] for f in factors]
-        stacked = np.stack([f.codes for f in factors], axis=1)
-        for combination in np.unique(stacked, axis=0):
-            rows = np.flatnonzero((stacked == combination).all(1))
-            key = repr([n[c] for n, c in zip(names, combination, strict=True)]).encode()
+        shape = [len(n) for n in names]
+        combined = np.ravel_multi_index([f.codes for f in factors], shape)
+        for combination in np.flatnonzero(np.bincount(combined)):
+            rows = np.flatnonzero(combined == combination)
+            chosen = np.unravel_index(combination, shape)
+            key = repr([n[int(c)] for n, c in zip(names, chosen, strict=True)]).encode()
             first = seen.get(key, 0)
             salt = zlib.crc32(key)
             out[rows] = self._draw(np.arange(first, first + len(rows)), salt)

@@ -34,30 +34,49 @@ class Factor(NamedTuple):
 def factorize(array: pa.Array) -> Factor:
     """Codes and distinct values of a column of any flat type."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if pa.types.is_null(array.type):
         return Factor(np.zeros(len(array), np.int32), text_values(pa.array([], pa.string())))
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
-    indices, size = array.indices, len(array.dictionary)
-    if indices.null_count:
-        if indices.type != pa.int32():
-            indices = indices.cast(pa.int64())
-        indices = pc.fill_null(indices, size)
-    return Factor(indices.to_numpy(zero_copy_only=False), text_values(array.dictionary), array.dictionary)
+    codes = to_numpy(array.indices, null=len(array.dictionary))
+    return Factor(codes, text_values(array.dictionary), array.dictionary)
+
+
+_NUMPY_NAMES = {"halffloat": "float16", "float": "float32", "double": "float64"}
+
+
+def to_numpy(array: pa.Array, null: float = np.nan) -> np.ndarray:
+    """A numeric array as numpy: a view when it has no nulls, else a copy with ``null`` in their places.
+
+    Arrow's own ``to_numpy`` (and its ``fill_null``) import pandas where that is installed, which takes half a second.
+    """
+    dtype = np.dtype(_NUMPY_NAMES.get(str(array.type), str(array.type)))
+    buffer = array.buffers()[1]
+    if buffer is None or not len(array):
+        return np.zeros(0, dtype)
+    values = np.frombuffer(buffer, dtype, len(array), array.offset * dtype.itemsize)
+    if not array.null_count:
+        return values
+    out = values.copy() if dtype.kind == "f" or not np.isnan(null) else values.astype(np.float64)
+    out[~is_valid(array)] = null
+    return out
+
+
+def is_valid(array: pa.Array) -> np.ndarray:
+    """(n,) bool: where an array is not null."""
+    bitmap = array.buffers()[0]
+    if bitmap is None or not array.null_count:
+        return np.ones(len(array), bool)
+    bits = np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little")
+    return bits[array.offset : array.offset + len(array)].view(bool)
 
 
 def text_values(values: pa.Array) -> pl.Series:
     """Values as the strings that categories are compared by; empty strings and NaN become null."""
     import polars as pl
-    import pyarrow as pa
 
-    kind = values.type
-    if pa.types.is_integer(kind) and pa.types.is_unsigned_integer(kind):
-        return pl.Series(values.cast(pa.uint64())).cast(pl.String)
-    series = pl.Series(pl.from_arrow(values))
-    return text_of(series)
+    return text_of(pl.Series(pl.from_arrow(values)))
 
 
 def text_of(series: pl.Series) -> pl.Series:
@@ -95,12 +114,12 @@ def as_floats(array: pa.Array) -> tuple[np.ndarray, BadText | None]:
     if pa.types.is_null(kind):
         return np.full(len(array), np.nan, np.float32), None
     if pa.types.is_float16(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind):
-        return array.to_numpy(zero_copy_only=False), None
+        return to_numpy(array), None
     if pa.types.is_boolean(kind):
         array = array.cast(pa.uint8())
     elif pa.types.is_temporal(kind):
         return _seconds(array), None
-    return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), None
+    return to_numpy(array.cast(pa.float64(), safe=False)), None
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -149,10 +168,10 @@ def flatten(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
     if pa.types.is_null(array.type):
         return np.zeros(len(array), np.int64), pa.array([], pa.string())
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = to_numpy(pc.list_value_length(array), null=0).astype(np.int64)
     items = pc.list_flatten(array)
     if items.null_count:
-        keep = items.is_valid().to_numpy(zero_copy_only=False)
+        keep = is_valid(items)
         rows = np.repeat(np.arange(len(lengths)), lengths)[keep]
         lengths, items = np.bincount(rows, minlength=len(lengths)), items.drop_null()
     return lengths, items

@@ -36,6 +36,18 @@ class _Memo:
         return codes
 
 
+def _shifted(physical: pl.Series, null: int) -> np.ndarray:
+    """(n + 1,) int32: physical codes from `FIRST_ID` on, ``null`` where they are null, and `NULL_ID` last."""
+    out = np.full(len(physical) + 1, NULL_ID, np.int32)
+    if physical.null_count():
+        missing = physical.is_null().to_numpy()
+        np.add(physical.fill_null(0).to_numpy(), FIRST_ID, out=out[:-1], casting="unsafe")
+        out[:-1][missing] = null
+    else:
+        np.add(physical.to_numpy(), FIRST_ID, out=out[:-1], casting="unsafe")
+    return out
+
+
 class VocabularyBuilder:
     """Grows with every new string and counts training rows.
 
@@ -62,14 +74,11 @@ class VocabularyBuilder:
         return known if known is not None else self._memo.put(factor, self._insert(factor.values))
 
     def _insert(self, values: pl.Series) -> np.ndarray:
-        import polars as pl
-
-        physical = values.cast(self._anchor.dtype).to_physical()
-        out = np.full(len(values) + 1, NULL_ID, np.int32)
-        out[:-1] = physical.cast(pl.Int64).fill_null(NULL_ID - FIRST_ID).to_numpy() + FIRST_ID
+        out = _shifted(values.cast(self._anchor.dtype).to_physical(), NULL_ID)
         self._size = max(self._size, int(out.max(initial=0)) + 1)
         if self._size > len(self._counts):
-            self._counts = np.concatenate([self._counts, np.zeros(max(self._size, len(self._counts)), np.int64)])
+            more = np.zeros(max(self._size, len(self._counts)), np.int64)
+            self._counts = np.concatenate([self._counts, more])
         return out
 
     def count(self, codes: np.ndarray, times: np.ndarray) -> None:
@@ -82,7 +91,8 @@ class VocabularyBuilder:
 
         counts = self._counts[: self._size]
         frequent = np.flatnonzero(counts[FIRST_ID:] >= self.min_count) + FIRST_ID
-        strings = self._categories.to_series().gather(frequent - FIRST_ID)
+        physical = pl.Series((frequent - FIRST_ID).astype(np.uint32))
+        strings = physical.cat.to(self._anchor.dtype).cast(pl.String)
         frame = pl.DataFrame({"value": strings, "count": counts[frequent], "code": frequent})
         frame = frame.sort(["count", "value"], descending=[True, False]).head(self.max_size or frame.height)
         table = np.full(self._size, UNSEEN_ID, np.int32)
@@ -123,12 +133,13 @@ class Vocabulary:
 
         if self._enum is None:
             self._enum = pl.Enum(self.values)
-        out = np.full(len(values) + 1, UNSEEN_ID, np.int32)
+        if not len(self.values):
+            out = np.full(len(values) + 1, UNSEEN_ID, np.int32)
+        else:
+            out = _shifted(values.cast(self._enum, strict=False).to_physical(), UNSEEN_ID)
         out[-1] = NULL_ID
-        if len(self.values):
-            physical = values.cast(self._enum, strict=False).to_physical().cast(pl.Int64)
-            out[:-1] = physical.fill_null(UNSEEN_ID - FIRST_ID).to_numpy() + FIRST_ID
-        out[:-1][values.is_null().to_numpy()] = NULL_ID
+        if values.null_count():
+            out[:-1][values.is_null().to_numpy()] = NULL_ID
         return out
 
 
@@ -172,7 +183,9 @@ class HashedVocabulary:
 class Codebook:
     """One vocabulary as the fields that share it see it: growing while it is fitted, fixed afterwards."""
 
-    def __init__(self, source: VocabularyBuilder | Vocabulary | HashedVocabulary, fixed: bool = False) -> None:
+    def __init__(
+        self, source: VocabularyBuilder | Vocabulary | HashedVocabulary, fixed: bool = False
+    ) -> None:
         self.source = source
         self._table: np.ndarray | None = None
         self._finished = fixed or isinstance(source, Vocabulary)
@@ -201,4 +214,4 @@ class Codebook:
 
     def ids(self, codes: np.ndarray) -> np.ndarray:
         """Ids of provisional codes that were given out before `finish`."""
-        return codes if self._table is None else np.take(self._table, codes)
+        return codes.astype(np.int32, copy=False) if self._table is None else np.take(self._table, codes)
