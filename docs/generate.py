@@ -31,13 +31,12 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def model_rows(task: str) -> list[list[str]]:
-    """Name, title with its paper, labels and specially treated fields of each model of a task."""
+    """Name, title with its paper, and specially treated fields of each model of a task."""
     return [
         [
             link(f"`{c.name}`", f"docs/models.md#{c.name.replace('+', '')}"),
             link(c.title, c.paper),
-            "several" if c.multi_label else "one",
-            ", ".join(c.uses) or "",
+            ", ".join(f"{kind} fields" for kind in c.uses),
         ]
         for c in map(card, list_models(task=task))
     ]
@@ -48,7 +47,7 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     before, rest = text.split(START)
     _, after = rest.split(END)
-    body = table(["model", "published as", "labels", "also uses"], model_rows("ctr"))
+    body = table(["model", "published as", "made for"], model_rows("ctr"))
     return f"{before}{START}\n{body}\n{END}{after}"
 
 
@@ -78,8 +77,8 @@ def entry(c: Card) -> str:
 def catalogue() -> str:
     """docs/models.md."""
     parts = [
-        f"# Models\n\n{NOTICE}\n\n`graphrec models` prints this list; `graphrec.create_model(name, spec)` "
-        " builds one. A figure under *published* is the paper's, not ours; what was measured here is in"
+        f"# Models\n\n{NOTICE}\n\n`graphrec models` prints this list and `graphrec.create_model(name, spec)`"
+        " makes one. A figure under *published* is the paper's, not ours; what was measured here is in"
         " [benchmarks](benchmarks.md).",
         *(entry(card(name)) for task in TASKS for name in list_models(task=task)),
     ]
