@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from .features import Batch, Features, FeatureSpec, Field, FieldKind
     from .leakage import describe_leaks, find_leaks
     from .loader import BatchLoader
+    from .opening import open_table
     from .schema import Column, Role, TableSchema
     from .shards import EncodedTable
-    from .sources import Table, open_table
+    from .sources import Table
     from .splits import Split
 
 _MODULES = {
@@ -20,9 +21,10 @@ _MODULES = {
     "features": ("Batch", "FeatureSpec", "Features", "Field", "FieldKind"),
     "leakage": ("describe_leaks", "find_leaks"),
     "loader": ("BatchLoader",),
+    "opening": ("open_table",),
     "schema": ("Column", "Role", "TableSchema"),
     "shards": ("EncodedTable",),
-    "sources": ("Table", "open_table"),
+    "sources": ("Table",),
     "splits": ("Split",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -65,7 +65,9 @@ def _writable(folder: Path) -> bool:
 
 def key_of(schema: TableSchema, split: Split, tables: Mapping[str, Table]) -> str:
     """Digest of everything that decides the encoded rows."""
-    columns = [c.model_dump(mode="json", exclude={"note", "dtype"}) for c in schema.columns if c.role != "ignored"]
+    columns = [
+        c.model_dump(mode="json", exclude={"note", "dtype"}) for c in schema.columns if c.role != "ignored"
+    ]
     content = {
         "version": ENCODER_VERSION,
         "columns": columns,
@@ -78,7 +80,9 @@ def key_of(schema: TableSchema, split: Split, tables: Mapping[str, Table]) -> st
 
 def scratch(store: Path) -> Path:
     """A new folder to write into, beside the entries."""
-    return Path(tempfile.mkdtemp(prefix="graphrec-" if store == Path(tempfile.gettempdir()) else ".tmp-", dir=store))
+    return Path(
+        tempfile.mkdtemp(prefix="graphrec-" if store == Path(tempfile.gettempdir()) else ".tmp-", dir=store)
+    )
 
 
 def publish(work: Path, target: Path) -> Path:

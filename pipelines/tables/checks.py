@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from graphrec.errors import DataError, SchemaError
 
+from .opening import open_table
 from .schema import Column, Role, TableSchema
-from .sources import Table, open_table
+from .sources import Table
 from .splits import near
 from .targets import bad_weight, class_lookup, unknown_class
 from .values import MISSING_TEXT
@@ -132,7 +133,9 @@ def check_label(table: Table, column: Column) -> None:
     """Raise DataError when a label holds a value that is none of its two classes, or nothing at all."""
     counts = table.value_counts(column.name)
     if column.classes is None:
-        raise SchemaError(f"{table.name}: label column {column.name!r} has no classes; set classes: [negative, positive]")
+        raise SchemaError(
+            f"{table.name}: label column {column.name!r} has no classes; set classes: [negative, positive]"
+        )
     known = class_lookup(column.classes)
     for text, rows in counts.items():
         if text is not None and text not in known:
@@ -146,7 +149,9 @@ def check_weight(table: Table, name: str) -> None:
     import polars as pl
 
     if not (table.columns[name].is_numeric() or table.columns[name] == pl.Boolean):
-        raise SchemaError(f"{table.name}: weight column {name!r} is {table.columns[name]}; weights are numbers")
+        raise SchemaError(
+            f"{table.name}: weight column {name!r} is {table.columns[name]}; weights are numbers"
+        )
     value = pl.col(name).cast(pl.Float64)
     wrong = value.is_null() | ~value.is_finite() | (value < 0)
     found = table.collect(

@@ -18,10 +18,12 @@ import numpy as np
 from graphrec.errors import DataError, RunError, SchemaError
 
 from . import cache as _cache
-from .coders import BucketCoder, CategoryCoder, Coder, ListCoder, NumericCoder, PartCoder
+from .coders import CategoryCoder, Coder, ListCoder
 from .features import Batch, FeatureSpec, FieldKind
+from .number_coders import BucketCoder, NumericCoder, PartCoder
+from .rows import Classes, interleave, rebatch, spill_parts
 from .schema import Role, TableSchema
-from .shards import Block, EncodedTable, ShardWriter, concatenate
+from .shards import Block, EncodedTable, ShardWriter
 from .spill import Spill
 from .splits import PART_NAMES, TRAIN, Split
 from .targets import Targets
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """Called with the rows done and the rows in total."""
-
-_SLICE = 8192
-"""Rows that are interleaved at a time: their ids fit the second-level cache."""
 
 
 class TableEncoder:
@@ -139,23 +138,29 @@ class TableEncoder:
         self.coders = self._new_coders()
         total, done = sum(t.n_rows() for t in tables.values()), 0
         spills: dict[str, Spill] = {}
-        seen = _Classes(self.schema.labels)
+        seen = Classes(self.schema.labels)
         for name, table in tables.items():
             assign = split.assigner(table, self.schema) if name == "train" else None
             extra = split.columns(self.schema) if name == "train" else []
             targets = Targets(self.schema, list(table.columns), True, table.name)
             start = 0
             for batch in self._read(table, targets, extra):
-                parts = np.full(batch.num_rows, PART_NAMES.index(name), np.uint8) if assign is None else assign(batch, start)
+                parts = (
+                    np.full(batch.num_rows, PART_NAMES.index(name), np.uint8)
+                    if assign is None
+                    else assign(batch, start)
+                )
                 arrays = self._provisional(batch, parts, targets, table.name)
-                _spill_parts(arrays, parts, spills, work)
+                spill_parts(arrays, parts, spills, work)
                 seen.update(arrays[len(self.coders)][parts == TRAIN])
                 start += batch.num_rows
                 done += batch.num_rows
                 if progress is not None:
                     progress(done, total)
         if "train" not in spills:
-            raise DataError(f"{tables['train'].name}: the split leaves no rows to train on; lower valid and test")
+            raise DataError(
+                f"{tables['train'].name}: the split leaves no rows to train on; lower valid and test"
+            )
         seen.refuse_one_class(self.schema, tables["train"].name)
         return {n: spills[n] for n in PART_NAMES if n in spills}
 
@@ -189,7 +194,11 @@ class TableEncoder:
         writer.close()
 
     def _block(
-        self, finals: Sequence[np.ndarray], labels: np.ndarray, weights: np.ndarray | None, groups: np.ndarray | None
+        self,
+        finals: Sequence[np.ndarray],
+        labels: np.ndarray,
+        weights: np.ndarray | None,
+        groups: np.ndarray | None,
     ) -> Block:
         kinds = [c.field().kind for c in self.coders]
         chosen = {k: [a for a, kind in zip(finals, kinds, strict=True) if kind is k] for k in FieldKind}
@@ -244,7 +253,7 @@ class TableEncoder:
         """
         self._require_fitted()
         opened = self.schema.check(table, require_labels)
-        return (b.to_batch() for b in _rebatch(self._blocks(opened, require_labels), batch_size))
+        return (b.to_batch() for b in rebatch(self._blocks(opened, require_labels), batch_size))
 
     def save(self, folder: str | Path) -> None:
         """Write schema.yaml, encoder.json and the vocabularies (parquet) into a folder."""
@@ -286,66 +295,3 @@ def make_coders(schema: TableSchema, name: str, books: dict[str, Codebook]) -> l
         books[owner.name] = Codebook(hashed or VocabularyBuilder(owner.name, owner.min_count, owner.max_size))
     coder = CategoryCoder if column.role is Role.CATEGORICAL else ListCoder
     return [coder(column, books[owner.name])]
-
-
-def interleave(columns: Sequence[np.ndarray], rows: int, dtype: Any) -> np.ndarray:
-    """(rows, len(columns)) row-major matrix of the columns."""
-    out = np.empty((rows, len(columns)), dtype)
-    for start in range(0, rows if columns else 0, _SLICE):
-        stop = min(start + _SLICE, rows)
-        for j, column in enumerate(columns):
-            out[start:stop, j] = column[start:stop]
-    return out
-
-
-def _spill_parts(arrays: list[np.ndarray], parts: np.ndarray, spills: dict[str, Spill], work: Path) -> None:
-    for code, name in enumerate(PART_NAMES):
-        rows = np.flatnonzero(parts == code)
-        if not len(rows):
-            continue
-        if name not in spills:
-            spills[name] = Spill(work / f"{name}.spill")
-        whole = len(rows) == len(parts)
-        spills[name].append(arrays if whole else [a[rows] for a in arrays])
-
-
-def _rebatch(blocks: Iterator[Block], size: int) -> Iterator[Block]:
-    """Blocks of exactly ``size`` rows (the last one may be shorter), in order."""
-    waiting: list[Block] = []
-    count = 0
-    for block in blocks:
-        waiting.append(block)
-        count += len(block)
-        if count < size:
-            continue
-        merged, start = concatenate(waiting), 0
-        while count - start >= size:
-            yield merged.map(lambda a, s=start: a[s : s + size])
-            start += size
-        waiting = [merged.map(lambda a, s=start: a[s:])] if start < count else []
-        count -= start
-    if count:
-        yield concatenate(waiting)
-
-
-class _Classes:
-    """Which classes of each label the training rows have."""
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        self.negative = np.zeros(len(labels), bool)
-        self.positive = np.zeros(len(labels), bool)
-
-    def update(self, labels: np.ndarray) -> None:
-        self.negative |= (labels == 0).any(0)
-        self.positive |= (labels == 1).any(0)
-
-    def refuse_one_class(self, schema: TableSchema, where: str) -> None:
-        for i, name in enumerate(schema.labels):
-            classes = schema[name].classes or (0, 1)
-            if not (self.negative[i] and self.positive[i]):
-                found = classes[1] if self.positive[i] else classes[0]
-                other = classes[0] if self.positive[i] else classes[1]
-                raise DataError(
-                    f"{where}: label column {name!r} has only {found!r} in the training rows, never {other!r}; "
-                    "check the file and the split"
-                )

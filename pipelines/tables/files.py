@@ -163,7 +163,9 @@ def check_bytes(path: str, kind: str) -> None:
         hint = "; it looks like text: give it a .csv or .tsv name" if _looks_like_text(path) else ""
         raise DataError(f"{path}: not a {_title(kind)} file (it does not begin with {magic.decode()}){hint}")
     if not tail.endswith(magic):
-        raise DataError(f"{path}: the {_title(kind)} file is truncated (its footer is missing); copy it again")
+        raise DataError(
+            f"{path}: the {_title(kind)} file is truncated (its footer is missing); copy it again"
+        )
 
 
 def _title(kind: str) -> str:
@@ -190,7 +192,9 @@ def parquet_schema(path: str) -> tuple[Any, int]:
         with pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: broken parquet file ({first_line(error)}); write or copy it again") from error
+        raise DataError(
+            f"{path}: broken parquet file ({first_line(error)}); write or copy it again"
+        ) from error
     refuse_duplicates(schema.names, path)
     return schema, rows
 
@@ -200,7 +204,9 @@ def refuse_duplicates(names: Iterable[str], where: str) -> None:
     counts = Counter(str(n) for n in names)
     twice = [n for n, k in counts.items() if k > 1]
     if twice:
-        raise SchemaError(f"{where}: the column name {twice[0]!r} occurs {counts[twice[0]]} times; rename one of them")
+        raise SchemaError(
+            f"{where}: the column name {twice[0]!r} occurs {counts[twice[0]]} times; rename one of them"
+        )
 
 
 def csv_header(path: str) -> tuple[list[str], str]:
@@ -214,7 +220,9 @@ def csv_header(path: str) -> tuple[list[str], str]:
     try:
         line = _first_text_line(path)
     except (UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path}: not a text file ({first_line(error)}); expected UTF-8 CSV or TSV") from error
+        raise DataError(
+            f"{path}: not a text file ({first_line(error)}); expected UTF-8 CSV or TSV"
+        ) from error
     if not line.strip():
         raise DataError(f"{path}: the first line is blank; expected a header with the column names")
     separator = "\t" if _stem(path).endswith(".tsv") else max(",\t;|", key=line.count)
@@ -245,7 +253,9 @@ def refuse_differences(first: dict[str, str], other: dict[str, str], first_file:
     """Raise SchemaError when a file's columns (name -> type) are not those of the first file."""
     for name, kind in first.items():
         if name not in other:
-            raise SchemaError(f"{file}: column {name!r} is missing, which {first_file} has; give files of one schema")
+            raise SchemaError(
+                f"{file}: column {name!r} is missing, which {first_file} has; give files of one schema"
+            )
         if other[name] != kind:
             raise SchemaError(
                 f"{file}: column {name!r} is {other[name]} but {kind} in {first_file}; write both with one type"

@@ -11,8 +11,9 @@ import numpy as np
 from graphrec.errors import DataError, SchemaError
 
 from .checks import check_weight, items_problem, nested_problem
+from .opening import open_table
 from .schema import Column, Role, TableSchema
-from .sources import Table, open_table
+from .sources import Table
 from .splits import near
 from .targets import order_classes
 
@@ -24,7 +25,9 @@ _ID_NAME = re.compile(
     r"($|[^a-z])|(id|code|zip)$",
     re.IGNORECASE,
 )
-_TIME_NAME = re.compile(r"(^|[^a-z])(timestamp|time|ts|datetime|date|unixtime)($|[^a-z])|_at$|timestamp$", re.IGNORECASE)
+_TIME_NAME = re.compile(
+    r"(^|[^a-z])(timestamp|time|ts|datetime|date|unixtime)($|[^a-z])|_at$|timestamp$", re.IGNORECASE
+)
 _MULTI_NAME = re.compile(r"(genre|tag|categor|keyword|topic|interest|hobb|skill)", re.IGNORECASE)
 _GROUP_NAMES = ("user_id", "user", "userid", "uid")
 _HISTORY = re.compile(
@@ -114,7 +117,13 @@ def _column(table: Table, sample: pl.DataFrame, name: str, role: Role | None, is
 
 
 def _type_name(kind: pl.DataType) -> str:
-    return str(kind).lower().replace("datetime(time_unit=", "datetime(").replace("time_zone=none", "").replace(", )", ")")
+    return (
+        str(kind)
+        .lower()
+        .replace("datetime(time_unit=", "datetime(")
+        .replace("time_zone=none", "")
+        .replace(", )", ")")
+    )
 
 
 def label_classes(table: Table, name: str) -> tuple[Any, Any]:
@@ -200,7 +209,9 @@ def _is_whole(values: pl.Series) -> bool:
 
 def _looks_like_dates(values: pl.Series) -> bool:
     present = values.drop_nulls().head(2000)
-    return bool(len(present)) and bool(present.str.contains(r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2})?.*)?$").all())
+    return bool(len(present)) and bool(
+        present.str.contains(r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2})?.*)?$").all()
+    )
 
 
 def _looks_like_decimals(values: pl.Series) -> bool:
@@ -208,7 +219,9 @@ def _looks_like_decimals(values: pl.Series) -> bool:
     present = present.filter(present != "")
     if not len(present):
         return False
-    number = present.str.contains(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$") | present.str.contains("(?i)^(nan|inf|-inf)$")
+    number = present.str.contains(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$") | present.str.contains(
+        "(?i)^(nan|inf|-inf)$"
+    )
     return bool(number.all()) and bool(present.str.contains(".", literal=True).any())
 
 

@@ -58,7 +58,10 @@ def _sample_rows(encoded: EncodedTable, sample: int, seed: int) -> Block:
 
 def _columns(encoded: EncodedTable, block: Block) -> list[tuple[Field, np.ndarray]]:
     out: list[tuple[Field, np.ndarray]] = []
-    for fields, values in ((encoded.spec.categorical, block.categorical), (encoded.spec.numeric, block.numeric)):
+    for fields, values in (
+        (encoded.spec.categorical, block.categorical),
+        (encoded.spec.numeric, block.numeric),
+    ):
         out += [(f, values[:, j]) for j, f in enumerate(fields)]
     # Of a list, its length and its last item are looked at: the likeliest ways in.
     for field, items in zip(encoded.spec.lists, block.lists, strict=True):

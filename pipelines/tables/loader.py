@@ -57,7 +57,9 @@ class BatchLoader:
         buffer_bytes: int = 64 << 20,
     ) -> None:
         if batch_size < world_size or batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size} must be at least 1 and at least the {world_size} processes")
+            raise ConfigError(
+                f"batch_size={batch_size} must be at least 1 and at least the {world_size} processes"
+            )
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank={rank} must be from 0 to world_size - 1 = {world_size - 1}")
         self.encoded, self.batch_size, self.shuffle, self.seed = encoded, batch_size, shuffle, seed
@@ -65,7 +67,9 @@ class BatchLoader:
         runs = max(1, buffer_bytes // max(1, encoded.row_bytes) // _RUN)
         self._buffer_rows = runs * _RUN if shuffle else max(_RUN, batch_size)
         if shuffle and self.steps == 0:
-            raise DataError(f"{len(encoded)} rows are too few for {world_size} processes and batch_size={batch_size}")
+            raise DataError(
+                f"{len(encoded)} rows are too few for {world_size} processes and batch_size={batch_size}"
+            )
 
     @property
     def steps(self) -> int:

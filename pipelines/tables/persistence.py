@@ -10,8 +10,9 @@ import numpy as np
 
 from graphrec.errors import RunError, SchemaError
 
-from .coders import BucketCoder, CategoryCoder, Coder, ListCoder, NumericCoder, PartCoder
+from .coders import CategoryCoder, Coder, ListCoder
 from .features import FIRST_ID
+from .number_coders import BucketCoder, NumericCoder, PartCoder
 from .schema import Column, Role, TableSchema
 from .transforms import Bucketer, Scaler
 from .vocabulary import Codebook, HashedVocabulary, Vocabulary
@@ -85,7 +86,9 @@ def load_state(schema: TableSchema, folder: Path) -> list[Coder]:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         if state.get("format_version") != FORMAT_VERSION:
             found = state.get("format_version")
-            raise RunError(f"{folder / _STATE}: format version {found}, this graphrec reads {FORMAT_VERSION}; upgrade it")
+            raise RunError(
+                f"{folder / _STATE}: format version {found}, this graphrec reads {FORMAT_VERSION}; upgrade it"
+            )
         books = {name: _load_book(name, entry, folder) for name, entry in state["vocabularies"].items()}
         saved = iter(state["coders"])
         return [c for column in schema.features for c in _restore(schema, column, books, saved)]

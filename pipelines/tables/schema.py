@@ -144,7 +144,9 @@ class TableSchema(BaseModel):
         for column in self.columns:
             if column.name == name:
                 return column
-        raise SchemaError(f"the schema has no column {name!r}; it has {', '.join(c.name for c in self.columns)}")
+        raise SchemaError(
+            f"the schema has no column {name!r}; it has {', '.join(c.name for c in self.columns)}"
+        )
 
     def __contains__(self, name: object) -> bool:
         return any(c.name == name for c in self.columns)
@@ -253,7 +255,9 @@ class TableSchema(BaseModel):
         rows = [("column", "type", "role", "options")]
         for c in self.columns:
             options = ", ".join(f"{k}={_short(v)}" for k, v in c.options().items() if k != "note")
-            extra = [k for k, n in (("group", self.group), ("time", self.time)) if n == c.name and c.role != k]
+            extra = [
+                k for k, n in (("group", self.group), ("time", self.time)) if n == c.name and c.role != k
+            ]
             notes = [t for t in (options, *extra, c.note and f"({c.note})") if t]
             rows.append((c.name, c.dtype, c.role.value, "; ".join(notes)))
         widths = [max(len(r[i]) for r in rows) for i in range(3)]

@@ -73,7 +73,9 @@ class Block(NamedTuple):
         def tensor(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array))
 
-        features = Features(tensor(self.categorical), tensor(self.numeric), tuple(tensor(a) for a in self.lists))
+        features = Features(
+            tensor(self.categorical), tensor(self.numeric), tuple(tensor(a) for a in self.lists)
+        )
         weights = None if self.weights is None else tensor(self.weights)
         groups = None if self.groups is None else tensor(self.groups)
         return Batch(features, tensor(self.labels), weights, groups)

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphrec.errors import ConfigError, DataError, SchemaError
 
-from .coders import to_datetime
+from .number_coders import to_datetime
 from .schema import Column, Role, TableSchema
 from .values import as_floats, factorize, stable_hash
 
@@ -106,7 +106,9 @@ class Split:
             DataError: No row would be left to train on.
         """
         if self.column is not None and self.column not in table.columns:
-            raise SchemaError(f"{table.name}: the split's column {self.column!r} is missing{near(self.column, table)}")
+            raise SchemaError(
+                f"{table.name}: the split's column {self.column!r} is missing{near(self.column, table)}"
+            )
         if self.kind in ("none", "files"):
             return None
         return getattr(self, f"_by_{self.kind}")(table, schema)
@@ -145,7 +147,11 @@ class Split:
             return out
         chosen, order = _one_of_each(index, held, self.seed, salt)
         share = round(self.test / (self.valid + self.test) * _DENOMINATOR)
-        is_test = _one_of_each(order[chosen], share, self.seed + 1, salt)[0] if share else np.zeros(chosen.sum(), bool)
+        is_test = (
+            _one_of_each(order[chosen], share, self.seed + 1, salt)[0]
+            if share
+            else np.zeros(chosen.sum(), bool)
+        )
         out[chosen] = np.where(is_test, TEST, VALID)
         return out
 
@@ -174,7 +180,11 @@ class Split:
         return assign
 
     def _by_time(self, table: Table, schema: TableSchema) -> Assign:
-        column = schema[self.column] if self.column in schema else Column(name=self.column or "", role=Role.TIMESTAMP)
+        column = (
+            schema[self.column]
+            if self.column in schema
+            else Column(name=self.column or "", role=Role.TIMESTAMP)
+        )
         if _is_fraction(self.valid) and _is_fraction(self.test):
             edges = self._time_edges(table, column)
         else:
@@ -223,7 +233,10 @@ def _uniform(keys: np.ndarray, seed: int) -> np.ndarray:
     """[0, 1) floats from 64-bit keys and a seed."""
     from .values import mix
 
-    salted = keys ^ mix(np.array([(seed * 0x9E3779B97F4A7C15 + 0xD1B54A32D192ED03) & ((1 << 64) - 1)], np.uint64))[0]
+    salted = (
+        keys
+        ^ mix(np.array([(seed * 0x9E3779B97F4A7C15 + 0xD1B54A32D192ED03) & ((1 << 64) - 1)], np.uint64))[0]
+    )
     return (mix(salted) >> np.uint64(11)).astype(np.float64) / float(1 << 53)
 
 
@@ -236,7 +249,9 @@ def _times(array: pa.Array, column: Column) -> np.ndarray:
 
         stamps = to_datetime(array, column)
         if stamps.dtype == pl.Time:
-            raise SchemaError(f"the split's column {column.name!r} is a time of day; give a date or timestamp")
+            raise SchemaError(
+                f"the split's column {column.name!r} is a time of day; give a date or timestamp"
+            )
         micros = stamps.dt.timestamp("us").cast(pl.Float64).fill_null(np.nan).to_numpy()
         return micros / 1e6
     return as_floats(array)[0].astype(np.float64)

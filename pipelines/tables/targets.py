@@ -13,8 +13,8 @@ from .schema import Column, Scalar, TableSchema
 from .values import as_floats, factorize, stable_hash
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     import polars as pl
+    import pyarrow as pa
 
 
 def class_text(value: Scalar) -> str:
@@ -85,7 +85,9 @@ def encode_weight(array: pa.Array, name: str, where: str) -> np.ndarray:
     """
     values, bad = as_floats(array)
     if bad is not None:
-        raise DataError(f"{where}: weight column {name!r} has text such as {bad.example!r}; weights are numbers")
+        raise DataError(
+            f"{where}: weight column {name!r} has text such as {bad.example!r}; weights are numbers"
+        )
     wrong = ~np.isfinite(values) | (values < 0)
     if wrong.any():
         raise DataError(bad_weight(where, name, float(values[wrong][0]), int(wrong.sum())))
@@ -95,7 +97,9 @@ def encode_weight(array: pa.Array, name: str, where: str) -> np.ndarray:
 def bad_weight(where: str, name: str, example: float, rows: int) -> str:
     """The message for weights that cannot be used."""
     found = "missing (null or NaN)" if np.isnan(example) else f"{example:g}"
-    return f"{where}: weight column {name!r} is {found} in {rows} rows; weights must be finite and not negative"
+    return (
+        f"{where}: weight column {name!r} is {found} in {rows} rows; weights must be finite and not negative"
+    )
 
 
 def encode_group(array: pa.Array) -> np.ndarray:
@@ -135,7 +139,9 @@ class Targets:
         if self.have_labels:
             for i, column in enumerate(self.labels):
                 labels[:, i] = encode_label(batch.column(column.name), column, self.where)
-        weights = None if self.weight is None else encode_weight(batch.column(self.weight), self.weight, self.where)
+        weights = (
+            None if self.weight is None else encode_weight(batch.column(self.weight), self.weight, self.where)
+        )
         groups = None if self.group is None else encode_group(batch.column(self.group))
         return labels, weights, groups
 

@@ -228,7 +228,9 @@ def stable_hash(values: pl.Series) -> np.ndarray:
     offsets = np.frombuffer(array.buffers()[1], np.int64, len(array) + 1, array.offset * 8)
     lengths = np.diff(offsets)
     data = array.buffers()[2]
-    raw = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data is not None else np.zeros(0, np.uint8)
+    raw = (
+        np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data is not None else np.zeros(0, np.uint8)
+    )
     position = np.arange(len(raw)) - np.repeat(offsets[:-1] - offsets[0], lengths)
     powers = _powers(int(lengths.max(initial=0)))
     terms = _byte_table()[raw] * powers[position]

@@ -63,7 +63,9 @@ def load_schema(path: Path) -> TableSchema:
 def _column(path: Path, name: Any, entry: Any) -> Column:
     entry = {"role": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, dict):
-        raise SchemaError(f"{path}: column {str(name)!r}: expected a role or {{role: ..., ...}}, found {entry!r}")
+        raise SchemaError(
+            f"{path}: column {str(name)!r}: expected a role or {{role: ..., ...}}, found {entry!r}"
+        )
     try:
         return Column(name=str(name), **entry)
     except ValidationError as error:

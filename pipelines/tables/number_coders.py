@@ -1,0 +1,194 @@
+"""Coders of numbers and timestamps; see `coders`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphrec.errors import SchemaError
+
+from .features import FIRST_ID, NULL_ID, Field, FieldKind
+from .schema import PARTS, Column
+from .transforms import Bucketer, Scaler
+from .values import as_floats
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .coders import Rows
+
+
+class NumericCoder:
+    """A numeric column to scaled float32."""
+
+    def __init__(self, column: Column, scaler: Scaler | None = None) -> None:
+        self.column = column
+        self.scaler = scaler or Scaler(column.transform)
+
+    def fit(self, array: pa.Array, train: Rows) -> np.ndarray:
+        """(n,) float32 raw values; takes the moments of the training rows."""
+        raw = self.scaler.raw(_numbers(array, self.column.name))
+        self.scaler.observe(raw if train is None else raw[train])
+        return raw
+
+    def finish(self) -> None:
+        """Fix shift and factor."""
+        self.scaler.finish()
+
+    def final(self, raw: np.ndarray) -> np.ndarray:
+        """(n,) float32 scaled values."""
+        return self.scaler.scale(raw)
+
+    def encode(self, array: pa.Array) -> np.ndarray:
+        """(n,) float32 scaled values, NaN where missing."""
+        return self.scaler.scale(self.scaler.raw(_numbers(array, self.column.name)))
+
+    def field(self) -> Field:
+        """The encoded field."""
+        return Field(self.column.name, FieldKind.NUMERIC)
+
+    def counts(self) -> np.ndarray:
+        """Nothing: a number has no vocabulary."""
+        return np.zeros(0, np.int64)
+
+    def state(self) -> dict[str, Any]:
+        """What a saved encoder needs."""
+        return self.scaler.state()
+
+
+class _FixedIds:
+    """What the fields with ids but without strings share: counting."""
+
+    def __init__(self, column: Column) -> None:
+        self.column = column
+
+    def counts(self) -> np.ndarray:
+        """(size,) int64 training rows by id."""
+        return self._counts
+
+    _counts: np.ndarray
+
+
+class BucketCoder(_FixedIds):
+    """A numeric column to quantile buckets, a categorical field."""
+
+    def __init__(self, column: Column, bucketer: Bucketer | None = None) -> None:
+        super().__init__(column)
+        self.bucketer = bucketer or Bucketer(column.bins)
+        self._counts = self.bucketer.counts
+
+    def fit(self, array: pa.Array, train: Rows) -> np.ndarray:
+        """(n,) float32 values; keeps a sample of the training rows."""
+        values = _numbers(array, self.column.name).astype(np.float32)
+        self.bucketer.observe(values if train is None else values[train])
+        return values
+
+    def tally(self, ids: np.ndarray) -> None:
+        """Count training rows; ids are known only after `finish`."""
+        self._counts += np.bincount(ids, minlength=len(self._counts))
+
+    def finish(self) -> None:
+        """Fix the edges."""
+        self.bucketer.finish()
+        self._counts = self.bucketer.counts
+
+    def final(self, raw: np.ndarray) -> np.ndarray:
+        """(n,) int32 bucket ids."""
+        return self.bucketer.ids(raw)
+
+    def encode(self, array: pa.Array) -> np.ndarray:
+        """(n,) int32 bucket ids."""
+        return self.bucketer.ids(_numbers(array, self.column.name).astype(np.float32))
+
+    def field(self) -> Field:
+        """The encoded field."""
+        return Field(self.column.name, FieldKind.CATEGORICAL, self.bucketer.size)
+
+    def state(self) -> dict[str, Any]:
+        """What a saved encoder needs."""
+        edges = self.bucketer.edges if self.bucketer.edges is not None else np.zeros(0)
+        return {"edges": [float(e) for e in edges], "counts": self._counts.tolist()}
+
+
+class PartCoder(_FixedIds):
+    """A part of a timestamp, such as the hour, to ids in the order of its values."""
+
+    def __init__(self, column: Column, part: str, counts: np.ndarray | None = None) -> None:
+        super().__init__(column)
+        self.part = part
+        self._counts = np.zeros(FIRST_ID + PARTS[part], np.int64) if counts is None else counts
+
+    def fit(self, array: pa.Array, train: Rows) -> np.ndarray:
+        """(n,) int32 ids; counts the training rows."""
+        ids = self.encode(array)
+        self._counts += np.bincount(ids if train is None else ids[train], minlength=len(self._counts))
+        return ids
+
+    def finish(self) -> None:
+        """Nothing is learned."""
+
+    def final(self, raw: np.ndarray) -> np.ndarray:
+        """The ids themselves, as int32."""
+        return raw.astype(np.int32, copy=False)
+
+    def encode(self, array: pa.Array) -> np.ndarray:
+        """(n,) int32 ids; null is 0."""
+        import polars as pl
+
+        time = pl.col("t").dt
+        value = {
+            "hour": time.hour(),
+            "weekday": time.weekday() - 1,
+            "day": time.day() - 1,
+            "month": time.month() - 1,
+            "hour_of_week": (time.weekday().cast(pl.Int32) - 1) * 24 + time.hour(),
+            "weekend": (time.weekday() >= 6).cast(pl.Int32),
+        }[self.part]
+        stamps = to_datetime(array, self.column).alias("t").to_frame()
+        ids = stamps.select((value.cast(pl.Int32) + FIRST_ID).fill_null(NULL_ID)).to_series()
+        return ids.to_numpy()
+
+    def field(self) -> Field:
+        """The encoded field, called ``column.part``."""
+        return Field(f"{self.column.name}.{self.part}", FieldKind.CATEGORICAL, FIRST_ID + PARTS[self.part])
+
+    def state(self) -> dict[str, Any]:
+        """What a saved encoder needs."""
+        return {"counts": self._counts.tolist()}
+
+
+def to_datetime(array: pa.Array, column: Column) -> Any:
+    """A timestamp column as a polars Datetime series; text and numbers are parsed."""
+    import polars as pl
+
+    series = pl.Series(pl.from_arrow(array))
+    if series.dtype == pl.Date:
+        return series.cast(pl.Datetime("us"))
+    if series.dtype in (pl.Categorical, pl.Enum):
+        series = series.cast(pl.String)
+    if series.dtype == pl.String:
+        number = series.cast(pl.Float64, strict=False) if column.unit else None
+        if number is None:
+            return series.str.to_datetime(strict=False, time_unit="us")
+        series = number
+    if series.dtype.is_numeric():
+        scale = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}[column.unit or "s"]
+        return (
+            (series.cast(pl.Float64).fill_nan(None) * scale)
+            .cast(pl.Int64, strict=False)
+            .cast(pl.Datetime("us"))
+        )
+    if series.dtype == pl.Null:
+        return series.cast(pl.Datetime("us"))
+    return series
+
+
+def _numbers(array: pa.Array, name: str) -> np.ndarray:
+    values, bad = as_floats(array)
+    if bad is not None:
+        raise SchemaError(
+            f"column {name!r} should hold numbers but has text in {bad.rows} rows, such as {bad.example!r}; "
+            "clean it or give it the role categorical"
+        )
+    return values
