@@ -1,4 +1,4 @@
-"""Where shards are kept: one folder per (data, schema, split), written aside and renamed into place when complete."""
+"""Where shards are kept: a folder per data, schema and split, written aside and renamed when complete."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from .schema import Column, Role, TableSchema
 from .sources import Table
 from .splits import near
 from .targets import bad_weight, class_lookup, unknown_class
-from .values import MISSING_TEXT
+from .values import MISSING_TEXT, text_in_numbers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,9 +24,8 @@ def check_table(schema: TableSchema, data: Any, require_labels: bool) -> Table:
     targets = _targets(schema, table, require_labels)
     for column in [*schema.features, *targets]:
         if column.name not in table.columns:
-            raise SchemaError(
-                f"{table.name}: the {_kind(column)} column {column.name!r} is missing{near(column.name, table)}"
-            )
+            where = near(column.name, table)
+            raise SchemaError(f"{table.name}: the {_kind(column)} column {column.name!r} is missing{where}")
         _check_type(table, column)
     _check_numbers(table, [c for c in schema.features if c.role is Role.NUMERIC])
     for column in targets:
@@ -123,10 +122,8 @@ def _check_numbers(table: Table, columns: Sequence[Column]) -> None:
     found = table.collect(table.lazy.select(queries)).row(0, named=True)
     for i, name in enumerate(suspects):
         if found[f"rows{i}"]:
-            raise SchemaError(
-                f"{table.name}: column {name!r} should hold numbers but has text in {found[f'rows{i}']} rows, such as "
-                f"{found[f'example{i}']!r}; clean it, or give it the role categorical and fit again"
-            )
+            problem = text_in_numbers(name, found[f"example{i}"], found[f"rows{i}"])
+            raise SchemaError(f"{table.name}: {problem}")
 
 
 def check_label(table: Table, column: Column) -> None:

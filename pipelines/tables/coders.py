@@ -1,8 +1,8 @@
 """Coders: one per field, from an Arrow column to ids or floats; here those of categories and lists.
 
-Each works in two modes. While fitting, `fit` turns a batch into provisional values (and learns from the training
-rows), `finish` fixes what was learned, and `final` turns provisional values into final ones. Afterwards `encode`
-goes from a batch to final values at once.
+Each works in two modes. While fitting, `fit` turns a batch into provisional values (and learns from the
+training rows), `finish` fixes what was learned, and `final` turns provisional values into final ones.
+Afterwards `encode` goes from a batch to final values at once.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class ListCoder(CategoryCoder):
         separator = self.column.separator
         if separator is None:
             raise SchemaError(
-                f"column {self.column.name!r} holds strings, not lists; give it a separator or role categorical"
+                f"column {self.column.name!r} holds text, not lists; give it a separator or another role"
             )
         parts = rows.values.str.split(separator).fill_null(pl.Series([[]], dtype=pl.List(pl.String)))
         parts = parts.list.eval(pl.element().str.strip_chars().filter(pl.element().str.strip_chars() != ""))

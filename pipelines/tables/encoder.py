@@ -1,7 +1,7 @@
 """The encoder: from a table and its schema to ids and floats, fitted on the training rows in one pass.
 
-The first pass factorises every batch (a parquet dictionary page is already factorised), so that strings are hashed
-once per distinct value of a batch, and spills provisional codes. The second turns them into ids by table look-up
+The first pass factorises every batch (a parquet dictionary page already is), so that strings are hashed once
+per distinct value of a batch, and spills provisional codes. The second turns them into ids by table look-up
 and writes the shards. Memory does not grow with the number of rows, only with the vocabularies.
 """
 

@@ -227,8 +227,24 @@ def csv_header(path: str) -> tuple[list[str], str]:
         raise DataError(f"{path}: the first line is blank; expected a header with the column names")
     separator = "\t" if _stem(path).endswith(".tsv") else max(",\t;|", key=line.count)
     names = next(csv.reader([line], delimiter=separator))
+    if _looks_like_values(names):
+        raise DataError(f"{path}: its first line holds values, not column names; add a header line")
     refuse_duplicates(names, path)
     return names, separator
+
+
+def _looks_like_values(names: Sequence[str]) -> bool:
+    """Mostly numbers, and such as no one would name columns by: repeated, empty or with a point."""
+    odd = len(set(names)) < len(names) or any(not n or "." in n for n in names)
+    return len(names) > 1 and odd and sum(_is_number(n) for n in names) > len(names) / 2
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return not text
+    return True
 
 
 def _stem(path: str) -> str:
@@ -258,7 +274,7 @@ def refuse_differences(first: dict[str, str], other: dict[str, str], first_file:
             )
         if other[name] != kind:
             raise SchemaError(
-                f"{file}: column {name!r} is {other[name]} but {kind} in {first_file}; write both with one type"
+                f"{file}: column {name!r} is {other[name]} but {kind} in {first_file}; write one type"
             )
     extra = [n for n in other if n not in first]
     if extra:

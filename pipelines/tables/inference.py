@@ -105,7 +105,8 @@ def _refuse_nested(table: Table, names: Sequence[str]) -> None:
 
 
 def _column(table: Table, sample: pl.DataFrame, name: str, role: Role | None, is_group: bool) -> Column:
-    kind, base = table.columns[name], {"name": name, "dtype": _type_name(table.columns[name])}
+    kind = table.columns[name]
+    base: dict[str, Any] = {"name": name, "dtype": _type_name(kind)}
     if role is Role.LABEL:
         return Column(**base, role=role, classes=label_classes(table, name))
     if role in (Role.WEIGHT, Role.IGNORED, Role.GROUP):
@@ -144,7 +145,7 @@ def label_classes(table: Table, name: str) -> tuple[Any, Any]:
     if len(counts) == 1:
         only = next(iter(counts))
         raise DataError(
-            f"{table.name}: label column {name!r} has only one value, {only!r}; a label needs two, such as 0 and 1"
+            f"{table.name}: label column {name!r} has only one value, {only!r}; it needs two, such as 0 and 1"
         )
     shown = ", ".join(repr(_typed(t, kind)) for t in sorted(counts)[:5])
     raise DataError(
@@ -191,7 +192,7 @@ def _guess_integer(name: str, values: pl.Series) -> Role:
     distinct = values.drop_nulls().n_unique()
     if distinct <= min(_FEW, max(2, rows // 10)):
         return Role.CATEGORICAL
-    return Role.CATEGORICAL if rows and values.abs().max() > 2**31 else Role.NUMERIC
+    return Role.CATEGORICAL if rows and max(map(abs, _range(values))) > 2**31 else Role.NUMERIC
 
 
 def _guess_string(name: str, values: pl.Series) -> Role:
@@ -233,17 +234,21 @@ def _separator(values: pl.Series) -> str | None:
         if not isinstance(share, float) or share < 0.2:
             continue
         items = distinct.str.split(separator)
-        if items.list.len().max() <= 50 and items.explode().n_unique() <= 0.5 * len(distinct):
+        if int(items.list.len().to_numpy().max()) <= 50 and items.explode().n_unique() <= 0.5 * len(distinct):
             return separator
     return None
 
 
 def _unit(values: pl.Series) -> str | None:
-    present = values.drop_nulls()
-    if not len(present):
+    if values.null_count() == len(values):
         return None
-    low, high = float(present.min()), float(present.max())
+    low, high = _range(values)
     return next((u for u, a, b in _UNITS if a <= low and high <= b), None)
+
+
+def _range(values: pl.Series) -> tuple[float, float]:
+    numbers = values.drop_nulls().to_numpy()
+    return float(numbers.min()), float(numbers.max())
 
 
 def _options(name: str, role: Role, kind: pl.DataType, values: pl.Series) -> dict[str, Any]:

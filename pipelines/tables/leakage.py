@@ -23,8 +23,8 @@ def find_leaks(
 ) -> list[str]:
     """Names of the fields that alone predict some label with an AUC above ``threshold``.
 
-    A number is scored by itself and by its absence; a category by the label's mean over its rows in one half of
-    the sample, judged on the other half, so that ids seen once or twice prove nothing.
+    A number is scored by itself and by its absence; a category by the label's mean over its rows in one half
+    of the sample, judged on the other half, so that ids seen once or twice prove nothing.
 
     Args:
         encoded: Training rows.

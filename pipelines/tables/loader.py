@@ -1,4 +1,4 @@
-"""Batches in a random or the stored order, the same on every machine, from any step on, shared between ranks."""
+"""Batches in a random or the stored order: the same on every machine, from any step on, shared by ranks."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class BatchLoader:
 
 def _rows(buffer: Block, order: np.ndarray | None, start: int, stop: int) -> Block:
     if order is None:
-        return buffer.map(lambda a: a[start:stop])
+        return buffer.rows(start, stop)
     index = order[start:stop]
     return buffer.map(lambda a: np.take(a, index, axis=0))
 

@@ -11,7 +11,7 @@ from graphrec.errors import SchemaError
 from .features import FIRST_ID, NULL_ID, Field, FieldKind
 from .schema import PARTS, Column
 from .transforms import Bucketer, Scaler
-from .values import as_floats
+from .values import as_floats, text_in_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -187,8 +187,5 @@ def to_datetime(array: pa.Array, column: Column) -> Any:
 def _numbers(array: pa.Array, name: str) -> np.ndarray:
     values, bad = as_floats(array)
     if bad is not None:
-        raise SchemaError(
-            f"column {name!r} should hold numbers but has text in {bad.rows} rows, such as {bad.example!r}; "
-            "clean it or give it the role categorical"
-        )
+        raise SchemaError(text_in_numbers(name, bad.example, bad.rows))
     return values

@@ -19,9 +19,9 @@ def open_table(data: Any, name: str | None = None) -> Table:
     """Open rows for reading, whatever they are in.
 
     Args:
-        data: A path, a glob, a directory or a cloud address of parquet, CSV/TSV or Arrow IPC files, or a list of
-            paths; a polars LazyFrame or DataFrame; a pandas DataFrame; an Arrow table, record batch or reader;
-            a mapping from names to arrays; or a `Table`.
+        data: A path, a glob, a directory or a cloud address of parquet, CSV/TSV or Arrow IPC files, or a list
+            of paths; a polars LazyFrame or DataFrame; a pandas DataFrame; an Arrow table, record batch or
+            reader; a mapping from names to arrays; or a `Table`.
         name: What messages call it; the path by default.
 
     Raises:
@@ -58,9 +58,9 @@ def _open_urls(urls: list[str], name: str) -> Table:
     import polars as pl
 
     kind = _files.format_of(urls[0].split("?", 1)[0])
-    scans = {_files.PARQUET: pl.scan_parquet, _files.CSV: pl.scan_csv, _files.IPC: pl.scan_ipc}
-    lazy = scans[kind or _files.PARQUET](urls)
-    return _from_lazy(lazy, name)
+    if kind == _files.CSV:
+        return _from_lazy(pl.scan_csv(urls), name)
+    return _from_lazy(pl.scan_ipc(urls) if kind == _files.IPC else pl.scan_parquet(urls), name)
 
 
 def _open_parquet(files: list[str], name: str) -> Table:
@@ -164,7 +164,8 @@ def _to_polars(data: Any, name: str) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, OverflowError) as error:
         raise DataError(f"{name}: cannot be read as columns ({_files.first_line(error)})") from error
     raise DataError(
-        f"cannot read rows from {type(data).__name__}; give a path, a polars, pandas or Arrow table, or a dict of arrays"
+        f"cannot read rows from {type(data).__name__}; "
+        "give a path, a polars, pandas or Arrow table, or a dict of arrays"
     )
 
 

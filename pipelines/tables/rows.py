@@ -51,9 +51,9 @@ def rebatch(blocks: Iterator[Block], size: int) -> Iterator[Block]:
             continue
         merged, start = concatenate(waiting), 0
         while count - start >= size:
-            yield merged.map(lambda a, s=start: a[s : s + size])
+            yield merged.rows(start, start + size)
             start += size
-        waiting = [merged.map(lambda a, s=start: a[s:])] if start < count else []
+        waiting = [merged.rows(start, count)] if start < count else []
         count -= start
     if count:
         yield concatenate(waiting)
@@ -74,9 +74,8 @@ class Classes:
         for i, name in enumerate(schema.labels):
             classes = schema[name].classes or (0, 1)
             if not (self.negative[i] and self.positive[i]):
-                found = classes[1] if self.positive[i] else classes[0]
-                other = classes[0] if self.positive[i] else classes[1]
+                found, other = classes[::-1] if self.positive[i] else classes
                 raise DataError(
-                    f"{where}: label column {name!r} has only {found!r} in the training rows, never {other!r}; "
-                    "check the file and the split"
+                    f"{where}: label column {name!r} has only {found!r} in the training rows, "
+                    f"never {other!r}; check the file and the split"
                 )

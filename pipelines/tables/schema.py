@@ -1,4 +1,4 @@
-"""What each column of a table is for: inferred, printed, edited as YAML, saved with the model, checked again."""
+"""What each column of a table is for: inferred, printed, edited as YAML, saved, checked on every file."""
 
 from __future__ import annotations
 
@@ -272,7 +272,8 @@ def _check_sharing(column: Column, names: Mapping[str, Column]) -> None:
     target = names.get(column.shares)
     if target is None or target.role is not Role.CATEGORICAL or target.shares:
         raise ValueError(
-            f"{column.name!r} shares the vocabulary of {column.shares!r}, which is not a categorical column of its own"
+            f"{column.name!r} shares the vocabulary of {column.shares!r}, which must be a categorical column "
+            "that shares none itself"
         )
 
 

@@ -62,6 +62,10 @@ class Block(NamedTuple):
         one = (arrays["categorical"], arrays["numeric"], lists, arrays["labels"])
         return cls(*one, arrays.get("weights"), arrays.get("groups"))
 
+    def rows(self, start: int, stop: int) -> Block:
+        """Rows start to stop, as views."""
+        return self.map(lambda a: a[start:stop])
+
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Block:
         """A block of ``change(array)`` for every array."""
         return Block.from_arrays({k: change(a) for k, a in self.arrays().items()})
@@ -101,7 +105,7 @@ class ArrayWriter:
         """Write rows; all calls take the same dtype and width."""
         self._dtype, self._shape = rows.dtype, rows.shape[1:]
         self._rows += len(rows)
-        self._file.write(memoryview(np.ascontiguousarray(rows)).cast("B") if rows.size else b"")
+        self._file.write(np.ascontiguousarray(rows).data.cast("B") if rows.size else b"")
 
     def close(self) -> None:
         """Write the header."""

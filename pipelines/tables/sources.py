@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from graphrec.errors import DataError
+from graphrec.errors import DataError, SchemaError
 
 from . import files as _files
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+_UNPARSED = re.compile(r"could not parse `(?P<text>.*?)` as dtype `.*?` at column '(?P<column>.*?)'")
 
 BATCH_ROWS = 131_072
 """Rows that are read at a time; a row group of this size or less is read at once."""
@@ -79,7 +82,7 @@ class Table:
     def fingerprint(self) -> str:
         """Hexadecimal digest that changes when the rows do.
 
-        Files go by path, size, modification time and a sample of their bytes; rows in memory by their content.
+        Files go by path, size, modification time and a sample of their bytes, rows in memory by content.
         """
         return self._digest
 
@@ -108,6 +111,12 @@ class Table:
 
     def failure(self, error: BaseException) -> DataError:
         """The one-line DataError for a reader's exception."""
+        found = _UNPARSED.search(str(error))
+        if found:
+            return SchemaError(
+                f"{self.name}: column {found['column']!r} begins with numbers but later has {found['text']!r}; "
+                "clean it, or quote its values to have it read as text"
+            )
         return DataError(f"{self.name}: cannot be read ({_files.first_line(error)})")
 
     def sample(self, rows: int = 20_000) -> pl.DataFrame:
@@ -129,8 +138,8 @@ class Table:
 
         Args:
             columns: Names to read.
-            text: Columns that are wanted as strings. Parquet then keeps its dictionary pages (codes instead of
-                one string per row), and CSV keeps digits as they are written (``"007"``).
+            text: Columns that are wanted as strings. Parquet then keeps its dictionary pages (codes instead
+                of one string per row), and CSV keeps digits as they are written (``"007"``).
             rows: Largest batch.
 
         Raises:
@@ -168,7 +177,9 @@ class Table:
                 yield _record_batch(self.frame.select(columns).slice(start, rows))
             return
         lazy = self.lazy
-        if self.kind == _files.CSV and text:
+        if self.kind == _files.CSV:
+            # Whole numbers with gaps are often written as 7.0; read those as numbers, to meet 7 elsewhere.
+            text = [c for c in text if not self.columns[c].is_float()]
             lazy = scan_csv(self.files, self.separator, dict.fromkeys(text, pl.String))
         try:
             for frame in lazy.select(columns).collect_batches(chunk_size=rows, maintain_order=True):

@@ -1,7 +1,7 @@
 """Provisional columns on disk between the two passes of fitting.
 
-The first pass knows neither the final ids nor the scale of a number; it appends what it has, column by column, and
-the second pass reads it back batch by batch. Plain reads and writes, so that nothing of it stays resident.
+The first pass knows neither the final ids nor the scale of a number; it appends what it has, column by
+column, and the second pass reads it back batch by batch. Plain reads and writes: nothing stays resident.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Spill:
         self._batches.append([(a.dtype, a.shape) for a in arrays])
         for array in arrays:
             if array.size:
-                self._file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+                self._file.write(np.ascontiguousarray(array).data.cast("B"))
 
     def read(self) -> Iterator[list[np.ndarray]]:
         """The batches again, in order; removes the file at the end."""

@@ -52,13 +52,16 @@ class Split:
 
         Rows of one time always fall into one part; rows without a time train.
         """
-        if _is_fraction(valid) and _is_fraction(test):
+        fractions = [_is_fraction(v) for v in (valid, test) if v]
+        if all(fractions):
             _check_fractions(valid, test)
+        elif any(fractions):
+            raise ConfigError(f"Split.time: valid={valid!r} and test={test!r} mix a fraction and a time")
         return cls("time", valid, test, column=column)
 
     @classmethod
     def group(cls, column: str, valid: float = 0.1, test: float = 0.1, seed: int = 0) -> Split:
-        """Whole groups: all rows of a user are in one part. Fractions are of groups, by a hash of their name."""
+        """Whole groups: all rows of a user are in one part. Fractions count groups."""
         _check_fractions(valid, test)
         return cls("group", valid, test, seed, column=column)
 
@@ -180,24 +183,24 @@ class Split:
         return assign
 
     def _by_time(self, table: Table, schema: TableSchema) -> Assign:
-        column = (
-            schema[self.column]
-            if self.column in schema
-            else Column(name=self.column or "", role=Role.TIMESTAMP)
-        )
-        if _is_fraction(self.valid) and _is_fraction(self.test):
+        name = self.column or ""
+        column = schema[name] if name in schema else Column(name=name, role=Role.TIMESTAMP)
+        if all(_is_fraction(v) for v in (self.valid, self.test)):
             edges = self._time_edges(table, column)
         else:
-            edges = np.array([_moment(e, self.column) for e in (self.valid, self.test)])
-            edges[np.isnan(edges)] = np.inf
-            if edges[0] > edges[1]:
-                raise ConfigError(f"Split.time: valid begins at {self.valid}, after test at {self.test}")
+            edges = self._given_edges()
 
         def assign(batch: pa.RecordBatch, start: int) -> np.ndarray:
             times = _times(batch.column(column.name), column)
             return np.searchsorted(edges, np.nan_to_num(times, nan=-np.inf), side="right").astype(np.uint8)
 
         return assign
+
+    def _given_edges(self) -> np.ndarray:
+        valid, test = _moment(self.valid, self.column), _moment(self.test, self.column)
+        if valid > test:
+            raise ConfigError(f"Split.time: valid begins at {self.valid}, after test at {self.test}")
+        return np.array([min(valid, test), test])
 
     def _time_edges(self, table: Table, column: Column) -> np.ndarray:
         chunks = [_times(b.column(0), column) for b in table.batches([column.name])]
@@ -211,7 +214,8 @@ class Split:
         edges = [times[i] if i < total else np.inf for i in (valid, test)]
         if edges[0] <= times[0] and self.valid:
             raise DataError(
-                f"{table.name}: cannot split by {column.name!r}: most rows have its earliest value, so none would train"
+                f"{table.name}: cannot split by {column.name!r}: "
+                "most rows have its earliest value, so none would train"
             )
         return np.array(edges)
 
@@ -265,11 +269,11 @@ def _holds_text(array: pa.Array) -> bool:
 
 
 def _moment(value: Any, column: str | None) -> float:
-    """The start of a part as seconds (or in the unit of a numeric column); NaN for none."""
+    """The start of a part as seconds (or in the unit of a numeric column); infinity for none."""
     import datetime as dt
 
     if value is None or value == 0.0:
-        return float("nan")
+        return float("inf")
     if isinstance(value, str):
         try:
             value = dt.datetime.fromisoformat(value)

@@ -103,7 +103,7 @@ def bad_weight(where: str, name: str, example: float, rows: int) -> str:
 
 
 def encode_group(array: pa.Array) -> np.ndarray:
-    """(n,) int64 group ids: a stable hash of the value, so that files agree without a vocabulary; null is 0."""
+    """(n,) int64 group ids: a stable hash of the value, on which all files agree; null is 0."""
     factor = factorize(array)
     hashes = stable_hash(factor.values).astype(np.int64)
     return np.append(hashes, np.int64(0))[factor.codes]

@@ -49,7 +49,7 @@ _NUMPY_NAMES = {"halffloat": "float16", "float": "float32", "double": "float64"}
 def to_numpy(array: pa.Array, null: float = np.nan) -> np.ndarray:
     """A numeric array as numpy: a view when it has no nulls, else a copy with ``null`` in their places.
 
-    Arrow's own ``to_numpy`` (and its ``fill_null``) import pandas where that is installed, which takes half a second.
+    Arrow's own ``to_numpy`` (and its ``fill_null``) import pandas where that is installed: half a second.
     """
     dtype = np.dtype(_NUMPY_NAMES.get(str(array.type), str(array.type)))
     buffer = array.buffers()[1]
@@ -126,6 +126,14 @@ def _is_text(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def text_in_numbers(name: str, example: str, rows: int) -> str:
+    """The message for text in a numeric column."""
+    return (
+        f"column {name!r} should hold numbers but has text in {rows} row{'s' * (rows != 1)}, "
+        f"such as {example!r}; clean it, or give it the role categorical and fit again"
+    )
 
 
 class BadText(NamedTuple):
@@ -219,7 +227,7 @@ def mix(x: np.ndarray) -> np.ndarray:
 def stable_hash(values: pl.Series) -> np.ndarray:
     """(n,) uint64 hash of strings, the same in every process, machine and version; null hashes to 0.
 
-    A polynomial in a random byte substitution modulo 2**64, mixed at the end; computed for all strings at once.
+    A polynomial in a random byte substitution modulo 2**64, mixed at the end; all strings at once.
     """
     import polars as pl
     import pyarrow as pa

@@ -1,8 +1,8 @@
 """Vocabularies: from distinct strings to ids.
 
-While it is fitted a `VocabularyBuilder` hands out provisional codes in the order of first appearance and counts
-training rows; the cost of a batch is one hash per distinct value, not per row. When all rows have been seen,
-`finish` keeps the frequent ones, orders them by count, and gives the table from provisional codes to ids.
+While it is fitted a `VocabularyBuilder` hands out provisional codes in the order of first appearance and
+counts training rows; a batch costs one hash per distinct value, not per row. When all rows have been seen,
+`finish` keeps the frequent values, orders them by count, and gives the table from provisional codes to ids.
 """
 
 from __future__ import annotations

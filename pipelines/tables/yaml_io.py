@@ -15,8 +15,8 @@ from .schema import PARTS, Column, Role, TableSchema, explain
 _HEADER = f"""\
 # What each column is for. Edit the roles and options, then fit with this file.
 # roles: {", ".join(Role)}
-# options of categorical, sequence and multi columns: min_count, max_size, hash_buckets, quotient_remainder, shares
-# of sequence and multi: max_length, separator (multi: pooling mean, sum, max)
+# of categorical, sequence and multi: min_count, max_size, hash_buckets, quotient_remainder, shares
+# also of sequence and multi: max_length, separator (multi: pooling mean, sum, max)
 # of numeric: transform standard, log, minmax, quantile (with bins), none
 # of timestamp: parts {", ".join(PARTS)}; unit s, ms, us, ns when it is a number
 # of label: classes [negative, positive]
