@@ -9,8 +9,8 @@ A gate's context is the embedding (from a table of its own) of some fields, such
 item's for the other, or one learned vector.
 
 Official code: https://github.com/reczoo/FinalMLP, in the FuxiCTR model zoo (Apache-2.0). With several
-labels the fusion has one output per label. The learned context vector starts random: the official zeros leave
-every hidden ReLU of its gate at zero, where no gradient passes, so only the gate's last bias would ever learn.
+labels the fusion has one output per label. The learned context vector starts random: the official zeros
+leave every hidden ReLU of its gate at zero, where no gradient passes, so only the gate's last bias learns.
 """
 
 from __future__ import annotations
