@@ -13,7 +13,7 @@ from graphrec.metrics import Scores
 from . import plots
 from .data import ReportData
 from .svg import figure_svg
-from .tables import Table, count, number
+from .tables import Table, count, elide, number
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -130,7 +130,7 @@ def importance_picture(data: ReportData) -> Picture | None:
         return None
     names, values = list(data.importance[0]), np.asarray(data.importance[1], dtype=np.float64)
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")
-    rows = [[names[i], f"{values[i]:.4g}"] for i in order]
+    rows = [[elide(names[i], 48), f"{values[i]:.4g}"] for i in order]
     table = Table("Every field", ["field", "importance"], rows)
     best = ", ".join(names[i] for i in order[:3])
     figure = plots.plot_importance(names, values.tolist())
@@ -145,7 +145,7 @@ def interaction_picture(data: ReportData) -> Picture | None:
         return None
     matrix, names = _strongest_fields(data.interactions[0], data.interactions[1])
     pairs = strongest_pairs(matrix, names)
-    rows = [[a, b, f"{value:.4g}"] for a, b, value in pairs]
+    rows = [[elide(a, 48), elide(b, 48), f"{value:.4g}"] for a, b, value in pairs]
     table = Table("Strongest pairs", ["field", "with", "strength"], rows, 2)
     top = "; ".join(f"{a} with {b}" for a, b, _ in pairs[:3])
     figure = plots.plot_interactions(matrix, names)

@@ -14,6 +14,8 @@ import numpy as np
 
 from graphrec.metrics import Scores
 
+from .tables import elide
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -63,9 +65,7 @@ def _legend(axes: Axes, **options: Any) -> None:
 def short_name(name: str, length: int = 28) -> str:
     """A column's name on one line of at most ``length``, its middle left out; safe as a plot text."""
     plain = "".join(c if c.isprintable() else " " for c in str(name))
-    if len(plain) > length:
-        plain = plain[: length - length // 3 - 1] + "…" + plain[-(length // 3) :]
-    return plain.replace("$", r"\$")
+    return elide(plain, length).replace("$", r"\$")
 
 
 def _thin(x: np.ndarray, y: np.ndarray, points: int = 240) -> np.ndarray:
@@ -265,7 +265,7 @@ def plot_tradeoff(
     axes.scatter(seconds, values, s=34, color=SERIES[0], zorder=3)
     axes.set_xscale("log")
     axes.margins(x=0.18, y=0.15)
-    leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkB": 4}
+    leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkB": 4, "relpos": (0.0, 0.5)}
     for name, x, y, lift in zip(names, seconds, values, _lifts(seconds, values), strict=True):
         place: dict[str, Any] = {"xytext": (8, 4 + lift), "textcoords": "offset points"}
         arrow = leader if lift else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from . import plots
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.figure import Figure
+
+_RENDERING = threading.Lock()
+"""matplotlib reads the two settings below from a global, so figures are rendered one at a time."""
 
 _COLOURS = {
     plots.INK: "var(--ink)",
@@ -56,7 +60,8 @@ def _render(figure: Figure, name: str) -> str:
     import matplotlib
 
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+    settings = {"svg.fonttype": "none", "svg.hashsalt": name}
+    with _RENDERING, matplotlib.rc_context(settings), warnings.catch_warnings():
         # The browser has the glyphs that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
