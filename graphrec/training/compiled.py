@@ -14,29 +14,26 @@ from .batches import count_rows
 
 
 def compiled(function: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-    """Compile for the size of the first batch; a batch of another size (the last one) runs as it is written.
+    """Compile for the size of the largest batch so far; a smaller one (the last) runs as it is written.
 
     So one graph is compiled, with all sizes known, and no second one for a batch that comes once an epoch.
 
     Raises:
-        ConfigError: At the first call, when the compiler fails.
+        ConfigError: When it is called and the compiler fails.
     """
     fast = torch.compile(function, dynamic=False)
-    size: int | None = None
+    size = 0
 
     def call(batch: Any) -> Tensor:
         nonlocal size
         rows = count_rows(batch)
-        if size is None:
-            result = _first_call(fast, batch)
-            size = rows
-            return result
-        return fast(batch) if rows == size else function(batch)
+        size = max(size, rows)
+        return _run(fast, batch) if rows == size else function(batch)
 
     return call
 
 
-def _first_call(function: Callable[[Any], Tensor], batch: Any) -> Tensor:
+def _run(function: Callable[[Any], Tensor], batch: Any) -> Tensor:
     try:
         return function(batch)
     except torch._dynamo.exc.TorchDynamoException as error:

@@ -166,6 +166,11 @@ class GradientExchange:
         return parts
 
 
+def batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch norms of a model."""
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
 def _rows_of(param: nn.Parameter) -> tuple[Tensor, Tensor]:
     """Row numbers (u,) and gradients (u, d) of a parameter, both empty when it has no gradient."""
     if param.grad is None:
@@ -177,5 +182,4 @@ def _rows_of(param: nn.Parameter) -> tuple[Tensor, Tensor]:
 
 
 def _running_statistics(model: nn.Module) -> list[Tensor]:
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    return [t for m in norms for t in (m.running_mean, m.running_var) if t is not None]
+    return [t for m in batch_norms(model) for t in (m.running_mean, m.running_var) if t is not None]

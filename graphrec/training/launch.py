@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,12 +32,14 @@ def launch(config: TrainConfig) -> Fabric:
     options = _options(config)
     by_cli = os.environ.get("LT_CLI_USED") == "1"
     try:
-        fabric = Fabric(**options)
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        with _quiet():
+            fabric = Fabric(**options)
+    except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise ConfigError(f"{given}: {' '.join(str(error).split())}") from None
     if not by_cli:
-        _start(fabric, config)
+        with _quiet():
+            _start(fabric, config)
     if config.precision == "bf16-mixed" and fabric.device.type == "cpu":
         _check_bf16()
     return fabric
@@ -48,6 +53,18 @@ def _options(config: TrainConfig) -> dict[str, Any]:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         options |= {"devices": local, "num_nodes": int(os.environ["WORLD_SIZE"]) // local}
     return {key: value for key, value in options.items() if f"LT_{key.upper()}" not in os.environ}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Fabric's banners; its warnings stay."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _start(fabric: Fabric, config: TrainConfig) -> None:

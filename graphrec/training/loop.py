@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from .checkpoint import copy_tensors
 from .compiled import compiled
 from .config import TrainConfig
 from .display import Display
-from .distributed import GradientExchange, Ranks, Reduced
+from .distributed import GradientExchange, Ranks, Reduced, batch_norms
 from .evaluation import evaluate
 from .gradients import clip_gradients
 from .history import History
@@ -94,6 +95,7 @@ class FitLoop:
         self.params = [p for p in model.parameters() if p.requires_grad]
         self.optimizers = build_optimizers(model, config)
         self.schedule = Schedule(self.optimizers, config, config.epochs * self.train.steps)
+        self.norms = batch_norms(model)
         self.exchange = GradientExchange(self.ranks, model)
         wrap: Callable[[Any], Any] = compiled if config.compile else (lambda function: function)
         self.loss: Callable[[Any], Tensor] = wrap(model.training_loss)
@@ -143,7 +145,8 @@ class FitLoop:
         for param in self.params:
             param.grad = None
         rows = count_rows(batch)
-        loss = self._backward(batch) if rows else None
+        with self._single_row(rows):
+            loss = self._backward(batch) if rows else None
         done = self.exchange(loss, rows, self.saver.due())
         if not math.isfinite(done.loss):
             self._fail(f"the loss is {done.loss}", batch)
@@ -162,6 +165,19 @@ class FitLoop:
             loss = self.loss(batch)
         self.fabric.backward(loss)
         return loss.detach()
+
+    @contextmanager
+    def _single_row(self, rows: int) -> Iterator[None]:
+        """One row has no variance: batch norms that train use their running statistics for it.
+
+        A last batch of one row is common (rows % batch_size == 1), and torch's batch norm raises on it.
+        """
+        norms = [m for m in self.norms if m.training and m.running_mean is not None] if rows == 1 else []
+        for norm in norms:
+            norm.eval()
+        yield
+        for norm in norms:
+            norm.train()
 
     def _fail(self, what: str, batch: Any) -> None:
         at = (self.position.epoch + 1, self.position.step + 1)

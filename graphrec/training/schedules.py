@@ -22,11 +22,16 @@ class Schedule:
     """
 
     def __init__(self, optimizers: list[Optimizer], config: TrainConfig, total_steps: int) -> None:
-        self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        self.optimizers = optimizers
         self.initial = [float(group["lr"]) for group in self.groups]
         self.config, self.total_steps = config, total_steps
         self.plateau = 1.0
         self.bad = 0
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """Groups of all optimisers; loading an optimiser's state makes new ones."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def factor(self, step: int) -> float:
         """The factor of step ``step``, counted from 0."""
