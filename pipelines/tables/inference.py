@@ -234,7 +234,9 @@ def _separator(values: pl.Series) -> str | None:
         if not isinstance(share, float) or share < 0.2:
             continue
         items = distinct.str.split(separator)
-        if int(items.list.len().to_numpy().max()) <= 50 and items.explode().n_unique() <= 0.5 * len(distinct):
+        lengths = items.list.len().to_numpy()
+        varied = 1 < np.ptp(lengths) + 1 <= 50
+        if varied and items.explode().n_unique() <= 0.5 * len(distinct):
             return separator
     return None
 
@@ -306,8 +308,9 @@ def _overlap(lists: pl.Series, values: pl.Series, separator: str | None) -> bool
 
 
 def _group(columns: Sequence[Column]) -> str | None:
-    named = {c.name.lower(): c.name for c in columns if c.role in (Role.CATEGORICAL, Role.GROUP)}
-    return next((named[n] for n in _GROUP_NAMES if n in named), None)
+    told = next((c.name for c in columns if c.role is Role.GROUP), None)
+    named = {c.name.lower(): c.name for c in columns if c.role is Role.CATEGORICAL}
+    return told or next((named[n] for n in _GROUP_NAMES if n in named), None)
 
 
 def _time(columns: Sequence[Column]) -> str | None:

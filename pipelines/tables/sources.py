@@ -114,7 +114,7 @@ class Table:
         found = _UNPARSED.search(str(error))
         if found:
             return SchemaError(
-                f"{self.name}: column {found['column']!r} begins with numbers but later has {found['text']!r}; "
+                f"{self.name}: column {found['column']!r} begins with numbers but has {found['text']!r}; "
                 "clean it, or quote its values to have it read as text"
             )
         return DataError(f"{self.name}: cannot be read ({_files.first_line(error)})")

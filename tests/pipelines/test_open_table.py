@@ -1,0 +1,296 @@
+"""Every form of input opens, reads the same rows, and is refused in one line when it is broken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from graphrec.errors import DataError, SchemaError
+from graphrec.pipelines.tables import Table, open_table
+
+
+def read_all(table: Table, columns: list[str] | None = None, **options: object) -> pl.DataFrame:
+    batches = list(table.batches(columns or list(table.columns), **options))  # type: ignore[arg-type]
+    return pl.concat([pl.DataFrame(pl.from_arrow(b)) for b in batches])
+
+
+FRAME = pl.DataFrame({"a": [1, 2, 3, 4], "b": ["x", "y", None, "x"], "y": [0, 1, 0, 1]})
+
+
+def _write(kind: str, folder: Path) -> object:
+    path = folder / f"t.{kind}"
+    if kind == "parquet":
+        FRAME.write_parquet(path)
+    elif kind == "csv":
+        FRAME.write_csv(path)
+    elif kind == "tsv":
+        FRAME.write_csv(path, separator="\t")
+    elif kind == "arrow":
+        FRAME.write_ipc(path)
+    return path
+
+
+SOURCES: dict[str, Callable[[Path], object]] = {
+    **{k: lambda f, k=k: _write(k, f) for k in ("parquet", "csv", "tsv", "arrow")},  # type: ignore[misc]
+    "string path": lambda f: str(_write("parquet", f)),
+    "glob": lambda f: (_write("parquet", f), str(f / "*.parquet"))[1],
+    "directory": lambda f: (_write("parquet", f), f)[1],
+    "list": lambda f: [_write("parquet", f)],
+    "LazyFrame": lambda f: FRAME.lazy(),
+    "DataFrame": lambda f: FRAME,
+    "pandas": lambda f: FRAME.to_pandas(),
+    "Arrow table": lambda f: FRAME.to_arrow(),
+    "Arrow batch": lambda f: FRAME.to_arrow().to_batches()[0],
+    "Arrow reader": lambda f: FRAME.to_arrow().to_reader(),
+    "lists": lambda f: FRAME.to_dict(as_series=False),
+    "arrays": lambda f: {"a": np.arange(1, 5), "b": np.array(["x", "y", None, "x"], object), "y": np.array([0, 1, 0, 1])},
+}
+
+
+@pytest.mark.parametrize("form", SOURCES)
+def test_forms_read_the_same_rows(form: str, tmp_path: Path) -> None:
+    table = open_table(SOURCES[form](tmp_path))
+    assert list(table.columns) == ["a", "b", "y"]
+    assert table.n_rows() == 4
+    found = read_all(table).with_columns(pl.col("b").cast(pl.String), pl.col("a", "y").cast(pl.Int64))
+    assert found.equals(FRAME)
+
+
+def test_open_table_passes_tables_through() -> None:
+    table = open_table(FRAME)
+    assert open_table(table) is table
+
+
+def test_glob_of_files_in_order_of_name(tmp_path: Path) -> None:
+    for i in (1, 0, 2):
+        FRAME.with_columns(a=pl.lit(i)).write_parquet(tmp_path / f"p{i}.parquet")
+    table = open_table(str(tmp_path / "p*.parquet"))
+    assert read_all(table)["a"].to_list() == [0] * 4 + [1] * 4 + [2] * 4
+    assert table.n_rows() == 12
+
+
+def test_directory_skips_markers_and_reads_partitions(tmp_path: Path) -> None:
+    for day in ("1", "2"):
+        (tmp_path / f"day={day}").mkdir()
+        FRAME.write_parquet(tmp_path / f"day={day}" / "part.parquet")
+    (tmp_path / "_SUCCESS").touch()
+    (tmp_path / ".hidden.parquet").write_text("no")
+    table = open_table(tmp_path)
+    assert read_all(table, ["a", "day"])["day"].cast(pl.String).to_list() == ["1"] * 4 + ["2"] * 4
+
+
+def test_empty_files_among_full_ones_are_fine(tmp_path: Path) -> None:
+    FRAME.write_parquet(tmp_path / "a.parquet")
+    FRAME.clear().write_parquet(tmp_path / "b.parquet")
+    assert open_table(tmp_path).n_rows() == 4
+
+
+def test_batches_are_bounded_and_dictionary_coded(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pl.concat([FRAME] * 50).write_parquet(path, row_group_size=80)
+    batches = list(open_table(path).batches(["b"], text=["b"], rows=64))
+    assert max(b.num_rows for b in batches) <= 64
+    assert sum(b.num_rows for b in batches) == 200
+    assert all(pa.types.is_dictionary(b.column(0).type) for b in batches)
+
+
+def test_csv_text_columns_keep_leading_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("zip,y\n007,0\n10,1\n")
+    assert read_all(open_table(path), text=["zip"])["zip"].to_list() == ["007", "10"]
+
+
+def test_gzipped_csv(tmp_path: Path) -> None:
+    import gzip
+
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"a,y\n1,0\n2,1\n"))
+    assert read_all(open_table(path))["a"].to_list() == [1, 2]
+
+
+def test_fingerprint_notices_changes(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    FRAME.write_parquet(path)
+    before = open_table(path).fingerprint()
+    assert open_table(path).fingerprint() == before
+    stat = path.stat()
+    FRAME.with_columns(a=pl.Series([1, 2, 3, 5])).write_parquet(path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same time, perhaps same size: bytes decide
+    assert open_table(path).fingerprint() != before
+    assert open_table(FRAME).fingerprint() == open_table(FRAME.clone()).fingerprint()
+    assert open_table(FRAME).fingerprint() != open_table(FRAME.reverse()).fingerprint()
+    assert open_table(FRAME).fingerprint() != open_table(FRAME.rename({"a": "c"})).fingerprint()
+
+
+def _duplicate_parquet(path: Path) -> None:
+    pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), path)
+
+
+def _truncated(path: Path) -> None:
+    FRAME.write_parquet(path)
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+BROKEN: list[tuple[str, Callable[[Path], object], str, str]] = [
+    ("t.parquet", lambda p: None, "no such file", "t.parquet"),
+    ("t.parquet", lambda p: p.touch(), "0 bytes", "t.parquet"),
+    ("t.csv", lambda p: p.touch(), "0 bytes", "t.csv"),
+    ("t.parquet", lambda p: p.write_text("a,b\n1,2\n"), "not a parquet file", "give it a .csv"),
+    ("t.parquet", lambda p: p.write_bytes(b"\x00\x01\x02" * 9), "not a parquet file", "PAR1"),
+    ("t.parquet", _truncated, "truncated", "copy it again"),
+    ("t.parquet", lambda p: p.write_bytes(b"PAR1" + b"x" * 99 + b"PAR1"), "broken parquet", "t.parquet"),
+    ("t.parquet", lambda p: FRAME.clear().write_parquet(p), "holds no rows", "t.parquet"),
+    ("t.parquet", _duplicate_parquet, "'a' occurs 2 times", "rename"),
+    ("t.csv", lambda p: p.write_text("a,b,a\n1,2,3\n"), "'a' occurs 2 times", "rename"),
+    ("t.csv", lambda p: p.write_text("a,b\n"), "no rows", "header"),
+    ("t.csv", lambda p: p.write_text("0,1.5,1.5,ab\n1,2,3,cd\n"), "header line", "t.csv"),
+    ("t.csv", lambda p: p.write_bytes(b"\xff\xfe\x00a\n1\n"), "not a text file", "UTF-8"),
+    ("t.xyz", lambda p: p.write_text("a"), "format is not clear", "extension"),
+    ("t.arrow", lambda p: p.write_bytes(b"ARROW1" + b"x" * 50), "truncated", "t.arrow"),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "words", "also"), BROKEN, ids=[f"{b[0]} {b[2]}" for b in BROKEN])
+def test_broken_files_are_refused_in_one_line(
+    name: str, make: Callable[[Path], object], words: str, also: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    make(path)
+    with pytest.raises(DataError) as caught:
+        open_table(path)
+    message = str(caught.value)
+    assert words in message
+    assert also in message
+    assert str(path) in message
+    assert "\n" not in message
+
+
+def test_no_row_groups(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    with pq.ParquetWriter(path, pa.schema([("a", pa.int64())])):
+        pass
+    with pytest.raises(DataError, match="holds no rows"):
+        open_table(path)
+
+
+def test_glob_without_match_and_near_miss(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no file matches this pattern"):
+        open_table(str(tmp_path / "*.parquet"))
+    FRAME.write_parquet(tmp_path / "clicks.parquet")
+    with pytest.raises(DataError, match=r"did you mean 'clicks\.parquet'"):
+        open_table(tmp_path / "click.parquet")
+    with pytest.raises(DataError, match="does not exist either"):
+        open_table(tmp_path / "nowhere" / "t.parquet")
+    with pytest.raises(DataError, match="holds no parquet"):
+        (tmp_path / "empty").mkdir()
+        open_table(tmp_path / "empty")
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a user without all rights")
+def test_unreadable_path(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    FRAME.write_parquet(path)
+    path.chmod(0)
+    with pytest.raises(DataError, match="Permission denied"):
+        open_table(path)
+
+
+def test_unreadable_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+
+    path = tmp_path / "t.parquet"
+    FRAME.write_parquet(path)
+    real = builtins.open
+
+    def refuse(file: object, *args: object, **kwargs: object) -> object:
+        if str(file) == str(path):
+            raise PermissionError(13, "Permission denied", str(file))
+        return real(file, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    with pytest.raises(DataError, match=r"t\.parquet: cannot be opened \(Permission denied\)"):
+        open_table(path)
+
+
+def test_files_of_a_glob_with_different_schemas(tmp_path: Path) -> None:
+    FRAME.write_parquet(tmp_path / "a.parquet")
+    FRAME.with_columns(pl.col("a").cast(pl.Float64)).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(SchemaError, match=r"b\.parquet: column 'a' is double but int64 in .*a\.parquet"):
+        open_table(tmp_path)
+    FRAME.drop("b").write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(SchemaError, match=r"b\.parquet: column 'b' is missing"):
+        open_table(tmp_path)
+    FRAME.with_columns(z=1).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(SchemaError, match=r"b\.parquet: column 'z' is not in .*a\.parquet"):
+        open_table(tmp_path)
+
+
+def test_csv_files_with_different_headers(tmp_path: Path) -> None:
+    FRAME.write_csv(tmp_path / "a.csv")
+    FRAME.drop("b").write_csv(tmp_path / "b.csv")
+    with pytest.raises(SchemaError, match=r"b\.csv: column 'b' is missing"):
+        open_table(str(tmp_path / "*.csv"))
+
+
+def test_mixed_formats(tmp_path: Path) -> None:
+    FRAME.write_csv(tmp_path / "a.csv")
+    FRAME.write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="one format"):
+        open_table(tmp_path)
+
+
+def test_damaged_pages_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"a": np.random.default_rng(0).random(20_000)}).write_parquet(path)
+    data = bytearray(path.read_bytes())
+    data[100:2000] = b"\xff" * 1900
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"t\.parquet"):
+        read_all(open_table(path))
+
+
+def test_memory_is_checked() -> None:
+    with pytest.raises(SchemaError, match="'a' occurs 2 times"):
+        open_table(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+    with pytest.raises(SchemaError, match="'a' occurs 2 times"):
+        open_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]))
+    with pytest.raises(DataError, match="'b' mixes types"):
+        open_table(pd.DataFrame({"a": [1, 2], "b": [1, "x"]}))
+    with pytest.raises(DataError, match="'b' has 1 values, the ones before it 2"):
+        open_table({"a": [1, 2], "b": [1]})
+    with pytest.raises(DataError, match="holds no rows"):
+        open_table(FRAME.clear())
+    with pytest.raises(DataError, match="holds no rows"):
+        open_table(FRAME.lazy().filter(pl.col("a") > 99))
+    with pytest.raises(DataError, match="cannot read rows from int"):
+        open_table(5)
+
+
+def test_lazy_errors_are_one_line() -> None:
+    with pytest.raises(DataError, match="the lazy frame: cannot be read") as caught:
+        open_table(FRAME.lazy().select("nope"))
+    assert "\n" not in str(caught.value)
+
+
+def test_local_and_cloud_paths_do_not_mix(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="mixed"):
+        open_table([str(tmp_path), "s3://bucket/t.parquet"])
+
+
+def test_import_loads_neither_torch_nor_polars() -> None:
+    code = (
+        "import sys, graphrec.pipelines.tables as t; t.TableSchema, t.open_table, t.TableEncoder, t.BatchLoader; "
+        "print('torch' in sys.modules, 'polars' in sys.modules, 'pyarrow' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False"] * 3

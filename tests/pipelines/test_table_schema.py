@@ -1,0 +1,354 @@
+"""Inference guesses what a practitioner would, YAML is a round trip, and `check` refuses in one line."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphrec.errors import ConfigError, DataError, SchemaError
+from graphrec.pipelines.tables import Column, Role, TableSchema
+
+N = 400
+RNG = np.random.default_rng(0)
+Y = pl.Series("y", (RNG.random(N) < 0.4).astype(int))
+
+
+def infer_one(name: str, values: object, **options: object) -> Column:
+    frame = pl.DataFrame([pl.Series(name, values), Y[: len(values)]])  # type: ignore[arg-type]
+    return TableSchema.infer(frame, "y", **options)[name]  # type: ignore[arg-type]
+
+
+GUESSES = [
+    ("city", [f"c{k}" for k in RNG.integers(0, 9, N)], Role.CATEGORICAL),
+    ("premium", RNG.random(N) < 0.5, Role.CATEGORICAL),
+    ("user_id", RNG.integers(0, 1000, N), Role.CATEGORICAL),
+    ("movieId", RNG.integers(0, 1000, N), Role.CATEGORICAL),
+    ("zipcode", RNG.integers(10_000, 99_999, N), Role.CATEGORICAL),
+    ("device_type", RNG.integers(0, 5, N), Role.CATEGORICAL),
+    ("age", RNG.integers(18, 90, N), Role.NUMERIC),
+    ("views", RNG.integers(0, 10_000, N), Role.NUMERIC),
+    ("hashed", RNG.integers(2**40, 2**50, N), Role.CATEGORICAL),
+    ("price", RNG.random(N), Role.NUMERIC),
+    ("item_id", np.where(RNG.random(N) < 0.1, np.nan, RNG.integers(0, 99, N)), Role.CATEGORICAL),
+    ("ratio", [f"{x:.3f}" for x in RNG.random(N)], Role.NUMERIC),
+    ("digits", [str(k) for k in RNG.integers(0, 99, N)], Role.CATEGORICAL),
+    ("clicked_items", [[f"i{k}" for k in range(i % 4)] for i in range(N)], Role.SEQUENCE),
+    ("genres", [["drama"] * (i % 3) for i in range(N)], Role.MULTI),
+    ("genres", ["|".join(np.array(["a", "b", "c", "d"])[RNG.permutation(4)[: 1 + i % 3]]) for i in range(N)], Role.MULTI),
+    ("title", [f"The {a}, part {b}" for a, b in RNG.integers(0, 99, (N, 2))], Role.CATEGORICAL),
+    ("at", [dt.datetime(2024, 1, 1) + dt.timedelta(hours=i) for i in range(N)], Role.TIMESTAMP),
+    ("day", [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(N)], Role.TIMESTAMP),
+    ("seen", ["2024-01-%02d 10:00:00" % (1 + i % 28) for i in range(N)], Role.TIMESTAMP),
+    ("timestamp", RNG.integers(1_500_000_000, 1_700_000_000, N), Role.TIMESTAMP),
+    ("event_time", RNG.integers(1_500_000_000_000, 1_700_000_000_000, N), Role.TIMESTAMP),
+    ("time_spent", RNG.integers(0, 500, N), Role.NUMERIC),
+    ("nothing", [None] * N, Role.CATEGORICAL),
+    ("constant", ["a"] * N, Role.CATEGORICAL),
+    ("waited", [dt.timedelta(seconds=i) for i in range(N)], Role.NUMERIC),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "role"), GUESSES, ids=[f"{g[0]}-{g[2]}" for g in GUESSES])
+def test_guesses(name: str, values: object, role: Role) -> None:
+    assert infer_one(name, values).role is role
+
+
+def test_options_that_are_guessed() -> None:
+    assert infer_one("spend", RNG.lognormal(4, 2, N)).transform == "log"
+    assert infer_one("height", RNG.normal(170, 9, N)).transform == "standard"
+    assert infer_one("event_time", RNG.integers(1_500_000_000_000, 1_700_000_000_000, N)).unit == "ms"
+    assert infer_one("at", [dt.datetime(2024, 1, 1)] * N).parts == ("hour", "weekday")
+    genres = ["|".join("abcd"[k] for k in RNG.permutation(4)[: 1 + i % 3]) for i in range(N)]
+    assert infer_one("kinds", genres).separator == "|"
+
+
+def test_unique_strings_are_noted() -> None:
+    frame = pl.DataFrame({"request": [f"r{i}" for i in range(2000)], "y": [0, 1] * 1000})
+    assert "consider ignoring" in TableSchema.infer(frame, "y")["request"].note
+
+
+def test_special_columns(log: pl.DataFrame) -> None:
+    schema = TableSchema.infer(log, "click", weight="weight", ignore=["age"], roles={"premium": "ignored"})
+    assert schema.labels == ("click",)
+    assert schema["click"].classes == (0, 1)
+    assert schema.weight == "weight"
+    assert schema.group == "user_id"
+    assert schema.time == "shown_at"
+    assert schema["user_id"].is_feature
+    assert schema["age"].role is schema["premium"].role is Role.IGNORED
+    assert schema["hist_item_id"].shares == "item_id"
+    assert [c.name for c in schema.features] == ["user_id", "item_id", "price", "hist_item_id", "tags", "shown_at"]
+
+
+def test_group_only_when_asked_or_named(log: pl.DataFrame) -> None:
+    assert TableSchema.infer(log.rename({"user_id": "who_id"}), "click").group is None
+    assert TableSchema.infer(log, "click", group="age").group == "age"
+    assert TableSchema.infer(log, "click", group="age")["age"].role is Role.CATEGORICAL
+    only = TableSchema.infer(log, "click", roles={"age": "group"})
+    assert only.group == "age"
+    assert not only["age"].is_feature
+
+
+def test_sharing_needs_overlapping_values(log: pl.DataFrame) -> None:
+    other = log.with_columns(pl.col("hist_item_id").list.eval(pl.lit("z") + pl.element()))
+    assert TableSchema.infer(other, "click")["hist_item_id"].shares is None
+    numbers = pl.DataFrame({"movie_id": [1, 2, 3] * 40, "history_movie_ids": [[3], [1, 2], []] * 40, "y": [0, 1] * 60})
+    assert TableSchema.infer(numbers, "y")["history_movie_ids"].shares == "movie_id"
+
+
+def test_pretty_print(log: pl.DataFrame) -> None:
+    text = str(TableSchema.infer(log, "click", weight="weight"))
+    assert "hist_item_id" in text
+    assert "shares=item_id" in text
+    assert "group" in text
+    assert all(len(line) < 120 for line in text.splitlines())
+
+
+LABELS = [
+    ([0, 1], (0, 1)),
+    ([1, 2], (1, 2)),
+    ([-1, 1], (-1, 1)),
+    ([0.0, 1.0], (0, 1)),
+    ([False, True], (False, True)),
+    (["no", "yes"], ("no", "yes")),
+    (["0", "1"], ("0", "1")),
+    (["10", "9"], ("9", "10")),
+    ([">50K", "<=50K"], ("<=50K", ">50K")),
+]
+
+
+@pytest.mark.parametrize(("values", "classes"), LABELS, ids=[str(x[1]) for x in LABELS])
+def test_label_classes(values: list[object], classes: tuple[object, object], tmp_path: Path) -> None:
+    frame = pl.DataFrame({"x": [1.5, 2.5] * 10, "y": values * 10})
+    schema = TableSchema.infer(frame, "y")
+    assert schema["y"].classes == classes
+    schema.to_yaml(tmp_path / "s.yaml")
+    assert TableSchema.from_yaml(tmp_path / "s.yaml")["y"].classes == classes
+
+
+def test_missing_labels_are_allowed() -> None:
+    assert TableSchema.infer(pl.DataFrame({"x": [1.0, 2, 3], "y": [0, 1, None]}), "y")["y"].classes == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0, 1, 2], r"3 different values \(0, 1, 2\)"),
+        ([0.1, 0.7, 0.3, 0.9, 0.2, 0.5], r"6 different values \(0\.1, .*\.\.\.\)"),
+        ([1, 1, 1], "only one value, '1'"),
+        ([None, None, None], "null in every row"),
+        ([[0], [1], [0]], "is a list"),
+    ],
+)
+def test_unusable_labels(values: list[object], words: str) -> None:
+    frame = pl.DataFrame({"x": range(len(values)), "y": values})
+    with pytest.raises(DataError, match=f"the data frame: label column 'y'.*{words}"):
+        TableSchema.infer(frame, "y")
+
+
+@pytest.mark.parametrize(("bad", "words"), [(-1.0, "-1 in 1 rows"), (np.nan, "NaN"), (np.inf, "inf"), (None, "missing")])
+def test_bad_weights(bad: float | None, words: str) -> None:
+    frame = pl.DataFrame({"x": [1.0, 2.0], "w": [1.0, bad], "y": [0, 1]})
+    with pytest.raises(DataError, match=f"weight column 'w' is .*{words}"):
+        TableSchema.infer(frame, "y", weight="w")
+
+
+def test_weights_of_zero_and_text() -> None:
+    with pytest.raises(DataError, match="zero in every row"):
+        TableSchema.infer(pl.DataFrame({"x": [1.0, 2.0], "w": [0, 0], "y": [0, 1]}), "y", weight="w")
+    with pytest.raises(SchemaError, match="weights are numbers"):
+        TableSchema.infer(pl.DataFrame({"x": [1.0, 2.0], "w": ["a", "b"], "y": [0, 1]}), "y", weight="w")
+
+
+NESTED = {
+    "is a struct": pl.Series("s", [{"a": 1}, {"a": 2}]),
+    "is binary": pl.Series("s", [b"a", b"b"]),
+    "list of lists": pl.Series("s", [[[1]], [[2]]]),
+    "list of structs": pl.Series("s", [[{"a": 1}], []]),
+    "list of decimal numbers": pl.Series("s", [[0.5], [1.5]]),
+}
+
+
+@pytest.mark.parametrize("words", NESTED)
+def test_nested_columns_are_refused_unless_ignored(words: str) -> None:
+    frame = pl.DataFrame({"x": [1.0, 2.0], "y": [0, 1]}).with_columns(NESTED[words])
+    with pytest.raises(SchemaError, match=f"column 's' .*{words}.*ignore it"):
+        TableSchema.infer(frame, "y")
+    schema = TableSchema.infer(frame, "y", ignore=["s"])
+    schema.check(frame)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"label": "klick"}, "label column 'klick' is missing; did you mean 'click'"),
+        ({"label": "click", "weight": "w"}, "weight column 'w' is missing"),
+        ({"label": "click", "group": "w"}, "group column 'w' is missing"),
+        ({"label": "click", "ignore": ["w"]}, "ignored column 'w' is missing"),
+        ({"label": "click", "roles": {"w": "numeric"}}, "role column 'w' is missing"),
+        ({"label": "click", "roles": {"age": "numerical"}}, "unknown role 'numerical'; choose from categorical"),
+        ({"label": "click", "ignore": ["click"]}, "'click' cannot be the label and something else"),
+    ],
+)
+def test_unknown_names(log: pl.DataFrame, options: dict, words: str) -> None:
+    with pytest.raises(SchemaError, match=words):
+        TableSchema.infer(log, **options)
+
+
+def test_yaml_round_trip(log: pl.DataFrame, tmp_path: Path) -> None:
+    schema = TableSchema.infer(log, "click", weight="weight", ignore=["age"])
+    path = tmp_path / "schema.yaml"
+    schema.to_yaml(path)
+    text = path.read_text()
+    assert text.startswith("#")
+    assert "hist_item_id: {role: sequence" in text
+    assert TableSchema.from_yaml(path) == schema
+
+
+def test_yaml_edits(log: pl.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "schema.yaml"
+    TableSchema.infer(log, "click").to_yaml(path)
+    path.write_text(path.read_text().replace("age: {role: numeric", "age: {bins: 8, transform: quantile, role: numeric"))
+    assert TableSchema.from_yaml(path)["age"].bins == 8
+
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(names, min_size=1, max_size=5, unique=True), st.data())
+def test_yaml_round_trip_of_any_names(names: list[str], data: st.DataObject) -> None:
+    import tempfile
+
+    columns = [
+        Column(
+            name=name,
+            role=data.draw(st.sampled_from([Role.CATEGORICAL, Role.NUMERIC, Role.SEQUENCE])),
+            min_count=data.draw(st.integers(1, 9)),
+            separator=data.draw(st.none() | st.sampled_from(["|", ":", "#", "' ", "- "])),
+        )
+        for name in names
+    ]
+    schema = TableSchema.build(columns)
+    with tempfile.TemporaryDirectory() as folder:
+        schema.to_yaml(Path(folder) / "s.yaml")
+        assert TableSchema.from_yaml(Path(folder) / "s.yaml") == schema
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("columns: [1", "not YAML"),
+        ("a: 1", "needs a mapping 'columns'"),
+        ("columns: {x: {role: nummeric}}", "column 'x': role"),
+        ("columns: {x: {role: numeric, tranform: log}}", "column 'x': tranform"),
+        ("columns: {x: {role: numeric, bins: 1}}", "column 'x': bins"),
+        ("columns: {x: 5}", "column 'x': expected a role"),
+        ("columns: {x: numeric}\ngroup: z", "group names the column 'z'"),
+        ("columns: {x: {role: sequence, shares: z}}", "'x' shares the vocabulary of 'z'"),
+        ("columns: {x: numeric}\ncolour: red", "unknown key 'colour'"),
+        ("columns: {x: weight, z: weight}", "several columns have the role weight"),
+    ],
+)
+def test_yaml_mistakes_name_file_and_column(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    with pytest.raises(SchemaError, match=words) as caught:
+        TableSchema.from_yaml(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_replace(log: pl.DataFrame) -> None:
+    schema = TableSchema.infer(log, "click").replace("age", role="categorical", min_count=1)
+    assert schema["age"].role is Role.CATEGORICAL
+    with pytest.raises(ConfigError, match="column 'age': min_count"):
+        schema.replace("age", min_count=0)
+
+
+CHECKS = [
+    (lambda f: f.drop("item_id"), "feature column 'item_id' is missing; did you mean 'hist_item_id'"),
+    (lambda f: f.drop("click"), "label column 'click' is missing"),
+    (lambda f: f.drop("weight"), "weight column 'weight' is missing"),
+    (lambda f: f.with_columns(pl.lit("abc").alias("price")), "column 'price' should hold numbers .* 600 rows, such as 'abc'"),
+    (
+        lambda f: f.with_columns(pl.when(pl.int_range(pl.len()) == 7).then(pl.lit("old")).otherwise(pl.col("age").cast(pl.String)).alias("age")),
+        "column 'age' should hold numbers but has text in 1 row, such as 'old'",
+    ),
+    (lambda f: f.with_columns(click=pl.lit(3)), "label column 'click' holds '3' in 600 rows; expected the two values 0 and 1"),
+    (lambda f: f.with_columns(click=pl.lit(None, pl.Int8)), "label column 'click' is null in every row"),
+    (lambda f: f.with_columns(weight=-pl.col("weight")), "weight column 'weight' is -.* in 600 rows"),
+    (lambda f: f.with_columns(item_id=pl.struct("item_id")), "column 'item_id' is a struct"),
+    (lambda f: f.with_columns(item_id=pl.concat_list("item_id")), "column 'item_id' is a list"),
+    (lambda f: f.with_columns(hist_item_id=pl.lit("a")), "column 'hist_item_id' is String, not a list"),
+    (lambda f: f.with_columns(shown_at=pl.lit(1.5)), "column 'shown_at' is Float64, not a timestamp"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), CHECKS, ids=[c[1][:40] for c in CHECKS])
+def test_check_refuses(log: pl.DataFrame, change, words: str, tmp_path: Path) -> None:
+    schema = TableSchema.infer(log, "click", weight="weight")
+    path = tmp_path / "new.parquet"
+    change(log).write_parquet(path)
+    started = time.monotonic()
+    with pytest.raises(DataError, match=words) as caught:
+        schema.check(path)
+    assert time.monotonic() - started < 5  # a second, on a machine that is not busy
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+FINE = [
+    lambda f: f.with_columns(extra=pl.lit(1)),
+    lambda f: f.with_columns(pl.col("age").cast(pl.String)),
+    lambda f: f.with_columns(pl.col("price").cast(pl.String)),
+    lambda f: f.with_columns(pl.col("age").cast(pl.String).fill_null("NA").replace("20", "")),
+    lambda f: f.with_columns(pl.col("user_id").cast(pl.String)),
+    lambda f: f.with_columns(price=pl.lit(None, pl.Float64)),
+    lambda f: f.with_columns(item_id=pl.lit(None, pl.String)),
+    lambda f: f.with_columns(hist_item_id=pl.lit(None)),
+    lambda f: f.with_columns(price=pl.lit(float("inf"))),
+    lambda f: f.with_columns(pl.col("click").cast(pl.Boolean)),
+    lambda f: f.with_columns(pl.col("click").cast(pl.String)),
+    lambda f: f.with_columns(pl.col("shown_at").dt.to_string("iso")),
+    lambda f: f.head(1),
+]
+
+
+@pytest.mark.parametrize("change", FINE)
+def test_check_accepts_what_converts(log: pl.DataFrame, change) -> None:
+    schema = TableSchema.infer(log, "click", weight="weight")
+    schema.check(change(log))
+
+
+def test_check_without_labels(log: pl.DataFrame) -> None:
+    schema = TableSchema.infer(log, "click", weight="weight")
+    schema.check(log.drop("click", "weight"), require_labels=False)
+    with pytest.raises(SchemaError, match="feature column 'price' is missing"):
+        schema.check(log.drop("click", "price"), require_labels=False)
+
+
+def test_arrow_types(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "view": pa.array(["a", "b"] * 50, pa.string_view()),
+            "large": pa.array(["a", None] * 50, pa.large_string()),
+            "coded": pa.array(["a", "b"] * 50).dictionary_encode(),
+            "half": pa.array(np.arange(100, dtype=np.float16)),
+            "fixed": pa.FixedSizeListArray.from_arrays(pa.array(list(range(200))), 2),
+            "money": pa.array([1, 2] * 50).cast(pa.decimal128(23, 2)),
+            "y": pa.array([0, 1] * 50, pa.uint8()),
+        }
+    )
+    roles = {c.name: c.role for c in TableSchema.infer(table, "y").columns}
+    assert roles["view"] is roles["large"] is roles["coded"] is Role.CATEGORICAL
+    assert roles["half"] is roles["money"] is Role.NUMERIC
+    assert roles["fixed"] is Role.SEQUENCE
