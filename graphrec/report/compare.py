@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphrec.metrics import METRICS
+from graphrec.metrics import METRICS, Metric
 
 from . import plots
 from .page import render, write_atomically
@@ -16,7 +16,7 @@ from .pictures import Picture
 from .svg import figure_svg
 from .tables import BETTER, count, duration, number
 
-_COSTS = {"seconds": "Seconds to fit", "parameters": "Parameters"}
+_COSTS = {"epochs": "Epochs", "seconds": "Seconds to fit", "parameters": "Parameters"}
 
 
 @dataclass
@@ -44,10 +44,11 @@ def write_comparison(
     Args:
         path: File to write.
         rows: One mapping per model: ``"model"``, any metrics of `graphrec.metrics.METRICS` (None where
-            undefined), ``"seconds"`` that fitting took, ``"parameters"``; or ``"error"`` with why it failed.
+            undefined), also of single labels as ``"click/auc"``, ``"seconds"`` that fitting took,
+            ``"epochs"``, ``"parameters"``, ``"part"``; or ``"error"`` with why it failed.
         title: Heading.
         data: Where the rows came from.
-        part: Part of the data that was evaluated, such as "valid".
+        part: Part of the data that was evaluated, such as "valid"; that of the rows when empty.
         sort: Metric by which the models are ordered, best first.
         command: Shell command or code that repeats it.
         created: When, as text.
@@ -57,13 +58,13 @@ def write_comparison(
     """
     good = sort_rows([row for row in rows if not row.get("error")], sort)
     failed = [row for row in rows if row.get("error")]
-    columns = [name for name in (*METRICS, *_COSTS) if any(row.get(name) is not None for row in good)]
+    columns = _columns(good)
     by_column = {name: cells(name, [row.get(name) for row in good]) for name in columns}
     html = render(
         "comparison.html.j2",
         title=title,
         data=data,
-        part=part,
+        part=part or next((row["part"] for row in good if row.get("part")), ""),
         command=command,
         created=created,
         sort=METRICS[sort].title,
@@ -81,27 +82,36 @@ def sort_rows(rows: Sequence[Mapping[str, Any]], metric: str) -> list[Mapping[st
     return sorted(rows, key=lambda r: (r.get(metric) is None, badness(metric, r.get(metric) or 0.0)))
 
 
-def badness(metric: str, value: float) -> float:
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that some row has, those of single labels behind the others, then the costs."""
+    found = dict.fromkeys(k for row in rows for k, v in row.items() if v is not None)
+    of_labels = [name for name in found if "/" in name and _metric(name)]
+    return [n for n in METRICS if n in found] + of_labels + [n for n in _COSTS if n in found]
+
+
+def _metric(name: str) -> Metric | None:
+    """The metric of "auc" or "click/auc"; None for a cost."""
+    return METRICS.get(name.rsplit("/", 1)[-1])
+
+
+def badness(name: str, value: float) -> float:
     """A number that is smaller for a better value of a metric or cost."""
-    better = METRICS[metric].better if metric in METRICS else "lower"
+    metric = _metric(name)
+    better = metric.better if metric else "lower"
     return {"higher": -value, "lower": value, "one": abs(value - 1)}[better]
 
 
 def cells(name: str, values: Sequence[float | None]) -> list[Cell]:
     """One column. Bars start at what guessing gives: one half for AUC, else zero."""
     known = [v for v in values if v is not None]
-    start = 0.5 if name in ("auc", "gauc", "gauc_weighted") else 0.0
+    start = 0.5 if name.rsplit("/", 1)[-1] in ("auc", "gauc", "gauc_weighted") else 0.0
     most = max((v - start for v in known), default=0.0)
     best = min((badness(name, v) for v in known), default=None)
-    marks = name not in _COSTS and len(set(known)) > 1
+    marks = _metric(name) is not None and len(set(known)) > 1
     return [
         Cell("–")
         if v is None
-        else Cell(
-            _text(name, v),
-            max(0.0, v - start) / most if most > 0 else 0.0,
-            marks and badness(name, v) == best,
-        )
+        else Cell(_text(name, v), max(0.0, v - start) / (most or 1), marks and badness(name, v) == best)
         for v in values
     ]
 
@@ -109,11 +119,14 @@ def cells(name: str, values: Sequence[float | None]) -> list[Cell]:
 def _text(name: str, value: float) -> str:
     if name == "parameters":
         return count(value)
-    return number(value, 1) if name == "seconds" else number(value)
+    return number(value, 1) if name == "seconds" else f"{value:.3g}" if name == "epochs" else number(value)
 
 
 def _heading(name: str) -> str:
-    return _COSTS[name] if name in _COSTS else f"{METRICS[name].title} {BETTER[METRICS[name].better]}"
+    if (metric := _metric(name)) is None:
+        return _COSTS[name]
+    label = name.rpartition("/")[0]
+    return f"{label} {metric.title} {BETTER[metric.better]}".strip()
 
 
 def summary(rows: Sequence[Mapping[str, Any]], metric: str) -> str:

@@ -39,7 +39,7 @@ _FONT = 8.5
 def _axes(size: tuple[float, float] = _SIZE, **options: Any) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained", facecolor="none")
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
     return figure, _style(figure.add_subplot(**options))
 
 
@@ -118,7 +118,7 @@ def plot_calibration(scores: Scores, bins: int = 10) -> Figure:
     """Observed against predicted rate by tenth of the rows, with 95% intervals, and the rows of each."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=_SIZE, layout="constrained", facecolor="none")
+    figure = Figure(figsize=_SIZE, layout="constrained", facecolor="white")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4.2, 1))
     table = scores.bins(bins)
     x, y, weight = table["predicted"], table["observed"], table["weight"]

@@ -6,7 +6,7 @@ import io
 import re
 import threading
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import plots
 
@@ -60,7 +60,7 @@ def _render(figure: Figure, name: str) -> str:
     import matplotlib
 
     out = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name}
     with _RENDERING, matplotlib.rc_context(settings), warnings.catch_warnings():
         # The browser has the glyphs that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")

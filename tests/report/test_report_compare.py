@@ -59,3 +59,10 @@ def test_nothing_to_compare(tmp_path):
     assert summary([], "auc") == "No model could be compared."
     for rows in ([], COMPARED[3:], COMPARED[:1]):
         Page(write_comparison(tmp_path / "c.html", rows).read_text(encoding="utf-8"))
+
+
+def test_columns_of_single_labels_and_the_part_come_from_the_rows(tmp_path):
+    rows = [{"model": "mmoe", "auc": 0.7, "click/auc": 0.8, "like/auc": 0.6, "part": "valid", "epochs": 2.5}]
+    page = Page(write_comparison(tmp_path / "c.html", rows).read_text(encoding="utf-8"))
+    assert "AUC ↑ click AUC ↑ like AUC ↑ Epochs" in page.text
+    assert "Measured on the validation rows." in page.text
