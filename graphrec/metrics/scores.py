@@ -94,7 +94,7 @@ class Scores:
 
     @property
     def auc_error(self) -> float | None:
-        """Standard error of `auc` (DeLong et al., 1988), weights taken as counts; None below two rows of a class."""
+        """DeLong standard error of `auc` (1988), weights taken as counts; None below two rows of a class."""
         positives, negatives, auc = self.positive.sum(), self.negative.sum(), self.auc
         if auc is None or min(positives, negatives) < 2:
             return None

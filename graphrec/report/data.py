@@ -22,8 +22,8 @@ class FieldSummary:
         name: Column, or derived column.
         role: ``"categorical"``, ``"numeric"``, ``"sequence"`` …
         size: Size of its vocabulary; None for a number.
-        nulls: Share of training rows without a value; None when it was not counted.
-        unseen: Share of evaluation rows whose category was not in the vocabulary; None likewise.
+        nulls: Share of rows without a value; None when it was not counted.
+        unseen: Share of rows whose category is not in the vocabulary; None likewise.
         note: Anything else, such as how a number was transformed.
     """
 

@@ -101,6 +101,8 @@ def history_pictures(rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
         if series := _series(rows, names):
             best = kept[-1] if kept and title != "Learning rate" else None
             figure = plots.plot_history(epochs, series, title, best)
+            if title == "Learning rate":
+                figure.axes[0].set_ylim(bottom=0)
             name = f"history-{title.split()[0]}"
             result.append(Picture(title, figure_svg(figure, name, f"{title} by epoch. {reads}"), reads))
     return result

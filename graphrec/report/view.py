@@ -35,8 +35,13 @@ def headline(data: ReportData) -> str:
     if "train" in data.rows:
         source += f" of {count(data.rows['train'])} rows"
     if data.data:
-        source += f" of {data.data}"
+        source += f" of {_file_name(data.data)}"
     return f"{data.model} learned to predict {listing(data.labels)}{source}. {_verdict(data)}"
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path, or the whole of a pattern."""
+    return path if "*" in path else path.rstrip("/").rsplit("/", 1)[-1] or path
 
 
 def _verdict(data: ReportData) -> str:

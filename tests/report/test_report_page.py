@@ -258,3 +258,17 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_long_names_are_whole_in_the_table_of_fields(hostile_html):
     assert LONG in Page(hostile_html).text
+
+
+def test_paths_are_short_in_the_headline_and_whole_at_the_origin():
+    page = Page(render_report(ReportData(model="lr", data="logs/2024/clicks.parquet")))
+    assert "lr learned to predict label of clicks.parquet." in page.text
+    assert "logs/2024/clicks.parquet" in page.text
+    assert "of logs/*.parquet." in headline(ReportData(model="lr", data="logs/*.parquet"))
+
+
+def test_validation_rows_that_chose_the_epoch_are_said_to_be():
+    history = [{"epoch": e, "train_loss": 0.5, "valid_auc": 0.7} for e in (1, 2)]
+    valid = {"valid": ordinary().metrics["valid"]}
+    assert "which also chose the best epoch" in render_report(plain(metrics=valid, history=history))
+    assert "which also chose the best epoch" not in render_report(plain(history=history))
