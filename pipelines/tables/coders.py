@@ -107,8 +107,7 @@ class ListCoder(CategoryCoder):
         """(n, max_length) codes into distinct items, 1 more than the factor's, and the items' factor."""
         if not _is_list(array):
             return self._split(factorize(array))
-        lengths, items = flatten(array)
-        factor = factorize(items)
+        lengths, factor = flatten(array)
         return pad(factor.codes + 1, lengths, self.column.max_length, keep=self._keep), factor
 
     def _split(self, rows: Factor) -> tuple[np.ndarray, Factor]:

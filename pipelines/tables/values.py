@@ -169,20 +169,20 @@ def _seconds(array: pa.Array) -> np.ndarray:
     return series.to_physical().cast(pl.Float64).fill_null(np.nan).to_numpy() / scale
 
 
-def flatten(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """Lengths and items of a list column, without null items; a null list has length 0."""
+def flatten(array: pa.Array) -> tuple[np.ndarray, Factor]:
+    """Lengths and coded items of a list column, without null items; a null list has length 0."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_null(array.type):
-        return np.zeros(len(array), np.int64), pa.array([], pa.string())
+        return np.zeros(len(array), np.int64), factorize(pa.array([], pa.string()))
     lengths = to_numpy(pc.list_value_length(array), null=0).astype(np.int64)
-    items = pc.list_flatten(array)
-    if items.null_count:
-        keep = is_valid(items)
-        rows = np.repeat(np.arange(len(lengths)), lengths)[keep]
-        lengths, items = np.bincount(rows, minlength=len(lengths)), items.drop_null()
-    return lengths, items
+    items = factorize(pc.list_flatten(array))
+    present = np.append(items.values.is_not_null().to_numpy(), False)[items.codes]
+    if present.all():
+        return lengths, items
+    rows = np.repeat(np.arange(len(lengths)), lengths)[present]
+    return np.bincount(rows, minlength=len(lengths)), items._replace(codes=items.codes[present])
 
 
 def pad(codes: np.ndarray, lengths: np.ndarray, width: int, *, keep: str) -> np.ndarray:

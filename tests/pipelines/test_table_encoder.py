@@ -1,0 +1,476 @@
+"""Encoding: ids, numbers and lists as promised, from training rows only, the same however rows are stored."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from table_log import make_log
+
+from graphrec.errors import DataError, RunError, SchemaError
+from graphrec.pipelines.tables import EncodedTable, FieldKind, Split, TableEncoder, TableSchema
+
+ORDER = Split.order(valid=0.2, test=0.1)
+
+
+def fit(frame, label: str | list[str] = "y", split: Split | None = None, changes: dict | None = None, **options):
+    schema = TableSchema.infer(frame, label, **options)
+    for name, change in (changes or {}).items():
+        schema = schema.replace(name, **change)
+    encoder = TableEncoder(schema)
+    return encoder, encoder.fit_encode(frame, split)
+
+
+def column(encoder: TableEncoder, part: EncodedTable, name: str) -> np.ndarray:
+    batch = part.read(0, len(part)).features
+    for fields, values in ((encoder.spec.categorical, batch.categorical), (encoder.spec.numeric, batch.numeric)):
+        for j, field in enumerate(fields):
+            if field.name == name:
+                return values[:, j].numpy()
+    index = [f.name for f in encoder.spec.lists].index(name)
+    return batch.lists[index].numpy()
+
+
+def test_all_roles_together(log_path: Path) -> None:
+    encoder, parts = fit(log_path, "click", ORDER, weight="weight")
+    assert {k: len(v) for k, v in parts.items()} == {"train": 420, "valid": 120, "test": 60}
+    kinds = {f.name: f.kind.value for f in encoder.spec.fields}
+    assert kinds == {
+        "user_id": "categorical",
+        "item_id": "categorical",
+        "price": "numeric",
+        "age": "numeric",
+        "premium": "categorical",
+        "hist_item_id": "sequence",
+        "tags": "multi",
+        "shown_at.hour": "categorical",
+        "shown_at.weekday": "categorical",
+    }
+    batch = parts["train"].read(5, 25)
+    assert batch.features.categorical.dtype == torch.int32
+    assert batch.features.categorical.shape == (20, 5)
+    assert batch.features.numeric.dtype == batch.labels.dtype == batch.weights.dtype == torch.float32
+    assert batch.labels.shape == (20, 1)
+    assert batch.groups.dtype == torch.int64
+    for field, ids in zip(encoder.spec.lists, batch.features.lists, strict=True):
+        assert ids.shape == (20, field.length)
+        assert int(ids.max()) < field.size
+
+
+def test_ids_are_by_frequency_with_null_and_unseen_apart() -> None:
+    values = ["b"] * 5 + ["a"] * 5 + ["c"] * 9 + ["rare", None, ""]
+    frame = pl.DataFrame({"x": values, "y": [0, 1] * 11})
+    encoder, parts = fit(frame)
+    ids = column(encoder, parts["train"], "x")
+    assert ids.tolist() == [4] * 5 + [3] * 5 + [2] * 9 + [1, 0, 0]
+    assert parts["train"].counts()["x"].tolist() == [2, 1, 9, 5, 5]
+    assert encoder.spec.fields[0].size == 5
+
+
+def test_vocabulary_comes_from_training_rows_only() -> None:
+    frame = pl.DataFrame({"x": ["a", "a", "b", "b"] + ["c"] * 6, "v": [1.0, 2, 3, 4] + [1e6] * 6, "y": [0, 1] * 5})
+    encoder, parts = fit(frame, split=Split.order(valid=0.6, test=0))
+    assert encoder.spec.fields[0].size == 4
+    assert column(encoder, parts["valid"], "x").tolist() == [1] * 6
+    assert parts["train"].counts()["x"].tolist() == [0, 0, 2, 2]
+    numbers = column(encoder, parts["train"], "v")
+    assert numbers.mean() == pytest.approx(0, abs=1e-6)
+    assert numbers.std() == pytest.approx(1, abs=1e-6)
+    assert column(encoder, parts["valid"], "v").max() == numbers.max()  # clipped to the training range
+
+
+def test_min_count_and_max_size() -> None:
+    frame = pl.DataFrame({"x": ["a"] * 4 + ["b"] * 3 + ["c"] * 2 + ["d"], "y": [0, 1] * 5})
+    sizes = {m: fit(frame, changes={"x": {"min_count": m}})[0].spec.fields[0].size for m in (1, 2, 3, 5)}
+    assert sizes == {1: 6, 2: 5, 3: 4, 5: 2}
+    encoder, parts = fit(frame, changes={"x": {"max_size": 2}})
+    assert column(encoder, parts["train"], "x").tolist() == [2] * 4 + [3] * 3 + [1] * 3
+
+
+STORED = {
+    "int": lambda s: s,
+    "digits": lambda s: s.cast(pl.String),
+    "float": lambda s: s.cast(pl.Float64),
+    "int8": lambda s: s.cast(pl.Int8),
+    "uint64": lambda s: s.cast(pl.UInt64),
+    "category": lambda s: s.cast(pl.String).cast(pl.Categorical),
+    "float with NaN": lambda s: s.cast(pl.Float32).fill_null(np.nan),
+}
+
+
+@pytest.mark.parametrize("fitted", ["int", "digits", "float", "category"])
+def test_a_category_is_the_same_however_it_is_stored(fitted: str) -> None:
+    ids = pl.Series("item_id", [7, 7, 12, 12, 100, None, 100, 7])
+    y = pl.Series("y", [0, 1] * 4)
+    encoder, parts = fit(pl.DataFrame([STORED[fitted](ids), y]), roles={"item_id": "categorical"})
+    expected = column(encoder, parts["train"], "item_id")
+    assert expected.tolist() == [2, 2, 4, 4, 3, 0, 3, 2]
+    for form in STORED.values():
+        got = column(encoder, encoder.encode(pl.DataFrame([form(ids)])), "item_id")
+        assert got.tolist() == expected.tolist()
+
+
+def test_digit_strings_in_numeric_columns() -> None:
+    frame = pl.DataFrame({"v": list(range(40)), "y": [0, 1] * 20})
+    encoder, parts = fit(frame, roles={"v": "numeric"})
+    text = frame.select(pl.col("v").cast(pl.String).replace("3", " 3 ").replace("4", "NA"), "y")
+    got = column(encoder, encoder.encode(text), "v")
+    expected = column(encoder, parts["train"], "v").copy()
+    expected[4] = np.nan
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_missing_and_infinite_numbers() -> None:
+    frame = pl.DataFrame({"v": [1.0, 2.0, 3.0, None, np.nan, np.inf, -np.inf, 2.0], "y": [0, 1] * 4})
+    encoder, parts = fit(frame)
+    got = column(encoder, parts["train"], "v")
+    assert np.isnan(got).tolist() == [False] * 3 + [True] * 2 + [False] * 3
+    assert got[5] == got[2]
+    assert got[6] == got[0]
+
+
+@pytest.mark.parametrize("transform", ["standard", "log", "minmax", "none"])
+def test_transforms(transform: str) -> None:
+    values = np.random.default_rng(0).lognormal(2, 1.5, 500) - 3
+    frame = pl.DataFrame({"v": values, "y": [0, 1] * 250})
+    encoder, parts = fit(frame, changes={"v": {"transform": transform}})
+    got = column(encoder, parts["train"], "v")
+    logs = np.sign(values) * np.log1p(np.abs(values))
+    expected = {
+        "standard": (values - values.mean()) / values.std(),
+        "log": (logs - logs.mean()) / logs.std(),
+        "minmax": (values - values.min()) / (values.max() - values.min()),
+        "none": values,
+    }[transform]
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(column(encoder, encoder.encode(frame), "v"), got, atol=1e-6)
+
+
+def test_large_numbers_keep_their_differences() -> None:
+    values = 1_700_000_000.0 + np.arange(100)
+    encoder, parts = fit(pl.DataFrame({"v": values, "y": [0, 1] * 50}), changes={"v": {"transform": "standard"}})
+    got = column(encoder, parts["train"], "v")
+    np.testing.assert_allclose(got, (values - values.mean()) / values.std(), atol=1e-5)
+
+
+def test_quantile_buckets() -> None:
+    values = np.random.default_rng(0).lognormal(0, 2, 1000)
+    frame = pl.DataFrame({"v": np.where(np.arange(1000) < 10, np.nan, values), "y": [0, 1] * 500})
+    encoder, parts = fit(frame, changes={"v": {"transform": "quantile", "bins": 10}})
+    field = encoder.spec.fields[0]
+    assert field.kind is FieldKind.CATEGORICAL
+    assert field.size == 12
+    ids = column(encoder, parts["train"], "v")
+    counts = np.bincount(ids, minlength=12)
+    assert counts[0] == 10
+    assert counts[1] == 0
+    assert np.all(np.abs(counts[2:] - 99) <= 1)
+    assert parts["train"].counts()["v"].tolist() == counts.tolist()
+    order = np.argsort(values[10:])
+    assert np.all(np.diff(ids[10:][order]) >= 0)
+    np.testing.assert_array_equal(column(encoder, encoder.encode(frame), "v"), ids)
+
+
+def test_sequences_keep_the_last_items_and_share_the_vocabulary() -> None:
+    frame = pl.DataFrame(
+        {
+            "item_id": ["a", "b", "a", "c"] * 5,
+            "hist_item_id": [["a", "b", "c", "a"], [], ["z", None, "b"], None] * 5,
+            "y": [0, 1] * 10,
+        }
+    )
+    encoder, parts = fit(frame, changes={"hist_item_id": {"max_length": 3}})
+    item, history = encoder.spec.fields
+    assert history.vocabulary == "item_id"
+    assert history.size == item.size
+    assert history.length == 3
+    rows = column(encoder, parts["train"], "hist_item_id")[:4]
+    ids = dict(zip("abac", column(encoder, parts["train"], "item_id")[:4], strict=True))
+    unknown = rows[2, 0]  # "z" occurs in histories only, often enough for an id of its own
+    assert unknown >= 2
+    assert rows.tolist() == [[ids["b"], ids["c"], ids["a"]], [0] * 3, [unknown, ids["b"], 0], [0] * 3]
+
+
+def test_multi_fields_from_text_and_lists_agree() -> None:
+    text = ["a|b", "b", "", None, "c| a |b", "a|zz"] * 4
+    lists = [["a", "b"], ["b"], [], None, ["c", "a", "b"], ["a", "zz"]] * 4
+    y = [0, 1] * 12
+    from_text = fit(
+        pl.DataFrame({"tags": text, "y": y}), roles={"tags": "multi"}, changes={"tags": {"separator": "|", "pooling": "max"}}
+    )
+    from_lists = fit(pl.DataFrame({"tags": lists, "y": y}), changes={"tags": {"pooling": "max"}})
+    np.testing.assert_array_equal(column(*_train(from_text), "tags"), column(*_train(from_lists), "tags"))
+    assert from_text[0].spec.fields == from_lists[0].spec.fields
+    assert from_text[0].spec.fields[0].pooling == "max"
+    assert from_text[0].spec.fields[0].length == 3
+
+
+def _train(fitted: tuple[TableEncoder, dict[str, EncodedTable]]) -> tuple[TableEncoder, EncodedTable]:
+    return fitted[0], fitted[1]["train"]
+
+
+def test_list_length_is_that_of_training_rows() -> None:
+    frame = pl.DataFrame({"seq": [["a", "b"]] * 8 + [["a", "a", "b", "b"]] * 2, "y": [0, 1] * 5})
+    encoder, parts = fit(frame, split=Split.order(valid=0.2, test=0))
+    assert encoder.spec.fields[0].length == 2
+    assert column(encoder, parts["valid"], "seq").tolist() == [[3, 3]] * 2  # the last two
+    assert column(encoder, encoder.encode(frame.tail(2)), "seq").tolist() == [[3, 3]] * 2
+
+
+def test_lists_of_integers_and_digit_strings_agree() -> None:
+    frame = pl.DataFrame({"seq": [[1, 2], [2], [3, 1]] * 6, "y": [0, 1] * 9})
+    encoder, parts = fit(frame)
+    text = frame.with_columns(pl.col("seq").cast(pl.List(pl.String)))
+    np.testing.assert_array_equal(
+        column(encoder, encoder.encode(text), "seq"), column(encoder, parts["train"], "seq")
+    )
+
+
+def test_timestamp_parts() -> None:
+    at = [dt.datetime(2024, 5, 31, 23, 15), dt.datetime(2024, 6, 1, 0, 5), None, dt.datetime(2024, 1, 1, 12)]
+    frame = pl.DataFrame({"at": at * 5, "y": [0, 1] * 10})
+    parts_of = ("hour", "weekday", "day", "month", "hour_of_week", "weekend")
+    encoder, parts = fit(frame, changes={"at": {"parts": parts_of}})
+    rows = parts["train"].read(0, 4).features.categorical.numpy() - 2
+    assert rows.tolist() == [[23, 4, 30, 4, 119, 0], [0, 5, 0, 5, 120, 1], [-2] * 6, [12, 0, 0, 0, 12, 0]]
+    assert [f.name for f in encoder.spec.fields] == [f"at.{p}" for p in parts_of]
+    text = frame.select(pl.col("at").dt.strftime("%Y-%m-%d %H:%M:%S"))
+    np.testing.assert_array_equal(encoder.encode(text).read(0, 4).features.categorical.numpy() - 2, rows)
+
+
+def test_numeric_timestamps() -> None:
+    frame = pl.DataFrame({"timestamp": [1_700_000_000_000 + 3_600_000 * i for i in range(40)], "y": [0, 1] * 20})
+    encoder, parts = fit(frame)
+    assert encoder.schema["timestamp"].unit == "ms"
+    hours = column(encoder, parts["train"], "timestamp.hour") - 2
+    assert hours.tolist() == [(22 + i) % 24 for i in range(40)]  # 2023-11-14 22:13:20
+
+
+def test_hash_buckets_are_stable_across_processes() -> None:
+    frame = pl.DataFrame({"x": [f"v{i}" for i in range(200)] + [None] * 2, "y": [0, 1] * 101})
+    encoder, parts = fit(frame, changes={"x": {"hash_buckets": 64}})
+    ids = column(encoder, parts["train"], "x")
+    assert encoder.spec.fields[0].size == 66
+    assert ids[:200].min() >= 2
+    assert ids[200:].tolist() == [0, 0]
+    assert len(set(ids[:200].tolist())) > 50
+    np.testing.assert_array_equal(parts["train"].counts()["x"], np.bincount(ids, minlength=66))
+    code = (
+        "import polars as pl; from graphrec.pipelines.tables.values import stable_hash; "
+        "print(stable_hash(pl.Series(['v0', 'abc', '', 'ä', None])).tolist())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Recorded: a change of the hash makes saved models useless.
+    assert json.loads(found.stdout) == RECORDED
+
+
+RECORDED = [711203893153283082, 9518329968820100670, 0, 8498557058353833247, 0]
+
+
+def test_quotient_remainder_flag() -> None:
+    frame = pl.DataFrame({"x": [f"v{i % 100}" for i in range(200)], "y": [0, 1] * 100})
+    assert fit(frame)[0].spec.fields[0].quotient == 0
+    assert fit(frame, changes={"x": {"quotient_remainder": True}})[0].spec.fields[0].quotient == 11
+    assert fit(frame, changes={"x": {"quotient_remainder": 7}})[0].spec.fields[0].quotient == 7
+
+
+def test_labels_weights_and_groups() -> None:
+    frame = pl.DataFrame(
+        {
+            "user_id": [1, 1, 2, None],
+            "w": [1.0, 0.0, 2.5, 1.0],
+            "click": ["no", "yes", "no", "yes"],
+            "like": [1, None, 2, 2],
+        }
+    )
+    encoder, parts = fit(frame, ["click", "like"], weight="w")
+    train = parts["train"]
+    np.testing.assert_array_equal(train.labels(), np.array([[0, 0], [1, np.nan], [0, 1], [1, 1]], np.float32))
+    assert train.weights().tolist() == [1.0, 0.0, 2.5, 1.0]
+    groups = train.groups()
+    assert groups[0] == groups[1] != groups[2]
+    assert groups[3] == 0
+    assert encoder.spec.labels == ("click", "like")
+    text = frame.with_columns(pl.col("user_id").cast(pl.String))
+    np.testing.assert_array_equal(encoder.encode(text, require_labels=True).groups(), groups)
+
+
+def test_one_class_in_the_training_rows() -> None:
+    frame = pl.DataFrame({"x": ["a", "b"] * 10, "y": [0] * 18 + [1] * 2})
+    with pytest.raises(DataError, match="label column 'y' has only 0 in the training rows, never 1"):
+        fit(frame, split=Split.order(valid=0.1, test=0))
+    _, parts = fit(frame.reverse(), split=Split.order(valid=0.5, test=0))  # one class in valid is fine
+    assert len(parts["valid"]) == 10
+
+
+NOT_ERRORS = {
+    "one category": pl.DataFrame({"x": ["a"] * 20, "y": [0, 1] * 10}),
+    "all null": pl.DataFrame({"x": [None] * 20, "v": [None] * 20, "y": [0, 1] * 10}),
+    "null numbers": pl.DataFrame({"v": pl.Series([None] * 20, dtype=pl.Float64), "y": [0, 1] * 10}),
+    "constant number": pl.DataFrame({"v": [3.0] * 20, "y": [0, 1] * 10}),
+    "no categories": pl.DataFrame({"v": np.arange(20.0), "y": [0, 1] * 10}),
+    "empty lists": pl.DataFrame({"s": pl.Series([[]] * 20, dtype=pl.List(pl.String)), "y": [0, 1] * 10}),
+    "empty strings": pl.DataFrame({"x": [""] * 20, "y": [0, 1] * 10}),
+    "every value once": pl.DataFrame({"x": [f"u{i}" for i in range(20)], "y": [0, 1] * 10}),
+    "two rows": pl.DataFrame({"x": ["a", "b"], "v": [1.0, 2.0], "y": [0, 1]}),
+}
+
+
+@pytest.mark.parametrize("case", NOT_ERRORS)
+def test_not_errors(case: str) -> None:
+    frame = NOT_ERRORS[case]
+    encoder, parts = fit(frame)
+    batch = parts["train"].read(0, len(frame))
+    assert len(batch.labels) == len(frame)
+    assert batch.features.categorical.shape == (len(frame), len(encoder.spec.categorical))
+    one = next(encoder.batches(frame.drop("y").head(1).with_columns(extra=pl.lit(1)), batch_size=50))
+    assert one.labels.shape == (1, 1)
+    assert torch.isnan(one.labels).all()
+    assert torch.equal(one.features.categorical, batch.features.categorical[:1])
+
+
+def test_streaming_keeps_order_and_batch_sizes(log_path: Path) -> None:
+    encoder, _ = fit(log_path, "click", ORDER, weight="weight")
+    whole = encoder.encode(log_path)
+    batches = list(encoder.batches(log_path, batch_size=128))
+    assert [len(b.labels) for b in batches] == [128] * 4 + [88]
+    everything = whole.read(0, 600)
+    for got, want in zip(_flat(batches), everything.features[:2] + everything.features.lists, strict=True):
+        assert torch.equal(torch.nan_to_num(got), torch.nan_to_num(want))
+    assert sum(len(b.labels) for b in encoder.batches(log_path, batch_size=10_000)) == 600
+
+
+def _flat(batches: list) -> list[torch.Tensor]:
+    columns = [b.features[:2] + b.features.lists for b in batches]
+    return [torch.cat(parts) for parts in zip(*columns, strict=True)]
+
+
+def test_forms_of_input_encode_alike(log: pl.DataFrame, tmp_path: Path) -> None:
+    flat = log.drop("hist_item_id")
+    flat.write_parquet(tmp_path / "t.parquet", row_group_size=90)
+    flat.write_csv(tmp_path / "t.csv")
+    flat.write_ipc(tmp_path / "t.arrow")
+    encoder, parts = fit(tmp_path / "t.parquet", "click", Split.none(), weight="weight")
+    want = parts["train"].read(0, 600)
+    pandas = flat.to_pandas()
+    for form in (tmp_path / "t.csv", tmp_path / "t.arrow", flat, flat.lazy(), pandas, flat.to_arrow()):
+        own = TableEncoder(encoder.schema)
+        for part in (encoder.encode(form, require_labels=True), own.fit_encode(form)["train"]):
+            got = part.read(0, 600)
+            assert torch.equal(got.features.categorical, want.features.categorical)
+            torch.testing.assert_close(got.features.numeric, want.features.numeric, equal_nan=True, atol=1e-6, rtol=1e-5)
+            assert torch.equal(got.labels, want.labels)
+            assert torch.equal(got.groups, want.groups)
+        assert own.spec == encoder.spec
+
+
+def test_save_and_load(log: pl.DataFrame, tmp_path: Path) -> None:
+    changes = {
+        "age": {"transform": "quantile", "bins": 5},
+        "user_id": {"hash_buckets": 16},
+        "tags": {"quotient_remainder": True},
+    }
+    encoder, parts = fit(log, "click", ORDER, changes=changes, weight="weight")
+    encoder.save(tmp_path / "encoder")
+    assert not list(tmp_path.rglob("*.pkl"))
+    loaded = TableEncoder.load(tmp_path / "encoder")
+    assert loaded.spec == encoder.spec
+    for name, counts in encoder.counts().items():
+        np.testing.assert_array_equal(loaded.counts()[name], counts)
+    new = make_log(seed=1)
+    a, b = encoder.encode(new).read(0, 600), loaded.encode(new).read(0, 600)
+    assert torch.equal(a.features.categorical, b.features.categorical)
+    assert torch.equal(torch.nan_to_num(a.features.numeric), torch.nan_to_num(b.features.numeric))
+    assert all(torch.equal(x, y) for x, y in zip(a.features.lists, b.features.lists, strict=True))
+    assert torch.equal(
+        encoder.encode(log).read(0, 420).features.categorical, parts["train"].read(0, 420).features.categorical
+    )
+
+
+def test_damaged_encoders(log: pl.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no encoder"):
+        TableEncoder.load(tmp_path)
+    encoder, _ = fit(log, "click")
+    encoder.save(tmp_path)
+    state = tmp_path / "encoder.json"
+    text = state.read_text()
+    state.write_text(text.replace('"format_version": 1', '"format_version": 99'))
+    with pytest.raises(RunError, match="format version 99"):
+        TableEncoder.load(tmp_path)
+    state.write_text(text[:50])
+    with pytest.raises(RunError, match="damaged"):
+        TableEncoder.load(tmp_path)
+
+
+def test_unfitted_and_featureless(log: pl.DataFrame) -> None:
+    schema = TableSchema.infer(log, "click")
+    with pytest.raises(SchemaError, match="not fitted"):
+        TableEncoder(schema).encode(log)
+    with pytest.raises(SchemaError, match="no feature column"):
+        TableEncoder(TableSchema.infer(pl.DataFrame({"y": [0, 1]}), "y"))
+
+
+def test_predicting_refuses_before_the_first_batch(log: pl.DataFrame) -> None:
+    encoder, _ = fit(log, "click")
+    with pytest.raises(SchemaError, match="feature column 'price' is missing"):
+        encoder.batches(log.drop("price"))
+    with pytest.raises(SchemaError, match="'age' should hold numbers"):
+        encoder.batches(log.with_columns(age=pl.lit("old")))
+
+
+def test_csv_that_turns_to_text_late(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = [f"{i % 7}.5,{i % 2}" for i in range(12_000)]
+    path.write_text("v,y\n" + "\n".join(rows) + "\nabc,1\n")
+    with pytest.raises(SchemaError, match=r"t\.csv: column 'v' begins with numbers but has 'abc'"):
+        fit(path)
+
+
+def test_progress_is_told(log_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    schema = TableSchema.infer(log_path, "click")
+    TableEncoder(schema).fit_encode(log_path, ORDER, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (600, 600)
+    assert [d for d, _ in seen] == sorted(d for d, _ in seen)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.none() | st.sampled_from(["a", "b", "ab", "é", "x" * 40]), min_size=4, max_size=40), st.integers(1, 3))
+def test_ids_equal_a_plain_count(values: list[str | None], min_count: int) -> None:
+    frame = pl.DataFrame({"x": pl.Series(values, dtype=pl.String), "y": [i % 2 for i in range(len(values))]})
+    encoder, parts = fit(frame, roles={"x": "categorical"}, changes={"x": {"min_count": min_count}})
+    counts: dict[str, int] = {}
+    for v in values:
+        if v is not None:
+            counts[v] = counts.get(v, 0) + 1
+    kept = sorted((v for v, k in counts.items() if k >= min_count), key=lambda v: (-counts[v], v))
+    ids = {v: i + 2 for i, v in enumerate(kept)}
+    want = [0 if v is None else ids.get(v, 1) for v in values]
+    assert column(encoder, parts["train"], "x").tolist() == want
+    assert column(encoder, encoder.encode(frame), "x").tolist() == want
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.none() | st.lists(st.none() | st.integers(0, 5), max_size=7), min_size=4, max_size=30), st.integers(1, 5))
+def test_lists_equal_plain_python(rows: list[list[int | None] | None], length: int) -> None:
+    frame = pl.DataFrame(
+        {"seq": pl.Series(rows, dtype=pl.List(pl.Int64)), "y": [i % 2 for i in range(len(rows))]}
+    )
+    encoder, parts = fit(frame, changes={"seq": {"max_length": length, "min_count": 1}})
+    vocabulary = {v: i + 2 for i, v in enumerate(encoder.coders[0].book.vocabulary.values.to_list())}  # type: ignore[attr-defined]
+    width = encoder.spec.fields[0].length
+    want = []
+    for row in rows:
+        kept = [v for v in row or [] if v is not None][-length:]
+        ids = [vocabulary[str(v)] for v in kept]  # only kept items are counted
+        want.append(ids + [0] * (width - len(ids)))
+    assert column(encoder, parts["train"], "seq").tolist() == want
