@@ -39,12 +39,12 @@ class LabelledFrame:
 
 def is_frame(X: Any) -> bool:
     """Whether X has named columns: a polars, pandas or Arrow table."""
-    return hasattr(X, "columns") or hasattr(X, "collect_schema")
+    return hasattr(X, "collect_schema") or hasattr(X, "columns")
 
 
 def is_array(X: Any) -> bool:
     """Whether X is what scikit-learn calls array-like and not a path, a frame or a dict of columns."""
-    if isinstance(X, list) and X and isinstance(X[0], (str, bytes)):
+    if is_frame(X) or (isinstance(X, list) and X and isinstance(X[0], (str, bytes))):
         return False
     return isinstance(X, (list, np.ndarray)) or hasattr(X, "__array__") or hasattr(X, "toarray")
 

@@ -37,7 +37,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
     Args:
         model: Name of a registered CTR model; `list_models(task="ctr")` lists them.
         model_options: Keyword arguments of the model; ``graphrec models`` lists them.
-        embedding_dim: Width of the embeddings; the same as ``model_options={"embedding_dim": ...}``.
+        embedding_dim: Width of the embeddings, of models that have any; the same as
+            ``model_options={"embedding_dim": ...}``.
         schema: `TableSchema` or path of its YAML; inferred from the data when None.
         roles: Roles of single columns that overrule the inferred ones, ``{"hour": "categorical"}``.
         epochs: Passes over the training rows, at most.

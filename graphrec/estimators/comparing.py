@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from sklearn.base import clone
 
 from graphrec import registry
-from graphrec.errors import ConfigError
+from graphrec.errors import ConfigError, GraphrecError
 from graphrec.runs import RunWriter
 
 from . import settings
-from .preparing import prepare
+from .preparing import Prepared, prepare
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,11 +44,11 @@ def compare_models(
 
     Returns:
         One row per model, best AUC first: ``model``, the metrics of the test part (of the validation part
-        when there is none), ``parameters``, ``epochs`` and ``seconds``; and the fitted estimators in the
-        order of ``models``.
+        when there is none), ``parameters``, ``epochs`` and ``seconds``, or ``error`` where it could not be
+        fitted; and the estimators in the order of ``models``.
 
     Raises:
-        ConfigError: A name is unknown or comes twice, or no model is named.
+        ConfigError: A name is unknown or comes twice, no model is named, or none can be fitted.
     """
     import polars as pl
 
@@ -62,9 +62,9 @@ def compare_models(
     for each in estimators:
         announce(each.model)
         writer = RunWriter(Path(run_dir) / each.model) if run_dir is not None else None
-        start = time.perf_counter()
-        each.fit_prepared(prepared, writer=writer, seed=seed)
-        rows.append(_row(each, time.perf_counter() - start))
+        rows.append(_fit(each, prepared, writer, seed))
+    if all("error" in row for row in rows):
+        raise ConfigError("; ".join(row["error"] for row in rows))
     table = pl.DataFrame(rows, infer_schema_length=None)
     return table.sort("auc", descending=True, nulls_last=True, maintain_order=True), estimators
 
@@ -76,6 +76,18 @@ def _check_names(models: Sequence[str]) -> None:
         registry.card(name)
         if list(models).count(name) > 1:
             raise ConfigError(f"models: {name} is named twice")
+
+
+def _fit(
+    estimator: CTRClassifier, prepared: Prepared, writer: RunWriter | None, seed: int
+) -> dict[str, Any]:
+    """A row of the table; one that says why, for a model that cannot be fitted."""
+    start = time.perf_counter()
+    try:
+        estimator.fit_prepared(prepared, writer=writer, seed=seed)
+    except GraphrecError as error:
+        return {"model": estimator.model, "error": str(error)}
+    return _row(estimator, time.perf_counter() - start)
 
 
 def _row(estimator: CTRClassifier, seconds: float) -> dict[str, Any]:

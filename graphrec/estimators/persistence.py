@@ -142,7 +142,7 @@ def _info(estimator: CTRClassifier) -> dict[str, Any]:
         "classes": [[_native(v) for v in pair] for pair in estimator._classes],
         "features": [str(name) for name in estimator.feature_names_in_],
         "from_arrays": estimator.from_arrays_,
-        "leaks": [str(leak) for leak in estimator.leaks_],
+        "leaks": estimator.leaks_,
         "spec": estimator.encoder_.spec.to_dict(),
         **estimator._facts,
     }

@@ -15,6 +15,7 @@ from graphrec.pipelines.tables import (
     Table,
     TableEncoder,
     TableSchema,
+    describe_leaks,
     find_leaks,
     open_table,
 )
@@ -33,7 +34,7 @@ class Prepared:
         encoder: Fitted on the training rows.
         parts: ``"train"`` and, where there are any, ``"valid"`` and ``"test"``.
         fingerprint: Of the data.
-        leaks: What `find_leaks` said of the columns.
+        leaks: Fields that give the label away.
         source: What a run's configuration says of the data.
     """
 
@@ -42,7 +43,7 @@ class Prepared:
     encoder: TableEncoder
     parts: dict[str, EncodedTable]
     fingerprint: str
-    leaks: list[Any]
+    leaks: list[str]
     source: dict[str, Any]
 
 
@@ -72,13 +73,13 @@ def prepare(
     validation = estimator.validation if validation is None else validation
     division, further = make_split(validation, test, schema, kind=split, seed=seed, time=time)
     opened = {name: _checked(given, schema) for name, given in further.items()}
-    leaks = find_leaks(table, schema)
-    for leak in leaks:
-        warnings.warn(str(leak), UserWarning, stacklevel=4)
     encoder = TableEncoder(schema)
     parts = encoder.fit_encode(table, division, cache_dir=estimator.cache_dir)
     if "train" not in parts:
         raise DataError(f"{table.name}: no rows are left for training; lower validation and test")
+    leaks = find_leaks(parts["train"])
+    if leaks:
+        warnings.warn(f"{table.name}: {describe_leaks(leaks)}", UserWarning, stacklevel=3)
     parts |= {name: encoder.encode(other, require_labels=True) for name, other in opened.items()}
     source = {
         "data": plain_source(data), "label": list(schema.labels), **special, "roles": dict(roles or {}),

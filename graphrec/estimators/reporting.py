@@ -11,7 +11,7 @@ import numpy as np
 
 from graphrec import registry
 from graphrec.explain import Explanation, explain_model, sample_batch
-from graphrec.pipelines.tables import FieldKind
+from graphrec.pipelines.tables import FieldKind, describe_leaks
 from graphrec.report import FieldSummary, ReportData, write_report
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def write_run_report(
             fingerprint=prepared.fingerprint,
             seconds=trained.seconds,
             created=time.strftime("%Y-%m-%d %H:%M %Z"),
-            warnings=[str(leak) for leak in prepared.leaks],
+            warnings=[describe_leaks(prepared.leaks)] if prepared.leaks else [],
         ),
     )
     return explained

@@ -39,7 +39,8 @@ def labelled_table(estimator: CTRClassifier, X: Any, y: Any, sample_weight: Any)
         return table_of(estimator, X)
     import polars as pl
 
-    frame = arrays.features_frame(estimator, X, reset=False)
+    opened = table_of(estimator, X)
+    frame = opened.collect(opened.lazy)
     columns = arrays.encode_targets(y, tuple(estimator._classes))
     frame = frame.with_columns(
         [pl.Series(name, columns[:, t].astype(np.int8)) for t, name in enumerate(estimator.schema_.labels)]

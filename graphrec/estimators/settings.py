@@ -44,10 +44,9 @@ def model_options(estimator: CTRClassifier) -> dict[str, Any]:
         ConfigError: One is unknown, or the width is given twice.
     """
     options = dict(estimator.model_options or {})
-    width = estimator.embedding_dim
-    if width is not None and options.setdefault("embedding_dim", width) != width:
+    width, known = estimator.embedding_dim, registry.model_options(estimator.model)
+    if width is not None and "embedding_dim" in known and options.setdefault("embedding_dim", width) != width:
         raise ConfigError("embedding_dim: is given twice, as an argument and in model_options")
-    known = registry.model_options(estimator.model)
     for key in options:
         if key not in known:
             near = ", ".join(difflib.get_close_matches(key, known, n=3) or sorted(known))
