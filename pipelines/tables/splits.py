@@ -198,7 +198,7 @@ class Split:
 
     def _given_edges(self) -> np.ndarray:
         valid, test = _moment(self.valid, self.column), _moment(self.test, self.column)
-        if valid > test:
+        if valid > test and self.valid:
             raise ConfigError(f"Split.time: valid begins at {self.valid}, after test at {self.test}")
         return np.array([min(valid, test), test])
 

@@ -53,7 +53,11 @@ SOURCES: dict[str, Callable[[Path], object]] = {
     "Arrow batch": lambda f: FRAME.to_arrow().to_batches()[0],
     "Arrow reader": lambda f: FRAME.to_arrow().to_reader(),
     "lists": lambda f: FRAME.to_dict(as_series=False),
-    "arrays": lambda f: {"a": np.arange(1, 5), "b": np.array(["x", "y", None, "x"], object), "y": np.array([0, 1, 0, 1])},
+    "arrays": lambda f: {
+        "a": np.arange(1, 5),
+        "b": np.array(["x", "y", None, "x"], object),
+        "y": np.array([0, 1, 0, 1]),
+    },
 }
 
 

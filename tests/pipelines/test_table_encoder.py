@@ -22,7 +22,9 @@ from graphrec.pipelines.tables import EncodedTable, FieldKind, Split, TableEncod
 ORDER = Split.order(valid=0.2, test=0.1)
 
 
-def fit(frame, label: str | list[str] = "y", split: Split | None = None, changes: dict | None = None, **options):
+def fit(
+    frame, label: str | list[str] = "y", split: Split | None = None, changes: dict | None = None, **options
+):
     schema = TableSchema.infer(frame, label, **options)
     for name, change in (changes or {}).items():
         schema = schema.replace(name, **change)
@@ -32,7 +34,10 @@ def fit(frame, label: str | list[str] = "y", split: Split | None = None, changes
 
 def column(encoder: TableEncoder, part: EncodedTable, name: str) -> np.ndarray:
     batch = part.read(0, len(part)).features
-    for fields, values in ((encoder.spec.categorical, batch.categorical), (encoder.spec.numeric, batch.numeric)):
+    for fields, values in (
+        (encoder.spec.categorical, batch.categorical),
+        (encoder.spec.numeric, batch.numeric),
+    ):
         for j, field in enumerate(fields):
             if field.name == name:
                 return values[:, j].numpy()
@@ -77,7 +82,9 @@ def test_ids_are_by_frequency_with_null_and_unseen_apart() -> None:
 
 
 def test_vocabulary_comes_from_training_rows_only() -> None:
-    frame = pl.DataFrame({"x": ["a", "a", "b", "b"] + ["c"] * 6, "v": [1.0, 2, 3, 4] + [1e6] * 6, "y": [0, 1] * 5})
+    frame = pl.DataFrame(
+        {"x": ["a", "a", "b", "b"] + ["c"] * 6, "v": [1.0, 2, 3, 4] + [1e6] * 6, "y": [0, 1] * 5}
+    )
     encoder, parts = fit(frame, split=Split.order(valid=0.6, test=0))
     assert encoder.spec.fields[0].size == 4
     assert column(encoder, parts["valid"], "x").tolist() == [1] * 6
@@ -157,7 +164,9 @@ def test_transforms(transform: str) -> None:
 
 def test_large_numbers_keep_their_differences() -> None:
     values = 1_700_000_000.0 + np.arange(100)
-    encoder, parts = fit(pl.DataFrame({"v": values, "y": [0, 1] * 50}), changes={"v": {"transform": "standard"}})
+    encoder, parts = fit(
+        pl.DataFrame({"v": values, "y": [0, 1] * 50}), changes={"v": {"transform": "standard"}}
+    )
     got = column(encoder, parts["train"], "v")
     np.testing.assert_allclose(got, (values - values.mean()) / values.std(), atol=1e-5)
 
@@ -205,7 +214,9 @@ def test_multi_fields_from_text_and_lists_agree() -> None:
     lists = [["a", "b"], ["b"], [], None, ["c", "a", "b"], ["a", "zz"]] * 4
     y = [0, 1] * 12
     from_text = fit(
-        pl.DataFrame({"tags": text, "y": y}), roles={"tags": "multi"}, changes={"tags": {"separator": "|", "pooling": "max"}}
+        pl.DataFrame({"tags": text, "y": y}),
+        roles={"tags": "multi"},
+        changes={"tags": {"separator": "|", "pooling": "max"}},
     )
     from_lists = fit(pl.DataFrame({"tags": lists, "y": y}), changes={"tags": {"pooling": "max"}})
     np.testing.assert_array_equal(column(*_train(from_text), "tags"), column(*_train(from_lists), "tags"))
@@ -248,7 +259,9 @@ def test_timestamp_parts() -> None:
 
 
 def test_numeric_timestamps() -> None:
-    frame = pl.DataFrame({"timestamp": [1_700_000_000_000 + 3_600_000 * i for i in range(40)], "y": [0, 1] * 20})
+    frame = pl.DataFrame(
+        {"timestamp": [1_700_000_000_000 + 3_600_000 * i for i in range(40)], "y": [0, 1] * 20}
+    )
     encoder, parts = fit(frame)
     assert encoder.schema["timestamp"].unit == "ms"
     hours = column(encoder, parts["train"], "timestamp.hour") - 2
@@ -367,7 +380,9 @@ def test_forms_of_input_encode_alike(log: pl.DataFrame, tmp_path: Path) -> None:
         for part in (encoder.encode(form, require_labels=True), own.fit_encode(form)["train"]):
             got = part.read(0, 600)
             assert torch.equal(got.features.categorical, want.features.categorical)
-            torch.testing.assert_close(got.features.numeric, want.features.numeric, equal_nan=True, atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(
+                got.features.numeric, want.features.numeric, equal_nan=True, atol=1e-6, rtol=1e-5
+            )
             assert torch.equal(got.labels, want.labels)
             assert torch.equal(got.groups, want.groups)
         assert own.spec == encoder.spec
@@ -392,7 +407,8 @@ def test_save_and_load(log: pl.DataFrame, tmp_path: Path) -> None:
     assert torch.equal(torch.nan_to_num(a.features.numeric), torch.nan_to_num(b.features.numeric))
     assert all(torch.equal(x, y) for x, y in zip(a.features.lists, b.features.lists, strict=True))
     assert torch.equal(
-        encoder.encode(log).read(0, 420).features.categorical, parts["train"].read(0, 420).features.categorical
+        encoder.encode(log).read(0, 420).features.categorical,
+        parts["train"].read(0, 420).features.categorical,
     )
 
 
@@ -444,7 +460,10 @@ def test_progress_is_told(log_path: Path) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.none() | st.sampled_from(["a", "b", "ab", "é", "x" * 40]), min_size=4, max_size=40), st.integers(1, 3))
+@given(
+    st.lists(st.none() | st.sampled_from(["a", "b", "ab", "é", "x" * 40]), min_size=4, max_size=40),
+    st.integers(1, 3),
+)
 def test_ids_equal_a_plain_count(values: list[str | None], min_count: int) -> None:
     frame = pl.DataFrame({"x": pl.Series(values, dtype=pl.String), "y": [i % 2 for i in range(len(values))]})
     encoder, parts = fit(frame, roles={"x": "categorical"}, changes={"x": {"min_count": min_count}})
@@ -460,7 +479,10 @@ def test_ids_equal_a_plain_count(values: list[str | None], min_count: int) -> No
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.none() | st.lists(st.none() | st.integers(0, 5), max_size=7), min_size=4, max_size=30), st.integers(1, 5))
+@given(
+    st.lists(st.none() | st.lists(st.none() | st.integers(0, 5), max_size=7), min_size=4, max_size=30),
+    st.integers(1, 5),
+)
 def test_lists_equal_plain_python(rows: list[list[int | None] | None], length: int) -> None:
     frame = pl.DataFrame(
         {"seq": pl.Series(rows, dtype=pl.List(pl.Int64)), "y": [i % 2 for i in range(len(rows))]}

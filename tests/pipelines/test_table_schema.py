@@ -42,7 +42,11 @@ GUESSES = [
     ("digits", [str(k) for k in RNG.integers(0, 99, N)], Role.CATEGORICAL),
     ("clicked_items", [[f"i{k}" for k in range(i % 4)] for i in range(N)], Role.SEQUENCE),
     ("genres", [["drama"] * (i % 3) for i in range(N)], Role.MULTI),
-    ("genres", ["|".join(np.array(["a", "b", "c", "d"])[RNG.permutation(4)[: 1 + i % 3]]) for i in range(N)], Role.MULTI),
+    (
+        "genres",
+        ["|".join(np.array(["a", "b", "c", "d"])[RNG.permutation(4)[: 1 + i % 3]]) for i in range(N)],
+        Role.MULTI,
+    ),
     ("title", [f"The {a}, part {b}" for a, b in RNG.integers(0, 99, (N, 2))], Role.CATEGORICAL),
     ("at", [dt.datetime(2024, 1, 1) + dt.timedelta(hours=i) for i in range(N)], Role.TIMESTAMP),
     ("day", [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(N)], Role.TIMESTAMP),
@@ -85,7 +89,14 @@ def test_special_columns(log: pl.DataFrame) -> None:
     assert schema["user_id"].is_feature
     assert schema["age"].role is schema["premium"].role is Role.IGNORED
     assert schema["hist_item_id"].shares == "item_id"
-    assert [c.name for c in schema.features] == ["user_id", "item_id", "price", "hist_item_id", "tags", "shown_at"]
+    assert [c.name for c in schema.features] == [
+        "user_id",
+        "item_id",
+        "price",
+        "hist_item_id",
+        "tags",
+        "shown_at",
+    ]
 
 
 def test_group_only_when_asked_or_named(log: pl.DataFrame) -> None:
@@ -100,7 +111,9 @@ def test_group_only_when_asked_or_named(log: pl.DataFrame) -> None:
 def test_sharing_needs_overlapping_values(log: pl.DataFrame) -> None:
     other = log.with_columns(pl.col("hist_item_id").list.eval(pl.lit("z") + pl.element()))
     assert TableSchema.infer(other, "click")["hist_item_id"].shares is None
-    numbers = pl.DataFrame({"movie_id": [1, 2, 3] * 40, "history_movie_ids": [[3], [1, 2], []] * 40, "y": [0, 1] * 60})
+    numbers = pl.DataFrame(
+        {"movie_id": [1, 2, 3] * 40, "history_movie_ids": [[3], [1, 2], []] * 40, "y": [0, 1] * 60}
+    )
     assert TableSchema.infer(numbers, "y")["history_movie_ids"].shares == "movie_id"
 
 
@@ -154,7 +167,9 @@ def test_unusable_labels(values: list[object], words: str) -> None:
         TableSchema.infer(frame, "y")
 
 
-@pytest.mark.parametrize(("bad", "words"), [(-1.0, "-1 in 1 rows"), (np.nan, "NaN"), (np.inf, "inf"), (None, "missing")])
+@pytest.mark.parametrize(
+    ("bad", "words"), [(-1.0, "-1 in 1 rows"), (np.nan, "NaN"), (np.inf, "inf"), (None, "missing")]
+)
 def test_bad_weights(bad: float | None, words: str) -> None:
     frame = pl.DataFrame({"x": [1.0, 2.0], "w": [1.0, bad], "y": [0, 1]})
     with pytest.raises(DataError, match=f"weight column 'w' is .*{words}"):
@@ -194,7 +209,10 @@ def test_nested_columns_are_refused_unless_ignored(words: str) -> None:
         ({"label": "click", "group": "w"}, "group column 'w' is missing"),
         ({"label": "click", "ignore": ["w"]}, "ignored column 'w' is missing"),
         ({"label": "click", "roles": {"w": "numeric"}}, "role column 'w' is missing"),
-        ({"label": "click", "roles": {"age": "numerical"}}, "unknown role 'numerical'; choose from categorical"),
+        (
+            {"label": "click", "roles": {"age": "numerical"}},
+            "unknown role 'numerical'; choose from categorical",
+        ),
         ({"label": "click", "ignore": ["click"]}, "'click' cannot be the label and something else"),
     ],
 )
@@ -216,7 +234,9 @@ def test_yaml_round_trip(log: pl.DataFrame, tmp_path: Path) -> None:
 def test_yaml_edits(log: pl.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "schema.yaml"
     TableSchema.infer(log, "click").to_yaml(path)
-    path.write_text(path.read_text().replace("age: {role: numeric", "age: {bins: 8, transform: quantile, role: numeric"))
+    path.write_text(
+        path.read_text().replace("age: {role: numeric", "age: {bins: 8, transform: quantile, role: numeric")
+    )
     assert TableSchema.from_yaml(path)["age"].bins == 8
 
 
@@ -278,12 +298,23 @@ CHECKS = [
     (lambda f: f.drop("item_id"), "feature column 'item_id' is missing; did you mean 'hist_item_id'"),
     (lambda f: f.drop("click"), "label column 'click' is missing"),
     (lambda f: f.drop("weight"), "weight column 'weight' is missing"),
-    (lambda f: f.with_columns(pl.lit("abc").alias("price")), "column 'price' should hold numbers .* 600 rows, such as 'abc'"),
     (
-        lambda f: f.with_columns(pl.when(pl.int_range(pl.len()) == 7).then(pl.lit("old")).otherwise(pl.col("age").cast(pl.String)).alias("age")),
+        lambda f: f.with_columns(pl.lit("abc").alias("price")),
+        "column 'price' should hold numbers .* 600 rows, such as 'abc'",
+    ),
+    (
+        lambda f: f.with_columns(
+            pl.when(pl.int_range(pl.len()) == 7)
+            .then(pl.lit("old"))
+            .otherwise(pl.col("age").cast(pl.String))
+            .alias("age")
+        ),
         "column 'age' should hold numbers but has text in 1 row, such as 'old'",
     ),
-    (lambda f: f.with_columns(click=pl.lit(3)), "label column 'click' holds '3' in 600 rows; expected the two values 0 and 1"),
+    (
+        lambda f: f.with_columns(click=pl.lit(3)),
+        "label column 'click' holds '3' in 600 rows; expected the two values 0 and 1",
+    ),
     (lambda f: f.with_columns(click=pl.lit(None, pl.Int8)), "label column 'click' is null in every row"),
     (lambda f: f.with_columns(weight=-pl.col("weight")), "weight column 'weight' is -.* in 600 rows"),
     (lambda f: f.with_columns(item_id=pl.struct("item_id")), "column 'item_id' is a struct"),
