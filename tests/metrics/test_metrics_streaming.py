@@ -170,3 +170,14 @@ def test_direction_of_each_metric():
         with pytest.raises(ConfigError, match="choose one of auc, logloss"):
             higher_is_better(name)
     assert set(METRICS) >= {k for k in BinaryMetrics().compute() if k not in ("rows", "base_rate")}
+
+
+def test_missing_labels_are_left_out_of_weighted_metrics_too():
+    y, p, w, g = rows(labels=1)
+    y[::3] = np.nan
+    known = ~np.isnan(y[:, 0])
+    some, kept = BinaryMetrics(), BinaryMetrics()
+    some.update(y, p, w, g)
+    kept.update(y[known], p[known], w[known], g[known])
+    assert some.compute() == kept.compute()
+    assert some.compute()["auc"] == pytest.approx(roc_auc_score(y[known], p[known], sample_weight=w[known]))
