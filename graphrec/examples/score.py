@@ -55,8 +55,11 @@ class Server:
         Raises:
             DataError: A value cannot be what its column is.
         """
-        columns = {c.name: [row.get(c.name) for row in rows] for c in self._encoder.schema.features}
-        encoded = self._encoder.encode_arrays(columns)
+        import polars as pl
+
+        names = [column.name for column in self._encoder.schema.features]
+        columns = [pl.Series(name, [row.get(name) for row in rows], strict=False) for name in names]
+        encoded = next(self._encoder.blocks(pl.DataFrame(columns), len(rows)))
         feed = {"categorical": encoded.categorical, "numeric": encoded.numeric}
         feed |= {
             f"list_{f.name}": ids for f, ids in zip(self._encoder.spec.lists, encoded.lists, strict=True)

@@ -50,7 +50,7 @@ class Scorer(nn.Module):
         self.spec: FeatureSpec = module.spec  # type: ignore[assignment]
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        rows = len(inputs[0])
+        rows = inputs[0].shape[0]  # len() would fix the number of rows
         given = iter(inputs)
         categorical = (
             next(given) if self.spec.categorical else inputs[0].new_zeros((rows, 0), dtype=torch.int32)

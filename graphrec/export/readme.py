@@ -37,7 +37,7 @@ def readme(estimator: CTRClassifier, facts: dict[str, Any]) -> str:
         "## Encoded inputs\n",
         "| input | dtype | shape | columns, in order |\n|---|---|---|---|",
         *map(_input_row, facts["inputs"]),
-        "\nIds: 0 is null (and padding of lists), 1 is unseen. In `numeric`, NaN is a missing value.\n",
+        "\nIds: 0 is null (and padding of lists), 1 is unseen. `numeric` is scaled as the encoder does it; NaN is a missing value.\n",
         _run_example(facts),
     ]
     return "\n".join(parts) + "\n"

@@ -251,9 +251,13 @@ class TableEncoder:
         Raises:
             SchemaError, DataError: As `encode`; before the first batch where they can be known by then.
         """
+        return (b.to_batch() for b in self.blocks(table, batch_size, require_labels))
+
+    def blocks(self, table: Any, batch_size: int = 65_536, require_labels: bool = False) -> Iterator[Block]:
+        """`batches` as numpy arrays, for those who serve without torch."""
         self._require_fitted()
         opened = self.schema.check(table, require_labels)
-        return (b.to_batch() for b in rebatch(self._blocks(opened, require_labels), batch_size))
+        return rebatch(self._blocks(opened, require_labels), batch_size)
 
     def save(self, folder: str | Path) -> None:
         """Write schema.yaml, encoder.json and the vocabularies (parquet) into a folder."""
