@@ -63,6 +63,7 @@ OPTIONS = [
     {"scheduler": "cosine", "warmup_steps": 5, "evaluations_per_epoch": 3, "patience": None},
     {"checkpoint_every": "0.000001s", "optimizer": "adamw", "embedding_optimizer": "row_adagrad"},
     {"checkpoint_every": None, "learning_rate": 0.3, "epochs": 8},
+    {"learning_rate": 0.3, "epochs": 6, "patience": None, "plateau_factor": 0.5},
     {"valid": False, "precision": "bf16-mixed"},
 ]
 
@@ -70,7 +71,7 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o)) or "defaults")
 def test_interrupted_and_resumed_is_bit_identical(tmp_path, options):
     expected, history = fit(None, **options)
-    for at in (1, 4, STEPS, STEPS + 7, 2 * STEPS - 1, 10**9):
+    for at in (1, 4, STEPS, STEPS + 7, 2 * STEPS - 1, 4 * STEPS + 2, 10**9):
         try:
             found, resumed = fit(tmp_path, at=at, resume=True, **options)
         except Stop:
@@ -157,7 +158,7 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path):
 
 
 def run_and_kill(folder: Path, options: dict, wait: float) -> bool:
-    """Run the script and kill it ``wait`` seconds after its first batch. Whether it was killed before its end."""
+    """Run the script, kill it ``wait`` seconds after its first batch; whether that was before its end."""
     script = str(Path(__file__).with_name("training_tiny.py"))
     command = [sys.executable, script, str(folder), json.dumps(options)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -120,7 +120,7 @@ def main(folder: Path, options: dict[str, Any]) -> None:
     train = Rows(options["rows"], options["batch"], shuffle=True, **where)
     train.delay, train.announce = options.get("delay", 0.0), True
     valid = Rows(333, 100, seed=1, **where)
-    model = make_model(**options.get("model", {}))
+    model = make_model(trainer.rank, **options.get("model", {}))
     history = trainer.fit(model, train, valid, metrics=Scores(), run_dir=folder / "run")
     predictions = trainer.predict(model, Rows(333, 100, seed=1, **where))
     tensors = dict(model.state_dict()) | {"predictions": torch.from_numpy(predictions)}
