@@ -172,12 +172,13 @@ def versions(jobs: Iterable[Job]) -> str:
 
 def record(name: str, title: str, text: str, jobs: Sequence[Job], options: argparse.Namespace) -> None:
     """Print a result as Markdown and, unless ``--dry``, write ``results/<name>.md`` and ``.json``."""
+    runs = " or ".join(str(count) for count in sorted({len(job.runs) for job in jobs}))
     machine, date = cpu_description(), datetime.datetime.now(datetime.UTC).date().isoformat()
     about = (
         f"`benchmarks/{name}.py`, {date}, commit {commit()}; "
         f"{machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
         f"{machine['memory_gb']} GB, {options.threads} thread(s) each; "
-        f"median (smallest to largest) of {options.repeats} interleaved runs; {versions(jobs)}."
+        f"median (smallest to largest) of {runs} interleaved runs; {versions(jobs)}."
     )
     page = f"## {title}\n\n{text.strip()}\n\n{about}\n"
     print(page)

@@ -46,7 +46,7 @@ MAY_IMPORT = {
 HEAVY = {"torch", "polars", "pyarrow", "sklearn", "pandas", "scipy", "matplotlib", "lightning_fabric", "onnx"}
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "markupsafe": "jinja2"}
-"""Import name -> name in pyproject.toml, where it differs in more than "_" and "-"; jinja2 needs markupsafe."""
+"""Import name -> name in pyproject.toml, if they differ by more than "_" and "-"; jinja2 has markupsafe."""
 
 
 def module_name(path: Path) -> str:

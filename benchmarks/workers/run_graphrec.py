@@ -16,20 +16,23 @@ BATCH = given.get("batch_size", 4096)
 
 
 class Timed:
-    """A batch source that gives the first steps of another one and times those after the warm-up."""
+    """A batch source that gives the first steps of another one and times those after the warm-up.
+
+    The time is taken whenever the trainer asks for a batch. One more batch ends the last interval, so it does
+    not matter whether the trainer asks for each batch before the step on it, or one ahead.
+    """
 
     def __init__(self, source: Any, warmup: int, steps: int) -> None:
         self.source, self.meter, self.result = source, Steps(warmup), {}
-        self.steps = warmup + steps
+        self.steps = warmup + steps + 1
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Any]:
-        """Batches of one epoch; the trainer asks for the end of them only after its last step but one."""
-        for count, batch in enumerate(self.source.epoch(epoch, start_step)):
-            if count == self.steps:
-                break
+        """Batches of one epoch."""
+        for count, batch in zip(range(self.steps), self.source.epoch(epoch, start_step), strict=False):
+            if count == self.steps - 1:
+                self.result = self.meter.stop()
             self.meter.tick(len(batch.labels))
             yield batch
-        self.result = self.meter.stop()
 
 
 def split_files() -> dict[str, str]:
@@ -102,12 +105,12 @@ def memory() -> dict[str, Any]:
 
 
 class RandomIds:
-    """Batches of uniform ids, so that nearly every id of a large vocabulary is new to a step."""
+    """Batches of random ids, uniform (most ids of a large vocabulary are new to a step) or as 1 / rank."""
 
     steps = 10**9
 
-    def __init__(self, fields: int, size: int) -> None:
-        self.fields, self.size = fields, size
+    def __init__(self, fields: int, size: int, uniform: bool) -> None:
+        self.fields, self.size, self.uniform = fields, size, uniform
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Any]:
         """Batches without end."""
@@ -117,7 +120,8 @@ class RandomIds:
 
         generator = torch.Generator().manual_seed(0)
         while True:
-            ids = torch.randint(2, self.size, (BATCH, self.fields), generator=generator, dtype=torch.int32)
+            drawn = torch.rand(BATCH, self.fields, generator=generator, dtype=torch.float64)
+            ids = (drawn if self.uniform else self.size ** (drawn - 1)).mul(self.size - 2).add(2).int()
             labels = torch.randint(0, 2, (BATCH, 1), generator=generator).float()
             yield Batch(Features(ids, torch.empty(BATCH, 0)), labels)
 
@@ -130,7 +134,7 @@ def vocabulary() -> dict[str, Any]:
 
     size = given["ids"] // 10
     spec = FeatureSpec(tuple(Field(f"C{i}", FieldKind.CATEGORICAL, size=size) for i in range(10)), ("label",))
-    source = Timed(RandomIds(10, size), given["warmup"], given["steps"])
+    source = Timed(RandomIds(10, size, given["uniform"]), given["warmup"], given["steps"])
     config = TrainConfig(epochs=1, progress=False, checkpoint_every=None)
     Trainer(config).fit(create_model(given["model"], spec, embedding_dim=16), source)
     return {**source.result, "ms_per_step": round(1000 * BATCH / source.result["rows_per_cpu_second"], 2)}
