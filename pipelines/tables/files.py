@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import gzip
 import hashlib
 import os
 from collections import Counter
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from graphrec.errors import DataError, SchemaError
+
+from .csv_reader import open_binary
 
 PARQUET, CSV, IPC = "parquet", "csv", "ipc"
 SUFFIXES = {
@@ -219,7 +220,7 @@ def csv_header(path: str) -> tuple[list[str], str]:
     check_bytes(path, CSV)
     try:
         line = _first_text_line(path)
-    except (UnicodeDecodeError, OSError) as error:
+    except (UnicodeDecodeError, OSError, EOFError) as error:
         raise DataError(
             f"{path}: not a text file ({first_line(error)}); expected UTF-8 CSV or TSV"
         ) from error
@@ -255,14 +256,8 @@ def _stem(path: str) -> str:
 
 
 def _first_text_line(path: str) -> str:
-    if path.lower().endswith(".zst"):
-        import pyarrow as pa
-
-        with pa.input_stream(path, compression="zstd") as stream:
-            return stream.read(1 << 20).split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r\n")
-    opener = gzip.open if path.lower().endswith(".gz") else open
-    with opener(path, "rb") as file:
-        return file.readline(1 << 20).decode("utf-8-sig").rstrip("\r\n")
+    with open_binary(path) as file:
+        return file.read(1 << 20).split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r")
 
 
 def refuse_differences(first: dict[str, str], other: dict[str, str], first_file: str, file: str) -> None:

@@ -101,6 +101,7 @@ class BatchLoader:
                 if len(waiting) == self.batch_size or start + at == end:
                     yield self._share(waiting)
                     waiting = None
+            del buffer  # before the next one is read
 
     def _share(self, block: Block) -> Block:
         if self.world_size == 1:
@@ -128,7 +129,7 @@ class BatchLoader:
         """Rows of sorted runs; neighbours are read at once."""
         breaks = np.flatnonzero(np.diff(runs) > 1) + 1
         spans = [(int(p[0]) * _RUN, (int(p[-1]) + 1) * _RUN) for p in np.split(runs, breaks)]
-        return concatenate([self.encoded.block(a, min(b, len(self.encoded))) for a, b in spans])
+        return self.encoded.gather(spans)
 
 
 def _rows(buffer: Block, order: np.ndarray | None, start: int, stop: int) -> Block:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphrec.errors import DataError, SchemaError
 
 from . import files as _files
-from .sources import Table, scan_csv
+from .sources import Table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -89,9 +89,14 @@ def _open_csv(files: list[str], name: str) -> Table:
             raise SchemaError(
                 f"{path}: its header is not in the order of {files[0]}; write both with one header"
             )
-    lazy = scan_csv(files, separator)
-    table = Table(name, lazy, _schema_of(lazy, name), files=files, kind=_files.CSV, separator=separator)
-    if table.collect(lazy.head(1)).height == 0:
+    import polars as pl
+
+    options: dict[str, Any] = {"separator": separator, "infer_schema_length": 10_000}
+    columns = _schema_of(pl.scan_csv(files, **options), name)
+    # With its types given, a later query need not guess them again.
+    lazy = pl.scan_csv(files, separator=separator, schema=columns)
+    table = Table(name, lazy, columns, files=files, kind=_files.CSV, separator=separator)
+    if table.sample(1).height == 0:
         raise DataError(f"{name}: holds a header and no rows")
     return table
 

@@ -170,12 +170,25 @@ class _MappedArray:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """A copy of rows start to stop."""
-        if stop <= start or not self._row:
-            return np.zeros((max(0, stop - start), *self.shape[1:]), self.dtype)
-        mapped, view = self._map(start, stop)
-        out = view.copy()
+        out = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
+        self.read_into(out, start)
+        return out
+
+    def read_into(self, out: np.ndarray, start: int) -> None:
+        """Copy rows from ``start`` on into ``out``, as many as it has."""
+        if not len(out) or not self._row:
+            return
+        mapped, view = self._map(start, start + len(out))
+        out[:] = view
         del view
         mapped.close()
+
+    def gather(self, spans: Sequence[tuple[int, int]], rows: int) -> np.ndarray:
+        """A copy of the rows of spans, ``rows`` in all."""
+        out, at = np.empty((rows, *self.shape[1:]), self.dtype), 0
+        for start, stop in spans:
+            self.read_into(out[at : at + stop - start], start)
+            at += stop - start
         return out
 
     def take(self, index: np.ndarray) -> np.ndarray:
@@ -226,6 +239,12 @@ class EncodedTable:
         """Rows start to stop as arrays."""
         start, stop, _ = slice(start, stop).indices(self._rows)
         return Block.from_arrays({k: a.read(start, stop) for k, a in self._arrays.items()})
+
+    def gather(self, spans: Sequence[tuple[int, int]]) -> Block:
+        """Rows of several spans one after the other as arrays, without a second copy."""
+        spans = [slice(*span).indices(self._rows)[:2] for span in spans]
+        rows = sum(stop - start for start, stop in spans)
+        return Block.from_arrays({k: a.gather(spans, rows) for k, a in self._arrays.items()})
 
     def read(self, start: int, stop: int) -> Batch:
         """Rows start to stop as tensors."""

@@ -6,11 +6,12 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphrec.errors import DataError, SchemaError
 
 from . import files as _files
+from .csv_reader import read_csv
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +60,9 @@ class Table:
         """Number of rows; counted once."""
         import polars as pl
 
-        if self._rows is None:
+        if self._rows is None and self.kind == _files.CSV:
+            self._rows = sum(b.num_rows for b in self.batches(list(self.columns)[:1]))
+        elif self._rows is None:
             self._rows = int(self.collect(self.lazy.select(pl.len())).item())
         return self._rows
 
@@ -102,7 +105,13 @@ class Table:
         if column not in self._value_counts:
             import polars as pl
 
-            found = self.collect(self.lazy.group_by(column).agg(pl.len().alias("__rows")))
+            counted = pl.len().alias("__rows")
+            if self.kind == _files.CSV:
+                frames = self._csv_frames([column], [])
+                found = pl.concat([f.group_by(column).agg(counted) for f in frames])
+                self._rows = int(found["__rows"].sum())
+            else:
+                found = self.collect(self.lazy.group_by(column).agg(counted))
             counts: dict[str | None, int] = {}
             for text, rows in zip(text_of(found[column]).to_list(), found["__rows"].to_list(), strict=True):
                 counts[text] = counts.get(text, 0) + rows
@@ -129,7 +138,20 @@ class Table:
             half = rows // 2
             parts = [self.lazy.head(half), self.lazy.slice(self.n_rows() - half, half)]
             return pl.concat([self.collect(p) for p in parts])
+        if self.kind == _files.CSV:
+            return self._csv_head(rows)
         return self.collect(self.lazy.head(rows))
+
+    def _csv_head(self, rows: int) -> pl.DataFrame:
+        import polars as pl
+
+        found, count = [], 0
+        for frame in self._csv_frames(list(self.columns), []):
+            found.append(frame.head(rows - count))
+            count += len(found[-1])
+            if count >= rows:
+                break
+        return pl.concat(found) if found else pl.DataFrame(schema=self.columns)
 
     def batches(
         self, columns: Sequence[str], *, text: Sequence[str] = (), rows: int = BATCH_ROWS
@@ -176,16 +198,24 @@ class Table:
             for start in range(0, self.frame.height, rows):
                 yield _record_batch(self.frame.select(columns).slice(start, rows))
             return
-        lazy = self.lazy
         if self.kind == _files.CSV:
-            # Whole numbers with gaps are often written as 7.0; read those as numbers, to meet 7 elsewhere.
-            text = [c for c in text if not self.columns[c].is_float()]
-            lazy = scan_csv(self.files, self.separator, dict.fromkeys(text, pl.String))
+            yield from (_record_batch(f) for f in self._csv_frames(columns, text))
+            return
         try:
-            for frame in lazy.select(columns).collect_batches(chunk_size=rows, maintain_order=True):
+            for frame in self.lazy.select(columns).collect_batches(chunk_size=rows, maintain_order=True):
                 if frame.height:
                     yield _record_batch(frame)
         except (pl.exceptions.PolarsError, OSError) as error:
+            raise self.failure(error) from error
+
+    def _csv_frames(self, columns: list[str], text: list[str]) -> Iterator[pl.DataFrame]:
+        import polars as pl
+
+        # Whole numbers with gaps are often written as 7.0; read those as numbers, to meet 7 elsewhere.
+        strings = {c: pl.String() for c in text if not self.columns[c].is_float()}
+        try:
+            yield from read_csv(self.files, columns, {**self.columns, **strings}, self.separator)
+        except (pl.exceptions.PolarsError, OSError, EOFError) as error:
             raise self.failure(error) from error
 
 
@@ -210,18 +240,3 @@ def _record_batch(frame: pl.DataFrame) -> pa.RecordBatch:
     table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-
-
-def scan_csv(
-    files: Sequence[str], separator: str, overrides: Mapping[str, Any] | None = None
-) -> pl.LazyFrame:
-    """Scan CSV files; types come from the first 10,000 rows except those in ``overrides``."""
-    import polars as pl
-
-    return pl.scan_csv(
-        list(files),
-        separator=separator,
-        schema_overrides=dict(overrides or {}),
-        infer_schema_length=10_000,
-        try_parse_dates=True,
-    )

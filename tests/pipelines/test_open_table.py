@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -14,9 +15,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graphrec.errors import DataError, SchemaError
 from graphrec.pipelines.tables import Table, open_table
+from graphrec.pipelines.tables.csv_reader import blocks
 
 
 def read_all(table: Table, columns: list[str] | None = None, **options: object) -> pl.DataFrame:
@@ -195,8 +199,8 @@ def test_glob_without_match_and_near_miss(tmp_path: Path) -> None:
         open_table(tmp_path / "click.parquet")
     with pytest.raises(DataError, match="does not exist either"):
         open_table(tmp_path / "nowhere" / "t.parquet")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no parquet"):
-        (tmp_path / "empty").mkdir()
         open_table(tmp_path / "empty")
 
 
@@ -293,8 +297,52 @@ def test_local_and_cloud_paths_do_not_mix(tmp_path: Path) -> None:
 
 def test_import_loads_neither_torch_nor_polars() -> None:
     code = (
-        "import sys, graphrec.pipelines.tables as t; t.TableSchema, t.open_table, t.TableEncoder, t.BatchLoader; "
+        "import sys, graphrec.pipelines.tables as t; "
+        "t.TableSchema, t.open_table, t.TableEncoder, t.BatchLoader; "
         "print('torch' in sys.modules, 'polars' in sys.modules, 'pyarrow' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False"] * 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.text('ab",\n', max_size=6), st.integers(0, 99)), min_size=1, max_size=30),
+    st.integers(1, 40),
+)
+def test_csv_blocks_end_at_rows(rows: list[tuple[str, int]], size: int) -> None:
+    import csv
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        with path.open("w", newline="") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([("a\nb", "n"), *rows])
+        parts = list(blocks(str(path), size))
+    header = b'"a\nb","n"\n'
+    assert all(p.startswith(header) for p in parts)
+    text = b"".join(p[len(header) :] for p in parts).decode()
+    assert [(a, int(n)) for a, n in csv.reader(io.StringIO(text, newline=""))] == rows
+    for part in parts:
+        assert part.count(b'"') % 2 == 0
+
+
+def test_csv_memory_does_not_hold_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphrec.pipelines.tables import csv_reader
+
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n" + "".join(f"{i},x{i}\n" for i in range(5000)))
+    monkeypatch.setattr(csv_reader.blocks, "__defaults__", (1000,))
+    table = open_table(path)
+    batches = list(table.batches(["b", "a"]))
+    assert len(batches) > 20
+    assert pa.concat_tables([pa.Table.from_batches([b]) for b in batches])["a"].to_pylist() == list(
+        range(5000)
+    )
+    assert table.n_rows() == 5000
+
+
+def test_csv_without_a_last_newline_and_with_windows_lines(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"\xef\xbb\xbfa,b\r\n1,x\r\n2,y")
+    assert read_all(open_table(path)).rows() == [(1, "x"), (2, "y")]

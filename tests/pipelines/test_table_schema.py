@@ -50,7 +50,7 @@ GUESSES = [
     ("title", [f"The {a}, part {b}" for a, b in RNG.integers(0, 99, (N, 2))], Role.CATEGORICAL),
     ("at", [dt.datetime(2024, 1, 1) + dt.timedelta(hours=i) for i in range(N)], Role.TIMESTAMP),
     ("day", [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(N)], Role.TIMESTAMP),
-    ("seen", ["2024-01-%02d 10:00:00" % (1 + i % 28) for i in range(N)], Role.TIMESTAMP),
+    ("seen", [f"2024-01-{1 + i % 28:02d} 10:00:00" for i in range(N)], Role.TIMESTAMP),
     ("timestamp", RNG.integers(1_500_000_000, 1_700_000_000, N), Role.TIMESTAMP),
     ("event_time", RNG.integers(1_500_000_000_000, 1_700_000_000_000, N), Role.TIMESTAMP),
     ("time_spent", RNG.integers(0, 500, N), Role.NUMERIC),
