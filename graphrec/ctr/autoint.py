@@ -20,13 +20,13 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from graphrec.pipelines.tables.features import Features, FeatureSpec
 from graphrec.registry import Card, register_model
 
 from .base import CTRModel
-from .layers import MLP, at_least_one, attend, attention_weights, xavier_normal
+from .field_attention import interacting_layer, project
+from .layers import MLP, at_least_one, attention_weights, xavier_normal
 
 _PAPER = "https://arxiv.org/abs/1810.11921"
 _CODE = "https://github.com/DeepGraphLearning/RecommenderSystems"
@@ -93,27 +93,25 @@ class InteractingLayer(nn.Module):
         if self.project.bias is not None:
             nn.init.zeros_(self.project.bias)
 
-    def parts(self, x: Tensor) -> list[Tensor]:
-        """Queries, keys, values (B, h, F, d') and, if there is one, the residual (B, F, h d')."""
-        projected = self.project(x)
-        projected = projected if self.paper else functional.relu_(projected)
-        batch, fields, _ = x.shape
-        parts = list(projected.view(batch, fields, 3 + self.residual, self.heads, self.head_dim).unbind(2))
-        return [p.transpose(1, 2) for p in parts[:3]] + [p.flatten(2) for p in parts[3:]]
-
     def forward(self, x: Tensor) -> Tensor:
         """(B, F, d_in) to (B, F, h d')."""
-        query, key, value, *rest = self.parts(x)
-        out = attend(query, key, value, self.scale, self.dropout if self.training else 0.0)
-        out = out.transpose(1, 2).flatten(2)  # [B, F, h d']
-        if rest:
-            out = out + rest[0]
-        out = functional.relu_(out)
+        out = interacting_layer(
+            x,
+            self.project.weight,
+            self.project.bias,
+            heads=self.heads,
+            scale=self.scale,
+            residual=self.residual,
+            rectify=not self.paper,
+            dropout=self.dropout if self.training else 0.0,
+        )
         return out if self.norm is None else self.norm(out)
 
     def weights(self, x: Tensor) -> Tensor:
         """Attention weights (B, h, F, F): how much row field m takes from column field k."""
-        query, key, *_ = self.parts(x)
+        layer = self.project
+        split = {"heads": self.heads, "residual": self.residual, "rectify": not self.paper}
+        query, key, *_ = project(x, layer.weight, layer.bias, **split)
         return attention_weights(query, key, self.scale)
 
 

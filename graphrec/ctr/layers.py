@@ -197,12 +197,6 @@ class CrossNetV2(nn.Module):
         return [layer.get_parameter("weight") for layer in self.layers]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
-    """Softmax attention: (B, h, F, d'), keys and values alike, to (B, h, F, d')."""
-    weights = functional.dropout(attention_weights(query, key, scale), dropout)
-    return weights @ value
-
-
 def attention_weights(query: Tensor, key: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
     """``softmax(scale Q K^T)``: (B, h, n, d') and (B, h, m, d') to (B, h, n, m).
 

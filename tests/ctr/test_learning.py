@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from graphrec.ctr import CTRModel
 from graphrec.ctr.autoint import InteractingLayer
 from graphrec.ctr.fcn import CrossNetwork
+from graphrec.ctr.field_attention import project
 from graphrec.ctr.fm import FieldPairs
 from graphrec.ctr.layers import CrossNetV2, FactorPairs
 from graphrec.pipelines.tables.features import Batch, FeatureSpec
@@ -98,13 +99,15 @@ def no_attention(model: CTRModel) -> None:
     """Fields attend to themselves only."""
     for layer in model.modules():
         if isinstance(layer, InteractingLayer):
-            layer.scale = 0.0
             layer.forward = lambda x, layer=layer: alone(layer, x)  # type: ignore[method-assign, misc]
 
 
 def alone(layer: InteractingLayer, x: Tensor) -> Tensor:
-    _, _, value, residual = layer.parts(x)
+    _, _, value, residual = project(
+        x, layer.project.weight, layer.project.bias, heads=layer.heads, residual=True, rectify=True
+    )
     assert layer.norm is not None
+    assert residual is not None
     return layer.norm(torch.relu(value.transpose(1, 2).flatten(2) + residual))
 
 
