@@ -1,0 +1,13 @@
+"""The kernel layer: patterns say who sees whom, few operators compute it, each with several backends.
+
+>>> import torch
+>>> from graphrec.kernels import attention
+>>> from graphrec.kernels.patterns import Windows
+>>> q = k = v = torch.randn(1, 2, 64, 16)
+>>> attention(q, k, v, Windows((8, 8), 4, shift=2)).shape
+torch.Size([1, 2, 64, 16])
+"""
+
+from .attention import RelativeBias, attention, merge
+
+__all__ = ["RelativeBias", "attention", "merge"]

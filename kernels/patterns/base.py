@@ -57,6 +57,10 @@ def _is_default(item: Field[Any], value: Any) -> bool:
     return bool(value == default or (item.metadata.get("per_axis") and set(value) == {default}))
 
 
+Folding = tuple[tuple[int, ...], tuple[int, ...]]
+"""Sizes of a view of the length, and the order of its axes."""
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Pattern:
     """Base of all patterns. A subclass is a frozen dataclass that defines :meth:`visible`.
@@ -115,13 +119,27 @@ class Pattern:
         """Groups of positions that see nearly the same keys, int64 (N, m) padded with -1; None for runs."""
         return None
 
+    @property
+    def origin(self) -> int:
+        """Where query 0 stands among the keys of a sequence."""
+        return 0
+
+    def folding(self, length: int) -> Folding | None:
+        """How to make the groups of :meth:`partition` by reshaping, for patterns whose groups see only
+        themselves.
+
+        Returns:
+            Sizes into which the length splits, and the order of those axes that puts groups first; or None.
+        """
+        return None
+
     def coordinates(self, length: int) -> Tensor:
         """Where each position lies, int64 (L, axes), as a relative-position bias measures it."""
         return torch.arange(length).unsqueeze(-1)
 
     def extent(self, q_len: int, k_len: int) -> tuple[int, ...]:
         """The largest distance per axis between a query and a key that it sees, in :meth:`coordinates`."""
-        return (max(q_len, k_len) - 1,)
+        return (max(q_len + self.origin - 1, k_len - 1 - self.origin, 0),)
 
     def penalty(self, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor | None:
         """Where :attr:`penalty_value` is added to the logit of a visible pair (bool), or None for nowhere."""

@@ -61,6 +61,10 @@ class _Combined(Pattern):
     def partition(self, length: int) -> Tensor | None:
         return next((found for one in self.parts if (found := one.partition(length)) is not None), None)
 
+    @property
+    def origin(self) -> int:
+        return next((one.origin for one in self.parts if one.origin), 0)
+
     def coordinates(self, length: int) -> Tensor:
         """Those of the part with most axes; parts that measure differently on as many axes do not combine."""
         found = [one.coordinates(length) for one in self.parts]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .base import Pattern, per_axis
+from .base import Folding, Pattern, per_axis
 
 Border = Literal["mask", "-100", "zero"]
 
@@ -150,11 +150,13 @@ class Neighborhood(_Grid):
         return tuple(min(one, size - 1) for one, size in zip(reach, self.shape, strict=True))
 
     def _tile(self, axis: int) -> int:
-        """Queries per axis that share their keys: fewest (query, key) pairs, counting 8 for a group."""
+        """Queries per axis that share their keys: fewest pairs, where gathering a key costs about four pairs."""
         size, kernel = -(-self.shape[axis] // self.dilation[axis]), self.kernel[axis]
-        return min(
-            range(1, min(size, 16) + 1), key=lambda t: -(-size // t) * (t * min(size, t + kernel - 1) + 8)
-        )
+
+        def cost(tile: int) -> int:
+            return -(-size // tile) * (tile + 4) * min(size, tile + kernel - 1)
+
+        return min(range(1, min(size, 16) + 1), key=cost)
 
     def partition(self, length: int) -> Tensor | None:
         axes, outer = self._axes(length), []
@@ -262,6 +264,21 @@ class Windows(_Grid):
                 for axis in axes
             ]
         return _groups(ids, [place for _, place in split])
+
+    def folding(self, length: int) -> Folding | None:
+        """Windows that divide the grid and do not move."""
+        if any(self.shift) or any(
+            size % window for size, window in zip(self.shape, self.window, strict=True)
+        ):
+            return None
+        counts = [size // window for size, window in zip(self.shape, self.window, strict=True)]
+        axes = range(len(counts))
+        outer, inner = (2 * axis for axis in axes), (2 * axis + 1 for axis in axes)
+        if self.order == "grid":
+            pairs = zip(self.window, counts, strict=True)
+            return tuple(one for pair in pairs for one in pair), (*inner, *outer)
+        pairs = zip(counts, self.window, strict=True)
+        return tuple(one for pair in pairs for one in pair), (*outer, *inner)
 
     def penalty(self, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor | None:
         if self.border != "-100" or not any(self.shift):

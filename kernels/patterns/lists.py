@@ -30,14 +30,16 @@ def _check_index(index: Tensor, high: int, name: str) -> None:
 
 
 def unique_lists(index: Tensor) -> Tensor:
-    """Rows sorted, with -1 for none at the end, repetitions removed and as short as the longest row needs."""
+    """Rows sorted, -1 for none at the end, without repetitions, as short as the longest needs, at least 1."""
+    if index.shape[-1] == 0:
+        return index.new_full((*index.shape[:-1], 1), -1, dtype=torch.int64)
     big = torch.iinfo(torch.int64).max
     rows = torch.where(index < 0, big, index.long()).sort(-1).values
     again = torch.zeros_like(rows, dtype=torch.bool)
     again[..., 1:] = rows[..., 1:] == rows[..., :-1]
     rows = rows.masked_fill(again, big).sort(-1).values
     width = int((rows < big).sum(-1).amax()) if rows.numel() else 0
-    return torch.where(rows == big, -1, rows)[..., :width]
+    return torch.where(rows == big, -1, rows)[..., : max(width, 1)]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -196,9 +198,9 @@ class Tokens(_Data):
         index = self.index.to(q.device).long().sort(-1).values
         rows = index[b[..., 0] % self.batch, h[..., 0] % self.heads, q[..., 0]].contiguous()  # [..., m, S]
         keys = k.contiguous()
-        place = torch.searchsorted(rows, keys).clamp(max=max(rows.shape[-1] - 1, 0))
         if rows.shape[-1] == 0:
             return torch.zeros_like(keys, dtype=torch.bool)
+        place = torch.searchsorted(rows, keys).clamp(max=rows.shape[-1] - 1)
         return rows.gather(-1, place) == keys
 
     def partition(self, length: int) -> Tensor | None:

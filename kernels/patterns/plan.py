@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Pattern
+from .base import Folding, Pattern
 from .combine import And, Or
 from .lists import block_partition, unique_lists
 from .sequence import Streaming
@@ -98,6 +98,9 @@ class BlockPlan:
         mask: visible pairs, bool (B', H', N, m, n), or None when all are.
         penalty: pairs with the pattern's penalty, bool (N, m, n), or None.
         inverse: where each query stands in the flattened ``q_index``, int64 (Lq,).
+        k_len: key length.
+        static: whether the plan is remembered, so that what is derived from it may be, too.
+        folding: how a reshape and a transposition make the groups, see :meth:`Pattern.folding`, or None.
     """
 
     q_index: Tensor
@@ -105,6 +108,9 @@ class BlockPlan:
     mask: Tensor | None
     penalty: Tensor | None
     inverse: Tensor
+    folding: Folding | None
+    k_len: int
+    static: bool
 
     @property
     def pairs(self) -> int:
@@ -268,9 +274,9 @@ def _group_keys(pattern: Pattern, q_index: Tensor, q_len: int, k_len: int) -> Te
     blank = (q_index < 0) | (low >= high)[real]
     first = low[real].masked_fill(blank, k_len).amin(1)
     width = int((high[real].masked_fill(blank, 0).amax(1) - first).amax().clamp(min=0)) if len(q_index) else 0
-    keys = first[:, None] + torch.arange(width)
+    keys = first[:, None] + torch.arange(max(width, 1))
     keys = torch.where(keys < k_len, keys, -1)
-    if pattern.interval or width == 0:
+    if pattern.interval or width == 0 or k_len == 0:
         return keys[None, None]
     used = [_used(pattern, q, k, q_len, k_len) for q, k in _group_chunks(q_index, keys)]
     return unique_lists(torch.where(torch.cat(used), keys, -1))[None, None]
@@ -309,7 +315,8 @@ def _make_blocks(pattern: Pattern, q_len: int, k_len: int) -> BlockPlan:
     inverse = torch.empty(q_len, dtype=torch.int64)
     inverse[q_index.flatten()[real]] = real.nonzero().squeeze(1)
     whole = bool((mask | (q_index < 0).unsqueeze(-1)).all())
-    return BlockPlan(q_index, k_index, None if whole else mask, soft, inverse)
+    folding = pattern.folding(q_len) if q_len == k_len else None
+    return BlockPlan(q_index, k_index, None if whole else mask, soft, inverse, folding, k_len, pattern.static)
 
 
 def _remembered(make: Callable[..., Any], pattern: Pattern, *sizes: int, device: torch.device) -> Any:

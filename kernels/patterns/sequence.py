@@ -42,6 +42,10 @@ class Causal(Pattern):
     offset: int = 0
 
     @property
+    def origin(self) -> int:
+        return self.offset
+
+    @property
     def interval(self) -> bool:
         return True
 
@@ -61,6 +65,10 @@ class Window(Pattern):
     right: int
     offset: int = 0
 
+    @property
+    def origin(self) -> int:
+        return self.offset
+
     def __post_init__(self) -> None:
         _at_least(self.left, 0, "left")
         _at_least(self.right, 0, "right")
@@ -78,8 +86,7 @@ class Window(Pattern):
         return (centre - self.left).clamp(0, k_len), (centre + self.right + 1).clamp(0, k_len)
 
     def extent(self, q_len: int, k_len: int) -> tuple[int, ...]:
-        reach = max(abs(self.left - self.offset), abs(self.right + self.offset))
-        return (min(reach, max(q_len, k_len) - 1),)
+        return (max(self.left, self.right),)
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,6 +116,10 @@ class Streaming(Pattern):
     sinks: int
     recent: int
     offset: int = 0
+
+    @property
+    def origin(self) -> int:
+        return self.offset
 
     def __post_init__(self) -> None:
         _at_least(self.sinks, 0, "sinks")
@@ -145,6 +156,10 @@ class Strided(Pattern):
 
     stride: int
     offset: int = 0
+
+    @property
+    def origin(self) -> int:
+        return self.offset
 
     def __post_init__(self) -> None:
         _at_least(self.stride, 1, "stride")

@@ -102,7 +102,7 @@ def case_id(case: Case) -> str:
 
 def distance(found: Tensor, truth: Tensor) -> float:
     """Relative root-mean-square error against a float64 truth; infinite entries must agree exactly."""
-    found, truth = found.double(), truth.double()
+    found, truth = found.detach().double(), truth.detach().double()
     infinite = truth.isinf()
     assert torch.equal(found[infinite], truth[infinite])
     error, size = (found - truth)[~infinite], truth[~infinite]

@@ -108,7 +108,7 @@ def test_extent_covers_every_visible_pair(case: Case) -> None:
     if isinstance(pattern, PerHead):
         pattern = pattern.parts[0]
     seen = pattern.mask(q_len, k_len).nonzero()
-    steps = pattern.coordinates(q_len)[seen[:, 0]] - pattern.coordinates(k_len)[seen[:, 1]]
+    steps = pattern.origin + pattern.coordinates(q_len)[seen[:, 0]] - pattern.coordinates(k_len)[seen[:, 1]]
     assert (steps.abs().amax(0) <= torch.tensor(pattern.extent(q_len, k_len))).all()
 
 

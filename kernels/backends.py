@@ -1,0 +1,73 @@
+"""Which backend runs an operator, and why the others do not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Backend = Literal["reference", "torch", "triton"]
+
+_TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The backend that runs, the reason, and why each other one was passed over."""
+
+    backend: Backend
+    reason: str
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=1)
+def triton_missing() -> str | None:
+    """Why Triton cannot be imported here, or None."""
+    return None if find_spec("triton") else "the package triton is not installed"
+
+
+def interpreting() -> bool:
+    """Whether Triton kernels run in Triton's interpreter, on a CPU."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def triton_refusal(*tensors: Tensor) -> str | None:
+    """Why Triton cannot run on these tensors, or None."""
+    if missing := triton_missing():
+        return missing
+    wrong = next(
+        (one.dtype for one in tensors if one.is_floating_point() and one.dtype not in _TRITON_DTYPES), None
+    )
+    if wrong is not None:
+        return f"its kernels take float32, float16 and bfloat16, not {str(wrong).removeprefix('torch.')}"
+    if tensors[0].device.type != "cuda" and not interpreting():
+        return f"the tensors are on {tensors[0].device.type}, and TRITON_INTERPRET=1 is not set"
+    return None
+
+
+def choose(operator: str, requested: str | None, refusals: dict[str, str | None]) -> Choice:
+    """The backend to run: the requested one, or the first of Triton and torch that can.
+
+    Args:
+        operator: its name, for messages.
+        requested: "reference", "torch", "triton", or None to choose.
+        refusals: for every backend that exists, why it cannot run, or None.
+
+    Raises:
+        ValueError: the requested backend does not exist or cannot run; the message says why.
+    """
+    refused = {name: why for name, why in refusals.items() if why}
+    if requested is not None:
+        if requested not in refusals:
+            raise ValueError(f"backend={requested!r} of {operator} must be one of {sorted(refusals)}")
+        if requested in refused:
+            raise ValueError(f"backend={requested!r} cannot run {operator}: {refused[requested]}")
+        return Choice(requested, "it was asked for", refused)  # type: ignore[arg-type]
+    if "triton" in refusals and "triton" not in refused and not interpreting():
+        return Choice("triton", "the tensors are on a CUDA device", refused)
+    return Choice("torch", refused.get("triton", "plain torch is the fastest here"), refused)
