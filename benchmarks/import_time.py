@@ -28,7 +28,8 @@ def main() -> None:
     """Run and record."""
     options = common.parser(__doc__, repeats=9).parse_args()
     jobs = [common.Job(name, "import", sys.executable, {"code": code}) for name, code in CODE.items()]
-    common.interleave(common.available(jobs, options.only), options.repeats, options.threads)
+    jobs = common.available(every, options.only)
+    common.interleave(jobs, options.repeats, options.threads)
     common.record("import_time", "Time to import", text(jobs), jobs, options)
 
 
