@@ -44,7 +44,7 @@ def test_fit_on_a_path_learns_and_sets_what_scikit_learn_expects(tmp_path: Path,
     log.write_parquet(tmp_path / "log.parquet")
     model = quick().fit(tmp_path / "log.parquet", label="click", ignore=IGNORE)
     assert model.classes_.tolist() == [0, 1]
-    assert list(model.feature_names_in_) == ["user_id", "item", "hour", "price", "history"]
+    assert list(model.feature_names_in_) == ["user_id", "item", "hour", "price", "item_history"]
     assert model.n_features_in_ == 5
     assert model.history_[-1]["epoch"] >= 1
     assert model.metrics_["valid"]["rows"] == 80
@@ -59,7 +59,7 @@ def test_fit_on_a_path_learns_and_sets_what_scikit_learn_expects(tmp_path: Path,
 def test_every_form_of_table_gives_the_same_scores(
     tmp_path: Path, log: pl.DataFrame, fitted: CTRClassifier, form: str
 ) -> None:
-    log = log.drop("history") if form == "csv" else log
+    log = log.drop("item_history") if form == "csv" else log
     log.write_parquet(tmp_path / "part-0.parquet")
     forms = {
         "parquet": str(tmp_path / "part-0.parquet"),
@@ -141,18 +141,20 @@ def test_labels_of_any_two_values(log: pl.DataFrame, values: tuple[Any, Any]) ->
     model = quick(epochs=1).fit(renamed, label="click", ignore=IGNORE)
     assert list(model.classes_) == list(values)
     assert set(model.predict(renamed)) <= set(values)
-    assert model.score(renamed) == pytest.approx((model.predict(renamed) == renamed["click"].to_numpy()).mean())
-    features, target = renamed.drop("click", "like", "history"), renamed["click"].to_numpy()
+    assert model.score(renamed) == pytest.approx(
+        (model.predict(renamed) == renamed["click"].to_numpy()).mean()
+    )
+    features, target = renamed.drop("click", "like", "item_history"), renamed["click"].to_numpy()
     by_arrays = quick(epochs=1).fit(features, target)
     assert by_arrays.classes_.tolist() == list(values)
     assert by_arrays.score(features, target) > 0.5
 
 
 def test_schema_roles_and_options_reach_the_model(tmp_path: Path, log: pl.DataFrame) -> None:
-    schema = TableSchema.infer(log, label="click", ignore=["like", "history"], roles={"hour": "categorical"})
+    schema = TableSchema.infer(log, label="click", ignore=["like", "item_history"], roles={"hour": "categorical"})
     schema.to_yaml(tmp_path / "schema.yaml")
     by_file = quick(schema=tmp_path / "schema.yaml").fit(log)
-    by_roles = quick(roles={"hour": "categorical"}).fit(log, label="click", ignore=["like", "history"])
+    by_roles = quick(roles={"hour": "categorical"}).fit(log, label="click", ignore=["like", "item_history"])
     np.testing.assert_array_equal(by_file.predict_proba(log), by_roles.predict_proba(log))
     assert by_file.module_.embedding_dim == 4
     with pytest.raises(ConfigError, match="label: like was asked for, but the schema's is click"):
@@ -217,7 +219,14 @@ def test_splits(tmp_path: Path, log: pl.DataFrame) -> None:
 def test_save_and_load_give_the_same_scores(tmp_path: Path, log: pl.DataFrame, fitted: CTRClassifier) -> None:
     fitted.save(tmp_path / "run")
     names = {p.name for p in (tmp_path / "run").iterdir()}
-    assert {"model.safetensors", "config.yaml", "schema.yaml", "encoder", "metrics.json", "history.csv"} <= names
+    assert {
+        "model.safetensors",
+        "config.yaml",
+        "schema.yaml",
+        "encoder",
+        "metrics.json",
+        "history.csv",
+    } <= names
     loaded = CTRClassifier.load(tmp_path / "run")
     np.testing.assert_array_equal(loaded.predict_proba(log), fitted.predict_proba(log))
     assert loaded.metrics_ == fitted.metrics_
@@ -253,7 +262,9 @@ def test_arrays_frames_and_scikit_learns_tools(log: pl.DataFrame) -> None:
     model = quick()
     assert clone(model).get_params() == model.get_params()
     assert cross_val_score(model, frame, y, cv=2, scoring="roc_auc").mean() > 0.6
-    search = GridSearchCV(quick(epochs=1), {"embedding_dim": [2, 4]}, scoring="neg_log_loss", cv=2).fit(frame, y)
+    search = GridSearchCV(quick(epochs=1), {"embedding_dim": [2, 4]}, scoring="neg_log_loss", cv=2).fit(
+        frame, y
+    )
     assert search.best_params_["embedding_dim"] in (2, 4)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 4))

@@ -17,9 +17,13 @@ def models(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List the models: what each is, its paper, its options.
+    """List the models: what each is and its paper; of a single one its options as well.
 
-    Example: graphrec models --task ctr
+    Examples:
+
+        graphrec models --task ctr
+
+        graphrec models fcn
     """
     from graphrec.registry import card, list_models, model_options
 
@@ -32,12 +36,15 @@ def models(
         return
     from rich.table import Table
 
-    table = Table("name", "task", "system", "paper", "labels", "options")
+    table = Table("name", "task", "labels", "system", "paper")
     for name in found:
         facts = card(name)
         labels = "several" if facts.multi_label else "one"
-        table.add_row(name, facts.task, facts.title, facts.paper, labels, ", ".join(model_options(name)))
+        table.add_row(name, facts.task, labels, facts.title, facts.paper)
     console().print(table)
+    if len(found) == 1:
+        options = ", ".join(f"{key}={value!r}" for key, value in model_options(found[0]).items())
+        console().print(f"options (--set NAME=VALUE): {options}", markup=False)
 
 
 @command

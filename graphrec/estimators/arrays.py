@@ -80,6 +80,9 @@ def labelled_frame(estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any)
     if sample_weight is not None:
         weight, values = _free("sample_weight", set(frame.columns)), _weights(sample_weight, len(frame))
         frame = frame.with_columns(pl.Series(weight, values)).filter(pl.col(weight) > 0)
+        for name, pair in zip(columns, classes, strict=True):
+            if frame[name].n_unique() < 2:
+                raise DataError(f"y: only one class of {pair.tolist()} is left among the rows with a weight")
     return LabelledFrame(frame, tuple(columns), weight, tuple(classes))
 
 

@@ -193,6 +193,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         if y is not None:
             frame = arrays.labelled_frame(self, X, y, sample_weight)
             data, label, weight, classes = frame.frame, frame.labels, frame.weight, frame.classes
+        elif arrays.is_array(X):
+            raise ConfigError("CTRClassifier requires y to be passed, but the target y is None")
         elif sample_weight is not None:
             raise ConfigError("sample_weight: goes with y; in a table, name the column with weight=")
         prepared = prepare(
