@@ -11,7 +11,7 @@ from .opening import open_table
 from .schema import Column, Role, TableSchema
 from .sources import Table
 from .splits import near
-from .targets import bad_weight, class_lookup, unknown_class
+from .targets import bad_weight, class_lookup, one_class, order_classes, unknown_class
 from .values import MISSING_TEXT, text_in_numbers
 
 if TYPE_CHECKING:
@@ -111,7 +111,10 @@ def _check_numbers(table: Table, columns: Sequence[Column]) -> None:
     """Text in numeric columns must be digits: count what is not, in one query for all columns."""
     import polars as pl
 
-    suspects = [c.name for c in columns if table.columns[c.name] in (pl.String, pl.Categorical, pl.Enum)]
+    textual = (pl.String, pl.Categorical, pl.Enum)
+    suspects = [
+        c.name for c in columns if table.columns[c.name] in textual and c.name not in table.all_numbers
+    ]
     if not suspects:
         return
     queries = []
@@ -124,15 +127,15 @@ def _check_numbers(table: Table, columns: Sequence[Column]) -> None:
         if found[f"rows{i}"]:
             problem = text_in_numbers(name, found[f"example{i}"], found[f"rows{i}"])
             raise SchemaError(f"{table.name}: {problem}")
+    table.all_numbers.update(suspects)
 
 
 def check_label(table: Table, column: Column) -> None:
     """Raise DataError when a label holds a value that is none of its two classes, or nothing at all."""
     counts = table.value_counts(column.name)
     if column.classes is None:
-        raise SchemaError(
-            f"{table.name}: label column {column.name!r} has no classes; set classes: [negative, positive]"
-        )
+        label_classes(table, column.name)
+        return
     known = class_lookup(column.classes)
     for text, rows in counts.items():
         if text is not None and text not in known:
@@ -163,3 +166,50 @@ def check_weight(table: Table, name: str) -> None:
         raise DataError(bad_weight(table.name, name, example, found["rows"]))
     if not found["positive"]:
         raise DataError(f"{table.name}: weight column {name!r} is zero in every row; give some row a weight")
+
+
+def label_classes(table: Table, name: str) -> tuple[Any, Any]:
+    """The two values of a label, positive last.
+
+    Raises:
+        DataError: There are more or fewer than two.
+    """
+    kind = table.columns[name]
+    problem = nested_problem(kind)
+    if problem:
+        raise SchemaError(f"{table.name}: label column {name!r} {problem}")
+    counts = {t: n for t, n in table.value_counts(name).items() if t is not None}
+    if len(counts) == 2:
+        return order_classes([_typed(t, kind) for t in counts])
+    if not counts:
+        raise DataError(f"{table.name}: label column {name!r} is null in every row; a label needs two values")
+    if len(counts) == 1:
+        only = next(iter(counts))
+        raise DataError(
+            f"{table.name}: label column {name!r} has only one value, {only!r}; it needs two, such as 0 and 1"
+        )
+    shown = ", ".join(repr(_typed(t, kind)) for t in sorted(counts)[:5])
+    raise DataError(
+        f"{table.name}: label column {name!r} has {len(counts)} different values ({shown}"
+        f"{', ...' if len(counts) > 5 else ''}); a label needs exactly two, such as 0 and 1"
+    )
+
+
+def _typed(text: str, kind: pl.DataType) -> Any:
+    import polars as pl
+
+    if kind == pl.Boolean:
+        return text == "true"
+    if kind.is_numeric():
+        number = float(text)
+        return int(number) if number.is_integer() else number
+    return text
+
+
+def check_both_classes(table: Table, column: Column) -> None:
+    """Raise DataError when the rows to train on cannot have both classes; cheaper than to find out later."""
+    low, high = column.classes or label_classes(table, column.name)
+    known = class_lookup((low, high))
+    found = {known[t] for t in table.value_counts(column.name) if t is not None}
+    if len(found) == 1:
+        raise DataError(one_class(table.name, column.name, (low, high), positive=1.0 in found))

@@ -18,9 +18,11 @@ import numpy as np
 from graphrec.errors import DataError, RunError, SchemaError
 
 from . import cache as _cache
+from .checks import check_both_classes, label_classes
 from .coders import CategoryCoder, Coder, ListCoder
 from .features import Batch, FeatureSpec, FieldKind
 from .number_coders import BucketCoder, NumericCoder, PartCoder
+from .opening import open_table
 from .rows import Classes, interleave, rebatch, spill_parts
 from .schema import Role, TableSchema
 from .shards import Block, EncodedTable, ShardWriter
@@ -95,7 +97,21 @@ class TableEncoder:
 
     def _tables(self, table: Any, split: Split) -> dict[str, Table]:
         given: Mapping[str, Any] = {"train": table, **split.tables}
-        return {name: self.schema.check(given[name]) for name in PART_NAMES if name in given}
+        train = open_table(given["train"])
+        self.schema = self._with_classes(train)
+        opened = {**{name: open_table(data) for name, data in given.items()}, "train": train}
+        tables = {name: self.schema.check(opened[name]) for name in PART_NAMES if name in opened}
+        for label in self.schema.labels:
+            check_both_classes(train, self.schema[label])
+        return tables
+
+    def _with_classes(self, train: Table) -> TableSchema:
+        """The schema with the classes of its labels filled in."""
+        schema = self.schema
+        for name in schema.labels:
+            if schema[name].classes is None and name in train.columns:
+                schema = schema.replace(name, classes=label_classes(train, name))
+        return schema
 
     def _reuse(self, folder: Path) -> bool:
         from .persistence import load_state

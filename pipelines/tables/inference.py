@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphrec.errors import DataError, SchemaError
+from graphrec.errors import SchemaError
 
-from .checks import check_weight, items_problem, nested_problem
+from .checks import check_weight, items_problem, label_classes, nested_problem
 from .opening import open_table
 from .schema import Column, Role, TableSchema
 from .sources import Table
 from .splits import near
-from .targets import order_classes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -127,44 +126,6 @@ def _type_name(kind: pl.DataType) -> str:
     )
 
 
-def label_classes(table: Table, name: str) -> tuple[Any, Any]:
-    """The two values of a label, positive last.
-
-    Raises:
-        DataError: There are more or fewer than two.
-    """
-    kind = table.columns[name]
-    problem = nested_problem(kind)
-    if problem:
-        raise SchemaError(f"{table.name}: label column {name!r} {problem}")
-    counts = {t: n for t, n in table.value_counts(name).items() if t is not None}
-    if len(counts) == 2:
-        return order_classes([_typed(t, kind) for t in counts])
-    if not counts:
-        raise DataError(f"{table.name}: label column {name!r} is null in every row; a label needs two values")
-    if len(counts) == 1:
-        only = next(iter(counts))
-        raise DataError(
-            f"{table.name}: label column {name!r} has only one value, {only!r}; it needs two, such as 0 and 1"
-        )
-    shown = ", ".join(repr(_typed(t, kind)) for t in sorted(counts)[:5])
-    raise DataError(
-        f"{table.name}: label column {name!r} has {len(counts)} different values ({shown}"
-        f"{', ...' if len(counts) > 5 else ''}); a label needs exactly two, such as 0 and 1"
-    )
-
-
-def _typed(text: str, kind: pl.DataType) -> Any:
-    import polars as pl
-
-    if kind == pl.Boolean:
-        return text == "true"
-    if kind.is_numeric():
-        number = float(text)
-        return int(number) if number.is_integer() else number
-    return text
-
-
 def _guess(name: str, kind: pl.DataType, values: pl.Series) -> Role:
     import polars as pl
 
@@ -236,7 +197,7 @@ def _separator(values: pl.Series) -> str | None:
         items = distinct.str.split(separator)
         lengths = items.list.len().to_numpy()
         varied = 1 < np.ptp(lengths) + 1 <= 50
-        if varied and items.explode().n_unique() <= 0.5 * len(distinct):
+        if varied and items.explode(empty_as_null=False).n_unique() <= 0.5 * len(distinct):
             return separator
     return None
 
@@ -304,7 +265,9 @@ def _overlap(lists: pl.Series, values: pl.Series, separator: str | None) -> bool
 
     items = lists.str.split(separator) if separator else lists
     known = text_of(values.unique()).drop_nulls()
-    return bool(text_of(items.explode().unique()).drop_nulls().is_in(known.implode()).any())
+    return bool(
+        text_of(items.explode(empty_as_null=False).unique()).drop_nulls().is_in(known.implode()).any()
+    )
 
 
 def _group(columns: Sequence[Column]) -> str | None:

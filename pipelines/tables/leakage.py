@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .shards import Block, EncodedTable
 
 THRESHOLD = 0.999
-_SAMPLE = 100_000
+_SAMPLE = 40_000
 _RUNS = 64
 _FEWEST = 20
 

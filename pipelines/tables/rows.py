@@ -14,6 +14,7 @@ from .schema import TableSchema
 from .shards import Block, concatenate
 from .spill import Spill
 from .splits import PART_NAMES
+from .targets import one_class
 
 _SLICE = 8192
 """Rows that are interleaved at a time: their ids fit the second-level cache."""
@@ -74,8 +75,4 @@ class Classes:
         for i, name in enumerate(schema.labels):
             classes = schema[name].classes or (0, 1)
             if not (self.negative[i] and self.positive[i]):
-                found, other = classes[::-1] if self.positive[i] else classes
-                raise DataError(
-                    f"{where}: label column {name!r} has only {found!r} in the training rows, "
-                    f"never {other!r}; check the file and the split"
-                )
+                raise DataError(one_class(where, name, classes, positive=bool(self.positive[i])))

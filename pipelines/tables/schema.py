@@ -58,9 +58,9 @@ class Column(BaseModel):
         max_length: Ids kept of a list: the last ones of a sequence, the first ones of a multi column.
         pooling: How a multi column's vectors become one.
         separator: Splits strings into lists, such as ``"|"`` in ``"Comedy|Drama"``.
-        parts: Of a timestamp: the parts that become categorical fields.
+        parts: Of a timestamp: the parts that become categorical fields; hour and weekday by default.
         unit: Of a timestamp that is a number: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"`` since 1970.
-        classes: Of a label: the negative and the positive value.
+        classes: Of a label: the negative and the positive value; found when fitting if None.
         note: Why inference decided as it did, where that is not obvious.
     """
 
@@ -84,10 +84,22 @@ class Column(BaseModel):
     classes: tuple[Scalar, Scalar] | None = None
     note: str = ""
 
+    @model_validator(mode="after")
+    def _default_parts(self) -> Column:
+        if self.role is Role.TIMESTAMP and "parts" not in self.model_fields_set:
+            self.parts = ("hour", "weekday")
+        return self
+
+    def field_names(self) -> list[str]:
+        """Names of the fields that it becomes."""
+        if not self.is_feature:
+            return []
+        return [f"{self.name}.{p}" for p in self.parts] if self.role is Role.TIMESTAMP else [self.name]
+
     @property
     def is_feature(self) -> bool:
         """Whether a model sees it."""
-        return self.role in FEATURE_ROLES
+        return self.role in FEATURE_ROLES and not (self.role is Role.TIMESTAMP and not self.parts)
 
     @property
     def is_text(self) -> bool:
@@ -133,6 +145,10 @@ class TableSchema(BaseModel):
                 raise ValueError(f"{key} names the column {name!r}, which the schema does not have")
         if len(self._of(Role.WEIGHT)) > 1:
             raise ValueError(f"several columns have the role weight: {', '.join(self._of(Role.WEIGHT))}")
+        fields = [n for c in self.columns for n in c.field_names()]
+        if len(set(fields)) < len(fields):
+            twice = next(n for n in fields if fields.count(n) > 1)
+            raise ValueError(f"two columns become the field {twice!r}; rename or ignore one")
         for column in self.columns:
             _check_sharing(column, names)
         return self

@@ -51,6 +51,7 @@ class Table:
         self.name, self.lazy, self.columns = name, lazy, dict(columns)
         self.files, self.kind, self.frame, self.separator = tuple(files), kind, frame, separator
         self._rows = rows
+        self.all_numbers: set[str] = set()  # text columns that were found to hold numbers only
         self._value_counts: dict[str, dict[str | None, int]] = {}
 
     def __repr__(self) -> str:
@@ -177,11 +178,10 @@ class Table:
         return set(self.columns) - set(_files.hive_columns(self.files))
 
     def _parquet_batches(self, columns: list[str], text: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-        import polars as pl
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        strings = [c for c in text if self.columns[c] == pl.String]
+        strings = _string_leaves(self.files[0], text)
         for path in self.files:
             try:
                 with pq.ParquetFile(path, read_dictionary=strings, pre_buffer=False) as file:
@@ -217,6 +217,16 @@ class Table:
             yield from read_csv(self.files, columns, {**self.columns, **strings}, self.separator)
         except (pl.exceptions.PolarsError, OSError, EOFError) as error:
             raise self.failure(error) from error
+
+
+def _string_leaves(path: str, columns: Sequence[str]) -> list[str]:
+    """Paths of the strings in these columns, inside lists too, as the parquet reader calls them."""
+    import pyarrow.parquet as pq
+
+    schema = pq.read_metadata(path).schema
+    leaves = [schema.column(i) for i in range(len(schema))]
+    strings = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    return [s for s in strings if any(s == c or s.startswith(f"{c}.") for c in columns)]
 
 
 def _row_hashes(frame: pl.DataFrame) -> bytes:

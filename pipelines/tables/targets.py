@@ -94,6 +94,15 @@ def encode_weight(array: pa.Array, name: str, where: str) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def one_class(where: str, name: str, classes: tuple[Scalar, Scalar], positive: bool) -> str:
+    """The message for training rows of one class."""
+    found, other = classes[::-1] if positive else classes
+    return (
+        f"{where}: label column {name!r} has only {found!r} in the training rows, never {other!r}; "
+        "check the file and the split"
+    )
+
+
 def bad_weight(where: str, name: str, example: float, rows: int) -> str:
     """The message for weights that cannot be used."""
     found = "missing (null or NaN)" if np.isnan(example) else f"{example:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,13 @@ def dump_schema(schema: TableSchema) -> str:
     lines.append("columns:")
     for column in schema.columns:
         entry = {"role": column.role.value, "dtype": column.dtype, **column.options()}
-        lines.append(f"  {_flow(column.name)}: {_flow(entry)}")
+        lines.append(f"  {_key(column.name)}: {_flow(entry)}")
     return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    """A name as a key; JSON's quoting is YAML's, and keeps a line break on one line."""
+    return _flow(name) if name.isprintable() else json.dumps(name)
 
 
 def _flow(value: Any) -> str:

@@ -496,3 +496,31 @@ def test_lists_equal_plain_python(rows: list[list[int | None] | None], length: i
         ids = [vocabulary[str(v)] for v in kept]  # only kept items are counted
         want.append(ids + [0] * (width - len(ids)))
     assert column(encoder, parts["train"], "seq").tolist() == want
+
+
+def test_names_with_dots_and_odd_characters(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {"a.b": ["x", "y"] * 10, "a": [["p"], ["q", "p"]] * 10, "list.element": [1.5, 2.5] * 10}
+    )
+    frame = frame.with_columns(pl.Series("y/\n: #", [0, 1] * 10), pl.Series("Größe", [1.0, 2.0] * 10))
+    frame.write_parquet(tmp_path / "t.parquet")
+    encoder, parts = fit(tmp_path / "t.parquet", "y/\n: #")
+    encoder.save(tmp_path / "encoder")
+    got = TableEncoder.load(tmp_path / "encoder").encode(tmp_path / "t.parquet").read(0, 20)
+    assert torch.equal(got.features.categorical, parts["train"].read(0, 20).features.categorical)
+    assert column(encoder, parts["train"], "a")[:2].tolist() == [[2, 0], [3, 2]]
+
+
+def test_classes_are_found_when_a_schema_does_not_say(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("columns: {x: categorical, y: label}")
+    encoder = TableEncoder(TableSchema.from_yaml(tmp_path / "s.yaml"))
+    part = encoder.fit_encode(pl.DataFrame({"x": ["a", "b"] * 9, "y": ["no", "yes"] * 9}))["train"]
+    assert encoder.schema["y"].classes == ("no", "yes")
+    assert part.labels()[:2, 0].tolist() == [0, 1]
+
+
+def test_one_class_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = TableSchema.infer(pl.DataFrame({"x": ["a", "b"], "y": [0, 1]}), "y")
+    monkeypatch.setattr(TableEncoder, "_first_pass", lambda *a: pytest.fail("rows were encoded"))
+    with pytest.raises(DataError, match="has only 1 in the training rows, never 0"):
+        TableEncoder(schema).fit_encode(pl.DataFrame({"x": ["a", "b"], "y": [1, 1]}))

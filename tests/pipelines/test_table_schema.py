@@ -275,6 +275,7 @@ def test_yaml_round_trip_of_any_names(names: list[str], data: st.DataObject) -> 
         ("columns: {x: numeric}\ngroup: z", "group names the column 'z'"),
         ("columns: {x: {role: sequence, shares: z}}", "'x' shares the vocabulary of 'z'"),
         ("columns: {x: numeric}\ncolour: red", "unknown key 'colour'"),
+        ("columns: {t: timestamp, t.hour: categorical}", "two columns become the field 't.hour'"),
         ("columns: {x: weight, z: weight}", "several columns have the role weight"),
     ],
 )
@@ -383,3 +384,10 @@ def test_arrow_types(tmp_path: Path) -> None:
     assert roles["view"] is roles["large"] is roles["coded"] is Role.CATEGORICAL
     assert roles["half"] is roles["money"] is Role.NUMERIC
     assert roles["fixed"] is Role.SEQUENCE
+
+
+def test_a_timestamp_without_parts_orders_rows_only(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("columns: {t: timestamp, u: {role: timestamp, parts: []}, y: label}")
+    schema = TableSchema.from_yaml(tmp_path / "s.yaml")
+    assert schema["t"].parts == ("hour", "weekday")
+    assert [c.name for c in schema.features] == ["t"]
