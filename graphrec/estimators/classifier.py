@@ -46,7 +46,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         learning_rate: Of the ordinary parameters, and of the embeddings unless ``embedding_lr`` is given.
         weight_decay: Of the ordinary parameters.
         embedding_lr: Learning rate of the embeddings.
-        embedding_l2: L2 penalty of the embeddings.
+        embedding_l2: Precision of a Gaussian prior of the embeddings, spread over each id's occurrences, so
+            that rare ids are not memorised; 40 when None. See `graphrec.ctr.FusedEmbedding.regularise`.
         scheduler: ``"plateau"``, ``"cosine"`` or ``"none"``.
         patience: Stop after so many evaluations without a better one; 0 for never.
         monitor: Validation metric to stop by, ``"auc"`` by default.
@@ -224,6 +225,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         settings.check(self, seed)
         spec, schema = prepared.encoder.spec, prepared.schema
         module = build(self.model, spec, settings.model_options(self), seed)
+        module.regularise(prepared.parts["train"].counts(), settings.embedding_l2(self))
         config = settings.train_config(self, seed, rows=len(prepared.parts["train"]))
         from_arrays = classes is not None
         if classes is None:

@@ -38,7 +38,11 @@ def train_into(
     """
     settings_ = run_config(estimator)
     resumed = writer.start({**settings_, "data_fingerprint": prepared.fingerprint})
-    same = {"data": prepared.fingerprint, "model options": settings.model_options(estimator)}
+    same = {
+        "data": prepared.fingerprint,
+        "model options": settings.model_options(estimator),
+        "embedding_l2": settings.embedding_l2(estimator),
+    }
     try:
         trained = train(module, prepared.parts, config.replace(resume=resumed), writer.partial, same)
     except NonFiniteLossError as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .classifier import CTRClassifier
 
 _SHARED = (
-    "epochs", "batch_size", "learning_rate", "weight_decay", "embedding_lr", "embedding_l2", "scheduler",
+    "epochs", "batch_size", "learning_rate", "weight_decay", "embedding_lr", "scheduler",
     "monitor", "precision", "compile", "accelerator", "devices",
 )  # fmt: skip
 """Constructor arguments that are fields of `TrainConfig` by the same name."""
@@ -72,6 +72,22 @@ def train_config(estimator: CTRClassifier, seed: int, *, rows: int | None = None
     return TrainConfig(**{"progress": bool(estimator.verbose), "seed": seed, **values})
 
 
+EMBEDDING_L2 = 40.0
+"""Precision of the embeddings' prior when none is given; benchmarks/quality.py and quality_real.py."""
+
+
+def embedding_l2(estimator: CTRClassifier) -> float:
+    """The precision of the embeddings' prior.
+
+    Raises:
+        ConfigError: It is negative or not a number.
+    """
+    value = EMBEDDING_L2 if estimator.embedding_l2 is None else estimator.embedding_l2
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ConfigError(f"embedding_l2: {value!r} is not allowed; use 0 for none, or a positive number")
+    return float(value)
+
+
 def check(estimator: CTRClassifier, seed: int) -> None:
     """Refuse wrong arguments before any data is read.
 
@@ -80,6 +96,7 @@ def check(estimator: CTRClassifier, seed: int) -> None:
     """
     model_options(estimator)
     train_config(estimator, seed)
+    embedding_l2(estimator)
     fraction = estimator.validation
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 <= fraction < 1:
         raise ConfigError(f"validation: {fraction!r} is not a fraction of the rows, at least 0 and below 1")

@@ -48,8 +48,7 @@ class TrainConfig(BaseModel):
         weight_decay: Of the ordinary parameters.
         optimizer: Of the ordinary parameters.
         embedding_optimizer: Of parameters with row gradients (``param.sparse_rows``), see `sparse`.
-        embedding_lr: Their learning rate; None for ``learning_rate``.
-        embedding_l2: Their L2 penalty, on the rows that a batch touches.
+        embedding_lr: Their learning rate; None for 0.05 with Adagrad and ``learning_rate`` with Adam.
         scheduler: ``"plateau"`` multiplies the rates by ``plateau_factor`` after ``plateau_patience + 1``
             evaluations in a row without a new best; ``"cosine"`` lets them fall to ``min_lr_factor`` over
             all steps.
@@ -88,9 +87,8 @@ class TrainConfig(BaseModel):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     optimizer: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
-    embedding_optimizer: Literal["adam", "adagrad", "row_adagrad"] = "adam"
+    embedding_optimizer: Literal["adam", "adagrad", "row_adagrad"] = "adagrad"
     embedding_lr: float | None = Field(None, gt=0)
-    embedding_l2: float = Field(0.0, ge=0)
     scheduler: Literal["plateau", "cosine", "none"] = "plateau"
     warmup_steps: int = Field(0, ge=0)
     plateau_factor: float = Field(0.1, gt=0, lt=1)

@@ -21,12 +21,12 @@ from graphrec.errors import ConfigError
 class OptimizerSettings(Protocol):
     """The fields of the training configuration that `build_optimizers` reads."""
 
+    batch_size: int
     learning_rate: float
     weight_decay: float
     optimizer: str
     embedding_optimizer: str
     embedding_lr: float | None
-    embedding_l2: float
 
 
 def coalesced(grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,8 +42,8 @@ class _RowOptimizer(Optimizer):
     """Applies `_update` to the touched rows of each parameter; dense gradients count as all rows touched."""
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
-        if defaults["lr"] < 0 or defaults["l2"] < 0:
-            raise ConfigError(f"lr and l2: must not be negative, got {defaults['lr']} and {defaults['l2']}")
+        if defaults["lr"] < 0:
+            raise ConfigError(f"lr: {defaults['lr']} is negative; use a positive number")
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -65,8 +65,6 @@ class _RowOptimizer(Optimizer):
         if len(rows) == 0:
             return
         weight = param.index_select(0, rows)
-        if group["l2"]:
-            grad = torch.add(grad, weight, alpha=group["l2"])
         state = self.state[param]
         if not state:
             self._init_state(param, state, group)
@@ -91,7 +89,6 @@ class LazyAdam(_RowOptimizer):
         lr: Learning rate.
         betas: Decay rates of the first and second moment.
         eps: Added to the root of the second moment.
-        l2: Adds ``l2 * row`` to the gradient of each touched row.
     """
 
     def __init__(
@@ -100,9 +97,8 @@ class LazyAdam(_RowOptimizer):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        l2: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "l2": l2})
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
     def _init_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         state["step"] = torch.tensor(0.0)
@@ -131,7 +127,6 @@ class RowAdagrad(_RowOptimizer):
         lr: Learning rate.
         initial: Initial value of the accumulators.
         eps: Added to the root of the accumulator.
-        l2: Adds ``l2 * row`` to the gradient of each touched row.
         per_row: Keep the mean square of the row's gradient, one number per row (as TorchRec's
             row-wise Adagrad), instead of one per element (as `torch.optim.Adagrad`).
     """
@@ -142,10 +137,9 @@ class RowAdagrad(_RowOptimizer):
         lr: float = 1e-2,
         initial: float = 0.0,
         eps: float = 1e-10,
-        l2: float = 0.0,
         per_row: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "initial": initial, "eps": eps, "l2": l2, "per_row": per_row})
+        super().__init__(params, {"lr": lr, "initial": initial, "eps": eps, "per_row": per_row})
 
     def _init_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         shape = (len(param), 1) if group["per_row"] else param.shape
@@ -168,14 +162,21 @@ _DENSE: dict[str, Callable[..., Optimizer]] = {
     "sgd": lambda params, lr, decay: torch.optim.SGD(params, lr=lr, momentum=0.9, weight_decay=decay),
 }
 _SPARSE: dict[str, Callable[..., Optimizer]] = {
-    "adam": lambda params, lr, l2: LazyAdam(params, lr=lr, l2=l2),
-    "adagrad": lambda params, lr, l2: RowAdagrad(params, lr=lr, l2=l2),
-    "row_adagrad": lambda params, lr, l2: RowAdagrad(params, lr=lr, l2=l2, per_row=True),
+    "adam": lambda params, lr, initial: LazyAdam(params, lr=lr),
+    "adagrad": lambda params, lr, initial: RowAdagrad(params, lr=lr, initial=initial),
+    "row_adagrad": lambda params, lr, initial: RowAdagrad(params, lr=lr, initial=initial, per_row=True),
 }
+_ADAGRAD_LR = 0.05
+_ADAGRAD_INITIAL = 0.1
+"""Start of Adagrad's accumulators for gradients summed over a batch. It keeps an id's first few, small
+gradients from becoming full steps, as they do in Adam, which is how rare ids are memorised."""
 
 
 def build_optimizers(model: nn.Module, config: OptimizerSettings) -> list[Optimizer]:
     """The optimiser of the ordinary parameters and that of the parameters with row gradients.
+
+    Without ``embedding_lr``, Adagrad takes 0.05 and Adam the ordinary learning rate. The loss is a mean over
+    ``batch_size`` rows, so Adagrad's accumulators start at ``0.1 / batch_size**2``.
 
     Raises:
         ConfigError: ``optimizer`` or ``embedding_optimizer`` is not one of the known names.
@@ -190,6 +191,8 @@ def build_optimizers(model: nn.Module, config: OptimizerSettings) -> list[Optimi
     if dense:
         optimizers.append(_DENSE[config.optimizer](dense, config.learning_rate, config.weight_decay))
     if rows:
-        lr = config.learning_rate if config.embedding_lr is None else config.embedding_lr
-        optimizers.append(_SPARSE[config.embedding_optimizer](rows, lr, config.embedding_l2))
+        default = config.learning_rate if config.embedding_optimizer == "adam" else _ADAGRAD_LR
+        lr = default if config.embedding_lr is None else config.embedding_lr
+        initial = _ADAGRAD_INITIAL / config.batch_size**2
+        optimizers.append(_SPARSE[config.embedding_optimizer](rows, lr, initial))
     return optimizers

@@ -56,14 +56,6 @@ def test_row_adagrad_with_one_accumulator_per_row() -> None:
     assert optimizer.state[weight]["sum"].shape == (2, 1)
 
 
-def test_l2_pulls_touched_rows_towards_zero() -> None:
-    weight = nn.Parameter(torch.ones(2, 1))
-    optimizer = RowAdagrad([weight], lr=0.5, l2=0.1)
-    weight.grad = torch.sparse_coo_tensor([[0]], [[0.0]], (2, 1), check_invariants=True)
-    optimizer.step()
-    assert weight.tolist() == [[0.5], [1.0]]
-
-
 def test_state_round_trip_continues_identically() -> None:
     torch.manual_seed(0)
     a = nn.Parameter(torch.randn(5, 3))
@@ -96,12 +88,13 @@ def test_parameters_are_divided_by_their_kind() -> None:
         weight_decay=0.0,
         optimizer="adam",
         embedding_optimizer="row_adagrad",
-        embedding_lr=0.05,
-        embedding_l2=0.0,
+        embedding_lr=None,
+        batch_size=100,
     )
     dense, rows = build_optimizers(model, config)
     assert [p.shape for p in rows.param_groups[0]["params"]] == [(4, 2)]
     assert rows.param_groups[0]["lr"] == 0.05
+    assert rows.param_groups[0]["initial"] == pytest.approx(1e-5)
     assert len(dense.param_groups[0]["params"]) == 2
     config.optimizer = "adan"
     with pytest.raises(ConfigError, match="optimizer: 'adan' is not one of adam"):
