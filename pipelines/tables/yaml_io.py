@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,10 @@ def dump_schema(schema: TableSchema) -> str:
 
 
 def _key(name: str) -> str:
-    """A name as a key; JSON's quoting is YAML's, and keeps a line break on one line."""
-    return _flow(name) if name.isprintable() else json.dumps(name)
+    """A name as a key, on one line even if it holds a line break."""
+    if name.isprintable():
+        return _flow(name)
+    return str(yaml.safe_dump(name, default_style='"', width=10**9, allow_unicode=True)).removesuffix("\n")
 
 
 def _flow(value: Any) -> str:
