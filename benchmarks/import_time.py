@@ -27,7 +27,7 @@ def text(jobs: list[common.Job]) -> str:
 def main() -> None:
     """Run and record."""
     options = common.parser(__doc__, repeats=9).parse_args()
-    jobs = [common.Job(name, "import", sys.executable, {"code": code}) for name, code in CODE.items()]
+    every = [common.Job(name, "import", sys.executable, {"code": code}) for name, code in CODE.items()]
     jobs = common.available(every, options.only)
     common.interleave(jobs, options.repeats, options.threads)
     common.record("import_time", "Time to import", text(jobs), jobs, options)
