@@ -188,7 +188,7 @@ def label_classes(table: Table, name: str) -> tuple[Any, Any]:
         raise DataError(
             f"{table.name}: label column {name!r} has only one value, {only!r}; it needs two, such as 0 and 1"
         )
-    shown = ", ".join(repr(_typed(t, kind)) for t in sorted(counts)[:5])
+    shown = ", ".join(repr(v) for v in sorted(_typed(t, kind) for t in counts)[:5])
     raise DataError(
         f"{table.name}: label column {name!r} has {len(counts)} different values ({shown}"
         f"{', ...' if len(counts) > 5 else ''}); a label needs exactly two, such as 0 and 1"
