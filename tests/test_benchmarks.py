@@ -1,0 +1,108 @@
+"""The benchmark scripts measure what they say: the data are the described ones, CPU time counts children."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pyarrow.parquet as pq
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+BURN = "import time\nwhile time.process_time() < 0.3: pass"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The scripts can be imported, and are forgotten afterwards."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(FOLDER / "workers")
+    monkeypatch.syspath_prepend(FOLDER)
+    yield
+    for name in set(sys.modules) - before:
+        if str(FOLDER) in (getattr(sys.modules[name], "__file__", None) or ""):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def common(scripts: None) -> ModuleType:
+    """The module benchmarks/common.py."""
+    import common
+
+    return common
+
+
+def test_data_are_as_described_and_a_longer_file_begins_with_a_shorter_one(
+    scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import make_ctr
+
+    monkeypatch.setattr(make_ctr, "BLOCK", 5_000)
+    facts = make_ctr.make(10_050, tmp_path / "long.parquet", seed=7)
+    make_ctr.make(2_000, tmp_path / "short.parquet", seed=7)
+    long, short = pq.read_table(tmp_path / "long.parquet"), pq.read_table(tmp_path / "short.parquet")
+    assert long.num_rows == 10_050
+    assert long.slice(0, 2_000).equals(short)
+    assert long.column_names == ["label", *(f"I{i}" for i in range(1, 14)), *(f"C{i}" for i in range(1, 27))]
+    assert facts["base_rate"] == pytest.approx(0.3175, abs=0.02)
+    assert facts["bayes_auc"] == pytest.approx(0.8755, abs=0.015)
+    assert long["C18"].null_count / long.num_rows == pytest.approx(0.4, abs=0.02)
+
+
+def test_clock_counts_processes_that_have_ended(scripts: None) -> None:
+    from meter import Clock
+
+    clock = Clock()
+    subprocess.run([sys.executable, "-c", BURN], check=True)
+    _, cpu = clock.read()
+    assert cpu >= 0.29
+
+
+def test_steps_leave_the_warm_up_out(scripts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import meter
+
+    seconds = iter([0.0, 100.0, 103.0])
+    monkeypatch.setattr(meter.time, "process_time", lambda: next(seconds))
+    steps = meter.Steps(warmup=2)
+    for rows in (1000, 1000, 10, 10, 10):
+        steps.tick(rows)
+    found = steps.stop()
+    assert found["steps"] == 3
+    assert found["rows_per_cpu_second"] == 10
+
+
+def test_jobs_alternate_and_a_failing_worker_is_reported(
+    common: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def work(job: object, threads: int) -> dict[str, float]:
+        order.append(job.name)
+        return {"cpu": float(len(order)), "versions": {}}
+
+    jobs = [common.Job(name, "import", sys.executable, {}) for name in "ab"]
+    with pytest.raises(common.WorkerError, match="a: exit 1"):
+        common.work(jobs[0], threads=1)
+    monkeypatch.setattr(common, "work", work)
+    common.interleave(jobs, 3, threads=1)
+    assert "".join(order) == "ababab"
+    assert [common.median(job, "cpu") for job in jobs] == [3, 4]
+    assert common.ratio(jobs[1], jobs[0], "cpu") == "1.33"
+    assert common.spread(jobs[0], "cpu") == "3.0 (1.0 to 5.0)"
+
+
+def test_record_keeps_runs_and_no_paths(
+    common: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    job = common.Job("a", "import", sys.executable, {"data": str(tmp_path), "steps": 3})
+    job.runs = [{"cpu": 1.0, "versions": {"torch": "9"}}]
+    common.record("name", "Title", "Text", [job], argparse.Namespace(dry=False, threads=1))
+    page, facts = (tmp_path / "name.md").read_text(), (tmp_path / "name.json").read_text()
+    assert page.startswith("## Title\n\nText")
+    assert "torch 9" in page
+    assert str(tmp_path) not in page + facts
