@@ -60,6 +60,17 @@ def device_batches(source: BatchSource, epoch: int, start_step: int, device: tor
         )
 
 
+class FirstBatch:
+    """The first batch of another source."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self.source, self.steps = source, min(1, source.steps)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Any]:
+        """That batch."""
+        return islice(self.source.epoch(epoch, start_step), 1)
+
+
 def named_tensors(batch: Any) -> dict[str, Tensor]:
     """The tensors of a batch on the CPU under their paths, such as ``features.numeric``."""
     paths, _ = pytree.tree_flatten_with_path(batch)

@@ -10,6 +10,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,24 @@ def decode(value: Any, get: Callable[[str], Tensor]) -> Any:
 
 
 def write_tree(path: Path, tree: dict[str, Any]) -> None:
-    """Write a tree so that ``path`` is either the whole new file or what it was before."""
+    """Write a tree so that ``path`` is either the whole new file or what it was before.
+
+    Raises:
+        RunError: It cannot be written, or holds values that a checkpoint cannot.
+    """
     tensors: dict[str, Tensor] = {}
     state = json.dumps(encode(tree, tensors))
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file(tensors, temporary, metadata={"format": _FORMAT, "state": state})
-    _sync(temporary)
-    os.replace(temporary, path)
-    _sync(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata={"format": _FORMAT, "state": state})
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):  # the disk may be full; a later save removes what is left
+            temporary.unlink()
+        raise RunError(f"{path}: the checkpoint cannot be written: {' '.join(str(error).split())}") from None
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -129,7 +140,6 @@ class CheckpointFolder:
     def save(self, tree: dict[str, Any], epoch: int, step: int) -> Path:
         """Write a checkpoint and remove what it replaces."""
         start = time.perf_counter()
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"epoch{epoch:05d}-step{step:09d}.safetensors"
         write_tree(path, tree)
         self.prune(_KEEP)

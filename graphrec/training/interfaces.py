@@ -23,7 +23,9 @@ class BatchSource(Protocol):
     checked.
     """
 
-    steps: int
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Any]:
         """Batches ``start_step`` to ``steps`` of an epoch."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
 
-from .batches import count_rows, device_batches
+from .batches import FirstBatch, count_rows, device_batches
 from .checkpoint import copy_tensors
 from .compiled import compiled
 from .config import TrainConfig
@@ -73,10 +73,9 @@ class FitLoop:
         run_dir: Path | None,
         fingerprint: Mapping[str, Any] | None,
     ) -> None:
-        if valid is not None and metrics is None:
-            raise ConfigError("metrics: give a metrics object with the validation rows")
-        if train.steps < 1:
-            raise DataError("the training part has no rows")
+        for name, source in (("training", train), ("validation", valid)):
+            if source is not None and source.steps < 1:
+                raise DataError(f"the {name} part has no rows")
         self.fabric, self.config, self.model, self.run_dir = fabric, config, model, run_dir
         self.train, self.valid, self.metrics = train, valid, metrics
         self.ranks = Ranks(fabric)
@@ -103,6 +102,8 @@ class FitLoop:
 
     def run(self) -> History:
         """Train until the epochs are over or nothing improves; leave the best weights in the model."""
+        if self.valid is not None:  # a mistake shows now, not after an epoch
+            self.stopper.check(self._scores(FirstBatch(self.valid)))
         self.saver.resume()
         self.loggers = make_loggers(self.config, self.run_dir) if self.ranks.first else []
         status = "failed"
@@ -188,9 +189,8 @@ class FitLoop:
         self.tick()
         self.display.note("evaluating")
         row = self._row()
-        if self.valid is not None and self.metrics is not None:
-            scores = evaluate(self.fabric, self.ranks, self.model, self.predict, self.valid, self.metrics)
-            row |= {f"valid_{name}": value for name, value in scores.items()}
+        if self.valid is not None:
+            row |= self._scores(self.valid)
         improved = self.stopper.update(row)
         if improved and self.valid is not None:
             self.best = copy_tensors(self.model.state_dict())
@@ -203,6 +203,12 @@ class FitLoop:
         self.display.row(row)
         log_values(self.loggers, row, position.total)
         self._clock = time.perf_counter()
+
+    def _scores(self, source: BatchSource) -> dict[str, Any]:
+        if self.metrics is None:
+            raise ConfigError("metrics: give a metrics object with the validation rows")
+        found = evaluate(self.fabric, self.ranks, self.model, self.predict, source, self.metrics)
+        return {f"valid_{name}": value for name, value in found.items()}
 
     def _row(self) -> dict[str, Any]:
         position = self.position

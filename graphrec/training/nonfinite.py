@@ -43,6 +43,7 @@ def nonfinite_error(
     """
     epoch, step = at
     folder = folder or Path(tempfile.mkdtemp(prefix="graphrec-"))
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"nonfinite-epoch{epoch}-step{step}{f'-rank{rank}' if rank else ''}.safetensors"
     tensors = {name: tensor.contiguous().clone() for name, tensor in named_tensors(batch).items()}
     save_file(tensors, path)

@@ -53,15 +53,23 @@ class Stopper:
         """Whether there were ``patience`` evaluations in a row without a new best."""
         return self.patience is not None and self.bad >= self.patience
 
-    def update(self, row: dict[str, Any]) -> bool:
-        """Whether this row's weights are the ones to keep.
+    def check(self, row: dict[str, Any]) -> None:
+        """See that a row has the metric.
 
         Raises:
-            ConfigError: The metric is not among the row's.
+            ConfigError: It has not.
         """
         if self.monitor not in row:
             known = ", ".join(key.removeprefix("valid_") for key in row if key.startswith("valid_"))
             raise ConfigError(f"monitor: no metric {self._name!r} among the validation metrics {known}")
+
+    def update(self, row: dict[str, Any]) -> bool:
+        """Whether this row's weights are the ones to keep.
+
+        Raises:
+            ConfigError: The row lacks the metric.
+        """
+        self.check(row)
         value = row[self.monitor]
         if value is None or not math.isfinite(value):
             return self._undefined()

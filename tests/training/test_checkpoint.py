@@ -134,6 +134,12 @@ def test_a_write_that_dies_leaves_the_old_one(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="the checkpoint cannot be written"):
+        CheckpointFolder(tmp_path / "file" / "c").save({"at": 1}, 0, 1)
+
+
 def test_differences_in_words():
     assert differences({"a": 1, "b": 2}, {"a": 1, "b": 3}) == ["b is 2 here and 3 in the checkpoint"]
     assert differences({"a": 1}, {"a": 1}) == []

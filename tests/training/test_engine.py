@@ -38,7 +38,7 @@ def test_train_loss_is_the_mean_over_rows():
     model = make_model(dropout=0.0, norm=False)
     with torch.no_grad():
         expected = float(model.training_loss(next(Rows(150, 150).epoch(0))))
-    history = Trainer(quick_config(epochs=1, learning_rate=1e-12)).fit(model, Rows(150, 64))
+    history = Trainer(quick_config(epochs=1, learning_rate=1e-12, embedding_lr=1e-12)).fit(model, Rows(150, 64))
     assert history.rows[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -161,8 +161,11 @@ def test_a_source_that_ends_early_is_an_error():
 
 
 def test_an_empty_source_is_an_error():
-    with pytest.raises(DataError, match="no rows"):
-        Trainer(quick_config()).fit(make_model(), Rows(0, 64))
+    trainer = Trainer(quick_config())
+    with pytest.raises(DataError, match="the training part has no rows"):
+        trainer.fit(make_model(), Rows(0, 64))
+    with pytest.raises(DataError, match="the validation part has no rows"):
+        trainer.fit(make_model(), Rows(64, 64), Rows(0, 64), metrics=Scores())
 
 
 def test_a_source_for_other_processes_is_an_error():
@@ -175,13 +178,21 @@ def test_validation_needs_metrics():
         Trainer(quick_config()).fit(make_model(), Rows(600, 64), Rows(100, 64))
 
 
-def test_an_unknown_monitor_is_found_before_training():
-    class Untouched(Tiny):
-        def training_loss(self, batch):
-            raise AssertionError("trained")
+class Untouched(Tiny):
+    def training_loss(self, batch):
+        raise AssertionError("trained")
 
-    with pytest.raises(ConfigError, match="monitor: is more or less of 'quality' better"):
-        fit(model=Untouched(), monitor="quality")
+
+@pytest.mark.parametrize(
+    ("monitor", "message"),
+    [
+        ("quality", "monitor: is more or less of 'quality' better"),
+        ("auc", "monitor: no metric 'auc' among the validation metrics logloss, accuracy, rows"),
+    ],
+)
+def test_a_wrong_monitor_is_found_before_training(monitor, message):
+    with pytest.raises(ConfigError, match=message):
+        fit(model=Untouched(), monitor=monitor)
 
 
 def test_a_device_that_is_not_there_is_an_error():
@@ -217,6 +228,17 @@ def test_frozen_parameters_stay():
     assert torch.equal(before["net.0.weight"], after["net.0.weight"])
     assert torch.equal(before["embedding.weight"], after["embedding.weight"])
     assert not torch.equal(before["net.0.bias"], after["net.0.bias"])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_is_close_to_cpu():
+    here, reference, _ = fit(model=make_model(dropout=0.0, norm=False))
+    there, history, _ = fit(model=make_model(dropout=0.0, norm=False), accelerator="cuda")
+    assert next(there.parameters()).is_cuda
+    assert history.best["valid_logloss"] == pytest.approx(reference.best["valid_logloss"], abs=1e-3)
+    for name, tensor in weights(here).items():
+        torch.testing.assert_close(weights(there)[name].cpu(), tensor, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.slow

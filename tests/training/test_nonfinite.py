@@ -22,6 +22,7 @@ class Poisoned(Rows):
 
 
 def failure(tmp_path, source, model=None, **config):
+    """The message of a run in a folder that need not exist."""
     with pytest.raises(NonFiniteLossError) as error:
         Trainer(quick_config(**config)).fit(model or make_model(norm=False), source, run_dir=tmp_path)
     assert "\n" not in str(error.value)
@@ -29,6 +30,7 @@ def failure(tmp_path, source, model=None, **config):
 
 
 def test_the_message_names_place_input_and_saved_batch(tmp_path):
+    tmp_path /= "new"
     message = failure(tmp_path, Poisoned(600, 64))
     assert "the loss is nan at epoch 1, step 4 (features.numeric has 2 infinite)" in message
     path = tmp_path / "nonfinite-epoch1-step4.safetensors"
