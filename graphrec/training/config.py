@@ -43,7 +43,8 @@ class TrainConfig(BaseModel):
 
     Args:
         epochs: Passes over the training rows, at most.
-        batch_size: Rows per step over all processes. The trainer itself takes the batches as they come.
+        batch_size: Rows per step over all processes. Make the batch source with it: the trainer takes the
+            batches as they come, but Adagrad's start depends on it.
         learning_rate: Of the ordinary parameters.
         weight_decay: Of the ordinary parameters.
         optimizer: Of the ordinary parameters.

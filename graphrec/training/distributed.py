@@ -3,7 +3,8 @@
 The model is not wrapped. After each backward pass the dense gradients of all processes are summed in one flat
 buffer, weighted by the rows of each, and row gradients are gathered and merged, so that every process makes
 the same update: the one that a single process would make of the whole batch. (Batch norm normalises with the
-statistics of its own part, as it does everywhere; its running statistics are averaged.)
+statistics of its own part, as it does everywhere; its running statistics are averaged. A loss that divides by
+sample weights or by known labels does so within its part, so there the whole is equal in expectation only.)
 """
 
 from __future__ import annotations
