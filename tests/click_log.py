@@ -19,7 +19,9 @@ def click_log(rows: int = 600, seed: int = 0) -> pl.DataFrame:
             "item": [f"item-{i}" for i in item],
             "hour": rng.integers(0, 24, rows),
             "price": pl.Series(price).set(pl.Series(rng.random(rows) < 0.05), None),
-            "item_history": [[f"item-{i}" for i in rng.integers(0, 12, rng.integers(0, 6))] for _ in range(rows)],
+            "item_history": [
+                [f"item-{i}" for i in rng.integers(0, 12, rng.integers(0, 6))] for _ in range(rows)
+            ],
             "click": click.astype(np.int64),
             "like": (click & (rng.random(rows) < 0.5)).astype(np.int64),
         }

@@ -151,7 +151,9 @@ def test_labels_of_any_two_values(log: pl.DataFrame, values: tuple[Any, Any]) ->
 
 
 def test_schema_roles_and_options_reach_the_model(tmp_path: Path, log: pl.DataFrame) -> None:
-    schema = TableSchema.infer(log, label="click", ignore=["like", "item_history"], roles={"hour": "categorical"})
+    schema = TableSchema.infer(
+        log, label="click", ignore=["like", "item_history"], roles={"hour": "categorical"}
+    )
     schema.to_yaml(tmp_path / "schema.yaml")
     by_file = quick(schema=tmp_path / "schema.yaml").fit(log)
     by_roles = quick(roles={"hour": "categorical"}).fit(log, label="click", ignore=["like", "item_history"])

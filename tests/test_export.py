@@ -21,7 +21,7 @@ from graphrec.estimators.fitting import build
 from graphrec.examples.score import Server, main
 from graphrec.export import Scorer, input_names, input_tensors
 from graphrec.export.exporting import random_features
-from graphrec.pipelines.tables import FeatureSpec, Features, Field
+from graphrec.pipelines.tables import Features, FeatureSpec, Field
 
 pytest.importorskip("onnxruntime")
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 128, "accelerator": "cpu", "random_state": 0}

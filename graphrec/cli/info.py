@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import options as o
 from .common import AsJson, DataPath, Debug, command, console, names, parse_settings
 
 
@@ -50,12 +51,12 @@ def models(
 @command
 def schema(
     data: DataPath,
-    label: Annotated[list[str] | None, typer.Option(help="Label column; repeat for several.")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column of sample weights.")] = None,
-    group: Annotated[str | None, typer.Option(help="Column that names the user or session.")] = None,
-    time: Annotated[str | None, typer.Option(help="Timestamp column.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(help="Columns to leave out.")] = None,
-    role: Annotated[list[str] | None, typer.Option(help="column=role, to overrule the guess.")] = None,
+    label: o.Label = None,
+    weight: o.Weight = None,
+    group: o.Group = None,
+    time: o.Time = None,
+    ignore: o.Ignore = None,
+    role: o.RoleOption = None,
     out: Annotated[str | None, typer.Option(help="Write the schema to this YAML file, to edit it.")] = None,
     debug: Debug = False,
 ) -> None:

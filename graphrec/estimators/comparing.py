@@ -78,9 +78,7 @@ def _check_names(models: Sequence[str]) -> None:
             raise ConfigError(f"models: {name} is named twice")
 
 
-def _fit(
-    estimator: CTRClassifier, prepared: Prepared, writer: RunWriter | None, seed: int
-) -> dict[str, Any]:
+def _fit(estimator: CTRClassifier, prepared: Prepared, writer: RunWriter | None, seed: int) -> dict[str, Any]:
     """A row of the table; one that says why, for a model that cannot be fitted."""
     start = time.perf_counter()
     try:

@@ -194,7 +194,8 @@ def _program(scorer: Scorer, inputs: tuple[Tensor, ...]) -> torch.export.Exporte
 
 
 def _write_torch(scorer: Scorer, inputs: tuple[Tensor, ...], names: list[str], file: Path) -> None:
-    torch.export.save(_program(scorer, inputs), file)
+    with _quiet():
+        torch.export.save(_program(scorer, inputs), file)
 
 
 def _run_torch(file: Path, names: list[str], inputs: tuple[Tensor, ...]) -> NDArray[np.float32]:
@@ -222,7 +223,7 @@ def _run_onnx(file: Path, names: list[str], inputs: tuple[Tensor, ...]) -> NDArr
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The ONNX exporter prints its progress and warns of its own deprecations; neither helps here."""
+    """The exporters print their progress and warn of their own internals; neither helps here."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         previous = logging.root.manager.disable

@@ -12,7 +12,18 @@ from typer.testing import CliRunner
 
 from graphrec.cli import app
 
-COMMANDS = ["fit", "predict", "evaluate", "explain", "export", "compare", "models", "schema", "doctor", "demo"]
+COMMANDS = [
+    "fit",
+    "predict",
+    "evaluate",
+    "explain",
+    "export",
+    "compare",
+    "models",
+    "schema",
+    "doctor",
+    "demo",
+]
 
 
 def test_help_names_every_command_and_shows_examples() -> None:
