@@ -124,10 +124,10 @@ class BilinearFusion(nn.Module):
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """(B, left) and (B, right) to (B, T)."""
         rows = left.shape[0]
-        heads_left = left.view(rows, self.heads, 1, -1)
-        heads_right = right.view(rows, self.heads, 1, -1)
-        projected = (heads_left @ self.weight).view(rows, self.heads, self.out, -1)
-        return self.left(left) + self.right(right) + (projected * heads_right).sum((1, 3))
+        heads_left = left.view(rows, self.heads, -1).transpose(0, 1)
+        projected = torch.bmm(heads_left, self.weight).view(self.heads, rows, self.out, -1)
+        heads_right = right.view(rows, self.heads, 1, -1).transpose(0, 1)  # [h, B, 1, right / h]
+        return self.left(left) + self.right(right) + (projected * heads_right).sum((0, 3))
 
 
 @register_model(_CARD)
