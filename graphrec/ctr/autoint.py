@@ -109,9 +109,14 @@ class InteractingLayer(nn.Module):
 
     def weights(self, x: Tensor) -> Tensor:
         """Attention weights (B, h, F, F): how much row field m takes from column field k."""
-        layer = self.project
-        split = {"heads": self.heads, "residual": self.residual, "rectify": not self.paper}
-        query, key, *_ = project(x, layer.weight, layer.bias, **split)
+        query, key, *_ = project(
+            x,
+            self.project.weight,
+            self.project.bias,
+            heads=self.heads,
+            residual=self.residual,
+            rectify=not self.paper,
+        )
         return attention_weights(query, key, self.scale)
 
 

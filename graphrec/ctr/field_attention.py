@@ -89,7 +89,7 @@ class _InteractingLayer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight, projected, out, *attention = ctx.saved_tensors
         heads, scale, residual, rectify, has_bias = ctx.settings
         grad = torch.ops.aten.threshold_backward(grad, out, 0.0)
