@@ -52,9 +52,9 @@ ONE_LABEL = (
 SEVERAL = ("lr", "dnn", "shared_bottom", "mmoe", "infnet", "fcn")
 SEARCH: list[dict[str, Any]] = [
     {},
+    {"learning_rate": 0.005},
     {"embedding_l2": 4.0},
-    {"learning_rate": 3e-4},
-    {"embedding_lr": 0.02},
+    {"learning_rate": 0.005, "embedding_l2": 4.0},
 ]
 TREES: list[dict[str, Any]] = [
     {"num_leaves": leaves, "learning_rate": rate} for leaves in (15, 63) for rate in (0.03, 0.1)

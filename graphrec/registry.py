@@ -36,6 +36,8 @@ class Card:
         differs: What differs from the paper or the official code.
         multi_label: Whether the model takes several labels at once.
         uses: Field kinds that the model treats specially, e.g. ("sequence",).
+        training: Fields of `TrainConfig` that suit the model better than the package's defaults; the
+            estimator takes them where the user says nothing.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Card:
     differs: str = ""
     multi_label: bool = True
     uses: tuple[str, ...] = ()
+    training: dict[str, float] = field(default_factory=dict)
 
 
 _T = TypeVar("_T", bound=Callable[..., Any])

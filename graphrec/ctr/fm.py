@@ -41,6 +41,7 @@ _FWFM = Card(
     title="Field-weighted Factorization Machines (WWW 2018)",
     paper="https://arxiv.org/abs/1806.03514",
     verified={"parity with FuxiCTR's layers": "tests/ctr/test_parity.py::test_fwfm"},
+    training={"learning_rate": 0.01},  # the strengths of pairs must be found before rare ids are memorised
 )
 
 

@@ -69,7 +69,8 @@ def train_config(estimator: CTRClassifier, seed: int, *, rows: int | None = None
         values[key] = value
     if rows is not None and "batch_size" not in values:
         values["batch_size"] = pick_batch_size(rows)
-    return TrainConfig(**{"progress": bool(estimator.verbose), "seed": seed, **values})
+    suited = registry.card(estimator.model).training
+    return TrainConfig(**{"progress": bool(estimator.verbose), "seed": seed, **suited, **values})
 
 
 EMBEDDING_L2 = 40.0
