@@ -93,7 +93,9 @@ def card(name: str) -> Card:
         import difflib
 
         near = difflib.get_close_matches(name, _cards, n=3) or sorted(_cards)
-        raise ConfigError(f"model: there is no {name!r}; did you mean {', '.join(near)}? `graphrec models` lists all")
+        raise ConfigError(
+            f"model: there is no {name!r}; did you mean {', '.join(near)}? `graphrec models` lists all"
+        )
     return _cards[name]
 
 
