@@ -23,7 +23,8 @@ from graphrec.pipelines.tables.features import Batch, Features, Field, FieldKind
 if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
-    from torch import nn
+
+    from graphrec.ctr.base import CTRModel
 
 ROWS = 20_000
 """Rows that an explanation looks at by default; more change the third decimal of an AUC drop."""
@@ -88,7 +89,7 @@ class Explanation:
 
 
 def explain_model(
-    module: nn.Module, batch: Batch, *, model: str = "", repeats: int = 3, seed: int = 0, chunk: int = 8192
+    module: CTRModel, batch: Batch, *, model: str = "", repeats: int = 3, seed: int = 0, chunk: int = 8192
 ) -> Explanation:
     """Explain a model on the rows of one batch.
 
@@ -121,7 +122,7 @@ def explain_model(
 
 
 def permutation_drops(
-    module: nn.Module, batch: Batch, base: float | None, *, repeats: int, seed: int, chunk: int
+    module: CTRModel, batch: Batch, base: float | None, *, repeats: int, seed: int, chunk: int
 ) -> dict[str, list[float]]:
     """AUC lost by shuffling each field, once per repeat; empty lists where AUC is undefined."""
     import torch
@@ -138,7 +139,7 @@ def permutation_drops(
     return drops
 
 
-def interaction_matrix(module: nn.Module, batch: Batch, chunk: int = 8192) -> NDArray[np.float64] | None:
+def interaction_matrix(module: CTRModel, batch: Batch, chunk: int = 8192) -> NDArray[np.float64] | None:
     """Mean of ``module.field_interactions`` over the rows: (F, F), or None when the model has none."""
     import torch
 
@@ -196,7 +197,7 @@ def _chunks(batch: Batch, chunk: int) -> Iterator[Batch]:
         yield Batch(features, batch.labels[rows])
 
 
-def _predict(module: nn.Module, batch: Batch, chunk: int) -> NDArray[np.float32]:
+def _predict(module: CTRModel, batch: Batch, chunk: int) -> NDArray[np.float32]:
     import torch
 
     module.eval()

@@ -190,8 +190,8 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     found, writer = info.get("format_version"), info.get("graphrec", "unknown")
     if found != FORMAT_VERSION:
         raise RunError(
-            f"{file}: format_version is {found!r}, this graphrec reads {FORMAT_VERSION}; use the graphrec that "
-            f"wrote it ({writer}) or fit again"
+            f"{file}: format_version is {found!r}, this graphrec reads {FORMAT_VERSION}; use the "
+            f"graphrec that wrote it ({writer}) or fit again"
         )
     return info
 

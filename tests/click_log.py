@@ -6,6 +6,11 @@ import numpy as np
 import polars as pl
 
 
+def seen(rng: np.random.Generator) -> np.ndarray:
+    """Up to five items."""
+    return rng.integers(0, 12, rng.integers(0, 6))
+
+
 def click_log(rows: int = 600, seed: int = 0) -> pl.DataFrame:
     """A log of ``rows`` impressions; clicks depend on user, item and price, likes on clicks."""
     rng = np.random.default_rng(seed)

@@ -21,7 +21,8 @@ from graphrec.estimators.fitting import pick_batch_size
 from graphrec.pipelines.tables import Split, TableSchema
 
 QUICK: dict[str, Any] = {
-    "epochs": 4, "batch_size": 64, "learning_rate": 0.05, "embedding_dim": 4, "accelerator": "cpu", "random_state": 0,
+    "epochs": 4, "batch_size": 64, "learning_rate": 0.05, "embedding_dim": 4, "accelerator": "cpu",
+    "random_state": 0,
 }  # fmt: skip
 IGNORE = ("like",)
 
@@ -244,7 +245,7 @@ def test_a_run_with_missing_or_damaged_files_is_refused(tmp_path: Path, fitted: 
     folder = fitted.save(tmp_path / "run")
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(RunError, match="model.safetensors"):
+    with pytest.raises(RunError, match=r"model\.safetensors"):
         CTRClassifier.load(folder)
     (folder / "encoder" / "encoder.json").unlink()
     with pytest.raises(RunError, match="encoder"):

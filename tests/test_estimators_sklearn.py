@@ -17,9 +17,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*predicts the label almost perf
 
 CANNOT_APPLY = {
     "check_sample_weight_equivalence_on_dense_data": (
-        "A weight of 2 is not the same as the row twice: a step takes a fixed number of rows in a random order, and "
-        "categories and means are counted by rows. Rows of weight 0 are the same as rows that are not there, which "
-        "test_estimators.py::test_sample_weights_of_arrays checks."
+        "A weight of 2 is not the same as the row twice: a step takes a fixed number of rows in a random "
+        "order, and categories and means are counted by rows. Rows of weight 0 are the same as rows that are "
+        "not there, which test_estimators.py::test_sample_weights_of_arrays checks."
     ),
 }
 """Every check that is not met, with the reason."""

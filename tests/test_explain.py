@@ -45,7 +45,10 @@ class Known(torch.nn.Module):
 
 def known_batch(rows: int) -> Batch:
     draw = torch.Generator().manual_seed(0)
-    ids = lambda *shape: torch.randint(1, 10, shape, generator=draw, dtype=torch.int32)
+
+    def ids(*shape: int) -> torch.Tensor:
+        return torch.randint(1, 10, shape, generator=draw, dtype=torch.int32)
+
     features = Features(ids(rows, 2), torch.randn(rows, 2, generator=draw), (ids(rows, 2), ids(rows, 3)))
     truth = Known().predict(Batch(features, torch.zeros(rows, 1)))
     return Batch(features, (torch.rand(rows, 1, generator=draw) < truth).float())

@@ -179,9 +179,12 @@ def test_mistakes_leave_nothing_behind(
 ) -> None:
     with pytest.raises(ConfigError, match="format: 'tflite' is not one of onnx, torch"):
         model.export(tmp_path / "out", format="tflite")
-    with pytest.raises(DataError, match="none.parquet"):
+    with pytest.raises(DataError, match=r"none\.parquet"):
         model.export(tmp_path / "out", format="torch", data=str(tmp_path / "none.parquet"))
-    wrong = lambda file, names, inputs: np.zeros((len(inputs[0]), 1))
+
+    def wrong(file: Path, names: list[str], inputs: tuple[torch.Tensor, ...]) -> np.ndarray:
+        return np.zeros((len(inputs[0]), 1))
+
     monkeypatch.setattr("graphrec.export.exporting._run_torch", wrong)
     with pytest.raises(RunError, match="scores differ by"):
         model.export(tmp_path / "out", format="torch")

@@ -32,8 +32,8 @@ def models(
     if as_json:
         import dataclasses
 
-        facts = [{**dataclasses.asdict(card(n)), "options": model_options(n)} for n in found]
-        typer.echo(json.dumps(facts, indent=2, default=str))
+        listed = [{**dataclasses.asdict(card(n)), "options": model_options(n)} for n in found]
+        typer.echo(json.dumps(listed, indent=2, default=str))
         return
     from rich.table import Table
 

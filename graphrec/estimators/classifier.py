@@ -236,7 +236,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = self._classes[0] if len(self._classes) == 1 else self._classes
         self.schema_, self.encoder_, self.leaks_ = schema, prepared.encoder, prepared.leaks
         self.from_arrays_ = from_arrays
-        self._facts = {"seed": seed, "data": prepared.fingerprint, "source": prepared.source}
+        self._facts: dict[str, Any] = {"seed": seed, "data": prepared.fingerprint, "source": prepared.source}
         if writer is None:
             self._keep(train(module, prepared.parts, config))
         else:

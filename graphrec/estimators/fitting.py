@@ -19,7 +19,8 @@ from graphrec.training.seeding import seeded
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
+
+    from graphrec.ctr.base import CTRModel
 
 LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 4096, 64, 100
 
@@ -36,7 +37,7 @@ class Trained:
         seconds: Time that training took, evaluations included.
     """
 
-    module: nn.Module
+    module: CTRModel
     history: History
     metrics: dict[str, dict[str, float | None]]
     predictions: Predictions
@@ -74,7 +75,7 @@ def pick_batch_size(rows: int) -> int:
     return min(max(power, SMALLEST_BATCH), LARGEST_BATCH)
 
 
-def build(name: str, spec: FeatureSpec, options: Mapping[str, Any], seed: int) -> nn.Module:
+def build(name: str, spec: FeatureSpec, options: Mapping[str, Any], seed: int) -> CTRModel:
     """A model with weights drawn from ``seed``.
 
     Raises:
@@ -90,7 +91,7 @@ def build(name: str, spec: FeatureSpec, options: Mapping[str, Any], seed: int) -
 
 
 def train(
-    module: nn.Module,
+    module: CTRModel,
     parts: Mapping[str, EncodedTable],
     config: TrainConfig,
     run_dir: Path | None = None,
@@ -100,7 +101,7 @@ def train(
     neither).
     """
     start = time.perf_counter()
-    trainer, labels = Trainer(config), tuple(module.spec.labels)  # type: ignore[union-attr]
+    trainer, labels = Trainer(config), module.spec.labels
     source = _loader(trainer, parts["train"], shuffle=True)
     valid = _loader(trainer, parts["valid"]) if "valid" in parts else None
     metrics = BinaryMetrics(labels=labels)
@@ -112,7 +113,7 @@ def train(
     return Trained(module.cpu().eval(), history, values, predictions[-1], seconds)
 
 
-def predict_part(trainer: Trainer, module: nn.Module, part: str, encoded: EncodedTable) -> Predictions:
+def predict_part(trainer: Trainer, module: CTRModel, part: str, encoded: EncodedTable) -> Predictions:
     """Probabilities of every row of a part, beside its labels."""
     scores = trainer.predict(module, _loader(trainer, encoded))
     return Predictions(part, encoded.labels(), scores, encoded.weights(), encoded.groups())

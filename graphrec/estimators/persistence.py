@@ -19,8 +19,7 @@ from .fitting import train
 from .reporting import write_run_report
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from graphrec.ctr.base import CTRModel
     from graphrec.runs import RunWriter
 
     from .classifier import CTRClassifier
@@ -30,7 +29,7 @@ _E = TypeVar("_E", bound="CTRClassifier")
 
 
 def train_into(
-    estimator: CTRClassifier, writer: RunWriter, module: nn.Module, prepared: Prepared, config: TrainConfig
+    estimator: CTRClassifier, writer: RunWriter, module: CTRModel, prepared: Prepared, config: TrainConfig
 ) -> None:
     """Train with checkpoints in the unfinished run folder, then fill it and give it its name.
 

@@ -119,7 +119,8 @@ class _Writer:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._file = path, None
+        self.path = path
+        self._file: Any = None
 
     def write(self, part: pa.Table) -> None:
         """Append rows."""

@@ -25,6 +25,7 @@ from .readme import readme
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from graphrec.ctr.base import CTRModel
     from graphrec.estimators import CTRClassifier
 
 FORMATS = {"onnx": "model.onnx", "torch": "model.pt2"}
@@ -43,11 +44,11 @@ class Scorer(nn.Module):
     T).
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: CTRModel) -> None:
         super().__init__()
         # A copy without gradients takes the embedding's plain lookup, which exporters understand.
         self.module = copy.deepcopy(module).cpu().eval().requires_grad_(False)
-        self.spec: FeatureSpec = module.spec  # type: ignore[assignment]
+        self.spec = module.spec
 
     def forward(self, *inputs: Tensor) -> Tensor:
         rows = inputs[0].shape[0]  # len() would fix the number of rows
@@ -58,7 +59,7 @@ class Scorer(nn.Module):
         numeric = next(given) if self.spec.numeric else inputs[0].new_zeros((rows, 0), dtype=torch.float32)
         features = Features(categorical, numeric, tuple(given))
         labels = inputs[0].new_zeros((rows, len(self.spec.labels)), dtype=torch.float32)
-        return self.module.predict(Batch(features, labels))  # type: ignore[operator, no-any-return]
+        return self.module.predict(Batch(features, labels))
 
 
 def input_names(spec: FeatureSpec) -> list[str]:
@@ -245,7 +246,7 @@ def _facts(estimator: CTRClassifier, format: str, check: dict[str, Any]) -> dict
 
     spec: FeatureSpec = estimator.encoder_.spec
     fields = {"categorical": spec.categorical, "numeric": spec.numeric}
-    inputs = [
+    inputs: list[dict[str, Any]] = [
         {"name": n, "dtype": "float32" if n == "numeric" else "int32", "fields": [f.name for f in fields[n]]}
         for n in ("categorical", "numeric")
         if fields[n]
@@ -256,7 +257,8 @@ def _facts(estimator: CTRClassifier, format: str, check: dict[str, Any]) -> dict
     ]
     return {
         "format_version": FORMAT_VERSION, "graphrec": __version__, "torch": torch.__version__,
-        "format": format, "model": estimator.model, "file": FORMATS[format], "inputs": inputs, "output": "probability",
+        "format": format, "model": estimator.model, "file": FORMATS[format],
+        "inputs": inputs, "output": "probability",
         "labels": list(spec.labels), "classes": [np.asarray(pair).tolist() for pair in estimator._classes],
         "check": check,
     }  # fmt: skip

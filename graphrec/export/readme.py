@@ -24,9 +24,9 @@ def readme(estimator: CTRClassifier, facts: dict[str, Any]) -> str:
     check = facts["check"]
     parts = [
         f"# {facts['model']}, exported by graphrec {facts['graphrec']}\n",
-        f"`{facts['file']}` takes encoded inputs and returns the probability of {_labels(facts)}; any number of "
-        f"rows at once. It was compared with the original on {check['rows']} rows ({check['origin']}): the "
-        f"largest difference was {check['max_abs_difference']:.2g}.\n",
+        f"`{facts['file']}` takes encoded inputs and returns the probability of {_labels(facts)}; any "
+        f"number of rows at once. It was compared with the original on {check['rows']} rows "
+        f"({check['origin']}): the largest difference was {check['max_abs_difference']:.2g}.\n",
         "## From raw rows to scores\n",
         "`encoder/` holds the fitted encoder: the schema (YAML), its parameters (JSON) and vocabularies "
         "(parquet). One JSON object per line, one key per column below:\n",
@@ -37,7 +37,8 @@ def readme(estimator: CTRClassifier, facts: dict[str, Any]) -> str:
         "## Encoded inputs\n",
         "| input | dtype | shape | columns, in order |\n|---|---|---|---|",
         *map(_input_row, facts["inputs"]),
-        "\nIds: 0 is null (and padding of lists), 1 is unseen. `numeric` is scaled as the encoder does it; NaN is a missing value.\n",
+        "\nIds: 0 is null (and padding of lists), 1 is unseen. `numeric` is scaled as the encoder does it; "
+        "NaN is a missing value.\n",
         _run_example(facts),
     ]
     return "\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, one line that names file and column, nothing left behind, and before any training."""
+"""Bad input: exit code 2, one line that names file and column, nothing left behind, before any training."""
 
 from __future__ import annotations
 
@@ -233,8 +233,13 @@ def test_run_folders_that_exist_or_are_of_another_version(fitted: Path, no_train
     copy.mkdir()
     info = json.loads((fitted / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**info, "format_version": 12}))
-    for command in (["predict", copy, "log.parquet", "--out", "x.csv"], ["evaluate", copy, "log.parquet"],
-                    ["explain", copy, "log.parquet", "--out", "x"], ["export", copy, "--out", "x"]):  # fmt: skip
+    data = [copy, "log.parquet"]
+    for command in (
+        ["predict", *data, "--out", "x.csv"],
+        ["evaluate", *data],
+        ["explain", *data, "--out", "x"],
+        ["export", copy, "--out", "x"],
+    ):
         result = run(*command)
         assert result.exit_code == 2
         assert "format_version is 12" in result.stderr
@@ -245,8 +250,19 @@ def test_run_folders_that_exist_or_are_of_another_version(fitted: Path, no_train
 
 def test_a_loss_that_is_not_finite_leaves_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     write(click_log(100))
-    result = run("fit", "log.parquet", *FIT, "--model", "dnn", "--lr", "1e30", "--epochs", "5", "--out", "run",
-                 "--set", "clip_norm=null", "--set", "optimizer=sgd")  # fmt: skip
+    explosive = [
+        "--model",
+        "dnn",
+        "--lr",
+        "1e30",
+        "--epochs",
+        "5",
+        "--set",
+        "clip_norm=null",
+        "--set",
+        "optimizer=sgd",
+    ]
+    result = run("fit", "log.parquet", *FIT, *explosive, "--out", "run")
     assert result.exit_code == 2, result.output
     assert "loss is" in result.stderr
     batch = Path(result.stderr.split("the batch is in ")[1].strip())

@@ -1,4 +1,4 @@
-"""The commands, end to end: from a file to a run folder, scores, metrics, explanations, exports and comparisons."""
+"""The commands, end to end: from a file to a run folder, scores, explanations, exports, comparisons."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from graphrec.cli import app
 
 QUICK = ["--device", "cpu", "--quiet", "--set", "batch_size=64"]
 FILES = {
-    "model.safetensors", "config.yaml", "schema.yaml", "encoder", "metrics.json", "history.csv", "report.html",
-    "run.json",
+    "model.safetensors", "config.yaml", "schema.yaml", "encoder", "metrics.json", "history.csv",
+    "report.html", "run.json",
 }  # fmt: skip
 
 
@@ -40,8 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     click_log(600).write_parquet(folder / "log.parquet")
     click_log(200, seed=1).write_parquet(folder / "later.parquet")
-    result = run("fit", folder / "log.parquet", "-l", "click", "--out", folder / "run", "--ignore", "like", "--test",
-                 "0.2", "--group", "user_id", "--epochs", "2", *QUICK)  # fmt: skip
+    options = ["-l", "click", "--ignore", "like", "--test", "0.2", "--group", "user_id", "--epochs", "2"]
+    result = run("fit", folder / "log.parquet", *options, "--out", folder / "run", *QUICK)
     assert "auc" in result.stdout
     assert str(folder / "run" / "report.html") in result.stdout.replace("\n", "")
     return folder
@@ -83,8 +83,9 @@ def test_the_configuration_of_a_run_makes_the_same_run(folder: Path) -> None:
 
 
 def test_options_win_over_the_configuration(folder: Path) -> None:
-    run("fit", folder / "log.parquet", "--config", folder / "run" / "config.yaml", "--model", "lr", "--epochs", "1",
-        "--seed", "3", "--set", "embedding_l2=0.1", "--out", folder / "other", "--quiet")  # fmt: skip
+    options = ["--model", "lr", "--epochs", "1", "--seed", "3", "--set", "embedding_l2=0.1", "--quiet"]
+    config = folder / "run" / "config.yaml"
+    run("fit", folder / "log.parquet", "--config", config, *options, "--out", folder / "other")
     model = CTRClassifier.load(folder / "other")
     assert (model.model, model.epochs, model.random_state, model.embedding_l2) == ("lr", 1, 3, 0.1)
     assert len(model.history_) == 1
@@ -152,8 +153,19 @@ def test_export_names_the_next_command(folder: Path) -> None:
 
 
 def test_compare_prints_one_table_and_leaves_runs(folder: Path) -> None:
-    result = run("compare", folder / "log.parquet", "-l", "click", "--ignore", "like", "--models", "lr,fm,mmoe", "--out",
-                 folder / "compared", "--epochs", "1", "--set", "embedding_dim=4", *QUICK)  # fmt: skip
+    options = [
+        "-l",
+        "click",
+        "--ignore",
+        "like",
+        "--models",
+        "lr,fm,mmoe",
+        "--epochs",
+        "1",
+        "--set",
+        "embedding_dim=4",
+    ]
+    result = run("compare", folder / "log.parquet", *options, "--out", folder / "compared", *QUICK)
     table = pl.read_csv(folder / "compared" / "comparison.csv")
     assert sorted(table["model"]) == ["fm", "lr", "mmoe"]
     assert table["auc"].is_sorted(descending=True)
@@ -180,16 +192,16 @@ def test_schema_is_shown_written_and_used(folder: Path) -> None:
         "schema", folder / "log.parquet", "-l", "click", "--ignore", "like", "--out", folder / "schema.yaml"
     )
     assert all(name in shown.stdout for name in ("user_id", "categorical", "item_history", "sequence"))
-    run("fit", folder / "log.parquet", "--schema", folder / "schema.yaml", "-m", "lr", "--epochs", "1", "--out",
-        folder / "by-schema", *QUICK)  # fmt: skip
+    options = ["--schema", folder / "schema.yaml", "-m", "lr", "--epochs", "1"]
+    run("fit", folder / "log.parquet", *options, "--out", folder / "by-schema", *QUICK)
     assert CTRClassifier.load(folder / "by-schema").schema_.labels == ("click",)
 
 
 def test_leaks_are_named_in_a_warning_and_in_the_report(folder: Path, tmp_path: Path) -> None:
     log = pl.read_parquet(folder / "log.parquet").with_columns(paid=pl.col("click") * 7)
     log.write_parquet(tmp_path / "log.parquet")
-    result = run("fit", tmp_path / "log.parquet", "-l", "click", "-m", "lr", "--epochs", "1", "--out", tmp_path / "run",
-                 *QUICK)  # fmt: skip
+    options = ["-l", "click", "-m", "lr", "--epochs", "1"]
+    result = run("fit", tmp_path / "log.parquet", *options, "--out", tmp_path / "run", *QUICK)
     assert "warning: " in result.stderr
     assert "'paid'" in result.stderr
     assert "paid" in (tmp_path / "run" / "report.html").read_text()
