@@ -43,7 +43,7 @@ def train_into(
         "embedding_l2": settings.embedding_l2(estimator),
     }
     try:
-        trained = train(module, prepared.parts, config.replace(resume=resumed), writer.partial, same)
+        trained = train(module, prepared.parts, config.replace(resume=writer.resume), writer.partial, same)
     except NonFiniteLossError as error:
         message = _rescue_batch(writer.partial, str(error))
         writer.discard()

@@ -162,10 +162,11 @@ def make_split(
         return validation, {}
     given = {"valid": validation, "test": test}
     fractions = {name: _fraction(name, value) for name, value in given.items()}
-    further = {name: value for name, value in given.items() if fractions[name] is None}
-    return _fraction_split(
-        fractions["valid"] or 0.0, fractions["test"] or 0.0, schema, kind, seed, time
-    ), further
+    tables = {name: value for name, value in given.items() if fractions[name] is None}
+    valid, held_out = fractions["valid"] or 0.0, fractions["test"] or 0.0
+    if tables and not valid and not held_out:
+        return Split.files(**tables), {}  # encoded, and cached, together with the training rows
+    return _fraction_split(valid, held_out, schema, kind, seed, time), tables
 
 
 def _fraction(name: str, value: Any) -> float | None:
