@@ -45,8 +45,8 @@ MAY_IMPORT = {
 
 HEAVY = {"torch", "polars", "pyarrow", "sklearn", "pandas", "scipy", "matplotlib", "lightning_fabric", "onnx"}
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "markupsafe": "jinja2"}
-"""Import name -> name in pyproject.toml, if they differ by more than "_" and "-"; jinja2 has markupsafe."""
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "markupsafe": "jinja2", "triton": "torch"}
+"""Import name -> the dependency that brings it; triton comes with torch's builds for GPUs."""
 
 
 def module_name(path: Path) -> str:
