@@ -73,7 +73,7 @@ class Explanation:
         for name, figure in figures.items():
             for suffix in formats:
                 files.append(folder / f"{name}.{suffix}")
-                figure.savefig(files[-1], dpi=150, bbox_inches="tight")
+                figure.savefig(files[-1], dpi=150, bbox_inches="tight", facecolor="white")
         return files
 
     def write(self, folder: str | Path) -> list[Path]:
