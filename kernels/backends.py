@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from functools import lru_cache
 from importlib.util import find_spec
 from typing import Literal
 
@@ -25,10 +24,12 @@ class Choice:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=1)
+_TRITON_MISSING = None if find_spec("triton") else "the package triton is not installed"
+
+
 def triton_missing() -> str | None:
     """Why Triton cannot be imported here, or None."""
-    return None if find_spec("triton") else "the package triton is not installed"
+    return _TRITON_MISSING
 
 
 def interpreting() -> bool:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..patterns import BlockPlan, Pattern
+from ..patterns import Pattern
 from ..patterns.base import per_axis
 
 
@@ -60,7 +60,7 @@ class RelativeBias:
         return self.table[:, (q[:, None] - k).clamp(0, self.table.shape[1] - 1)]
 
     def phantom(self, steps: Tensor, exist: Tensor) -> Tensor:
-        """Logarithm of the summed exponentials of zero keys' biases, (H or 1, Lq); -inf where there are none."""
+        """Log of the summed exponentials of zero keys' biases, (H or 1, Lq); -inf where there are none."""
         columns = sum(
             (steps[..., axis] + one - 1) * multiple
             for axis, (one, multiple) in enumerate(zip(self.window, _multiples(self.window), strict=True))
@@ -91,32 +91,17 @@ def flat_places(
     pattern: Pattern, window: tuple[int, ...], q_len: int, k_len: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Two int64 vectors (Lq,) and (Lk,) whose difference is the table's column for a query and a key."""
-    make = _static_places if pattern.static else _static_places.__wrapped__
+    compiling = torch.compiler.is_compiling()
+    make = _static_places if pattern.static and not compiling else _static_places.__wrapped__
     return make(pattern, window, q_len, k_len, device)
 
 
-def block_columns(
-    pattern: Pattern, plan: BlockPlan, window: tuple[int, ...], lengths: tuple[int, int]
-) -> tuple[Tensor, Tensor | None]:
-    """The table's column of every pair of a plan.
-
-    Returns:
-        When all heads are alike, int64 (kinds, m, n) for the groups that differ, and each group's kind (N,);
-        else int64 (B', H', N, m, n) and None. Column 0 stands where there is no pair.
-    """
-    make = _block_columns if pattern.static else _block_columns.__wrapped__
-    return make(pattern, plan, window, lengths)
-
-
-@lru_cache(maxsize=64)
-def _block_columns(
-    pattern: Pattern, plan: BlockPlan, window: tuple[int, ...], lengths: tuple[int, int]
-) -> tuple[Tensor, Tensor | None]:
-    q, k = flat_places(pattern, window, *lengths, plan.q_index.device)
-    columns = q[plan.q_index.clamp(min=0)].unsqueeze(-1) - k[plan.k_index.clamp(min=0)].unsqueeze(-2)
+def table_columns(
+    pattern: Pattern, q_index: Tensor, k_index: Tensor, window: tuple[int, ...], q_len: int, k_len: int
+) -> Tensor:
+    """Column of every pair of groups (N, m) and their keys (B', H', N, n), int64 (B', H', N, m, n)."""
+    q, k = flat_places(pattern, window, q_len, k_len, q_index.device)
+    columns = q[q_index.clamp(min=0)].unsqueeze(-1) - k[k_index.clamp(min=0)].unsqueeze(-2)
     total = torch.Size(2 * one - 1 for one in window).numel()
-    hidden = (plan.q_index < 0).unsqueeze(-1) | (plan.k_index < 0).unsqueeze(-2)
-    columns = columns.masked_fill(hidden, 0).clamp(0, total - 1)
-    if columns.shape[:2] != (1, 1):
-        return columns, None
-    return torch.unique(columns[0, 0], dim=0, return_inverse=True)
+    hidden = (q_index < 0).unsqueeze(-1) | (k_index < 0).unsqueeze(-2)
+    return columns.masked_fill(hidden, 0).clamp(0, total - 1)

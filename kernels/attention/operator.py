@@ -12,6 +12,7 @@ from ..patterns import Full, Pattern
 from . import reference
 from . import torch as plain
 from .bias import RelativeBias
+from .gather import phantoms_for
 
 _FULL = Full()
 
@@ -90,13 +91,14 @@ def attention(
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     total_sink = _sinks(q, pattern, bias, sink)
     need_lse = return_lse or total_sink is not None
+    lse: Tensor | None
     name = select(q, k, v, pattern, bias, backend).backend
     if name == "reference":
         out, lse = reference.attention(q, k, v, pattern, bias, scale)
     elif name == "triton":
-        from . import triton
+        from .triton import attention as tiled
 
-        out, lse = triton.attention(q, k, v, pattern, bias, scale)
+        out, lse = tiled(q, k, v, pattern, bias, scale)
     else:
         out, lse = plain.attention(q, k, v, pattern, bias, scale, need_lse)
     if total_sink is not None and lse is not None:
@@ -171,11 +173,11 @@ def _per_query(x: Tensor, q: Tensor, name: str) -> Tensor:
 def _sinks(
     q: Tensor, pattern: Pattern, bias: Tensor | RelativeBias | None, sink: Tensor | None
 ) -> Tensor | None:
-    """The logit of all zero keys together, (B or 1, H or 1, Lq or 1): the caller's, and those of a zero border."""
+    """The logit of all zero keys together, (B or 1, H or 1, Lq or 1): the caller's and a zero border's."""
     given = (
         None if sink is None else _per_query(sink, q, "sink").to(torch.promote_types(q.dtype, torch.float32))
     )
-    found = pattern.phantoms(q.shape[2])
+    found = phantoms_for(pattern, q.shape[2])
     if found is None:
         return given
     if isinstance(bias, RelativeBias):

@@ -7,8 +7,8 @@ when it treats all alike), ``N`` a number of tiles or blocks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, Field, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,29 +32,14 @@ def per_axis(value: int | bool | Sequence[Any], axes: int, name: str) -> tuple[A
     return tuple(value)
 
 
-def _value_code(item: Field[Any], value: Any, names: dict[int, str]) -> str:
-    """The source text of one field's value."""
+def _value_code(value: Any, same: bool, names: dict[int, str]) -> str:
+    """The source text of one field's value; ``same`` writes a tuple of equal entries as one entry."""
     if isinstance(value, Tensor):
         size = "x".join(map(str, value.shape))
         return names.get(id(value), f"<{str(value.dtype).removeprefix('torch.')} {size}>")
-    if isinstance(value, Pattern):
-        return value.code(names)
-    if isinstance(value, tuple):
-        if item.metadata.get("per_axis") and len(set(value)) == 1:
-            return repr(value[0])
-        inner = ", ".join(
-            _value_code(item, entry, names) if isinstance(entry, Pattern) else repr(entry) for entry in value
-        )
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, tuple) and same and len(set(value)) == 1:
+        return repr(value[0])
     return repr(value)
-
-
-def _is_default(item: Field[Any], value: Any) -> bool:
-    """Whether leaving the field out would give the same pattern."""
-    if item.default is MISSING or isinstance(value, Tensor):
-        return False
-    default = item.default
-    return bool(value == default or (item.metadata.get("per_axis") and set(value) == {default}))
 
 
 Folding = tuple[tuple[int, ...], tuple[int, ...]]
@@ -69,6 +54,9 @@ class Pattern:
     (indices chosen from the data) compare by identity. ``a & b`` sees what both see, ``a | b`` what
     either does.
     """
+
+    _per_axis: ClassVar[tuple[str, ...]] = ()
+    """Fields with one value per axis of the grid."""
 
     def visible(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor:
         """Whether query ``q`` of head ``h`` in batch entry ``b`` sees key ``k``, element by element.
@@ -226,25 +214,34 @@ class Pattern:
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Every tensor that the pattern holds, in the order of :meth:`code`."""
-        found: list[Tensor] = []
-        for item in fields(self):
-            value = getattr(self, item.name)
-            for entry in value if isinstance(value, tuple) else (value,):
-                if isinstance(entry, Tensor):
-                    found.append(entry)
-                elif isinstance(entry, Pattern):
-                    found.extend(entry.tensors())
-        return tuple(found)
+        values = [getattr(self, name) for name in self._names]
+        return tuple(one for one in values if isinstance(one, Tensor))
 
     def code(self, names: dict[int, str] | None = None) -> str:
         """The expression that makes this pattern; tensors appear under ``names[id(tensor)]``."""
-        given = [(item, getattr(self, item.name)) for item in fields(self)]
-        parts = [
-            (f"{item.name}=" if item.default is not MISSING else "") + _value_code(item, value, names or {})
-            for item, value in given
-            if not _is_default(item, value)
-        ]
+        parts = []
+        for name in self._names:
+            value, same = getattr(self, name), name in self._per_axis
+            optional = hasattr(type(self), name)
+            default = getattr(type(self), name, None)
+            if (
+                optional
+                and not isinstance(value, Tensor)
+                and value in (default, (default,) * len(self._grid))
+            ):
+                continue
+            parts.append((f"{name}=" if optional else "") + _value_code(value, same, names or {}))
         return f"{type(self).__name__}({', '.join(parts)})"
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """The fields, in the order of the constructor."""
+        return self.__match_args__  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def _grid(self) -> tuple[int, ...]:
+        """The grid of patterns that have one."""
+        return ()
 
     def __repr__(self) -> str:
         return self.code()

@@ -43,6 +43,9 @@ class _Combined(Pattern):
                     f"{one!r} changes logits at its border, which has no meaning inside a combination"
                 )
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        return tuple(one for part in self.parts for one in part.tensors())
+
     @property
     def batch(self) -> int:
         return _agree(self.parts, "batch")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from math import prod
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,11 +13,6 @@ from torch import Tensor
 from .base import Folding, Pattern, per_axis
 
 Border = Literal["mask", "-100", "zero"]
-
-
-def _axis_field(**options: Any) -> Any:
-    """A field with one value per axis of the grid; an int stands for all axes."""
-    return field(metadata={"per_axis": True}, **options)
 
 
 def _coordinate(index: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
@@ -52,8 +47,12 @@ class _Grid(Pattern):
         if not 1 <= len(self.shape) <= 3 or min(self.shape) < 1:
             raise ValueError(f"shape={self.shape} must have one to three axes of at least 1")
 
-    def _spread(self, *names: str) -> None:
-        for name in names:
+    @property
+    def _grid(self) -> tuple[int, ...]:
+        return self.shape
+
+    def _spread(self) -> None:
+        for name in self._per_axis:
             object.__setattr__(self, name, per_axis(getattr(self, name), len(self.shape), name))
 
     def check(self, q_len: int, k_len: int) -> None:
@@ -96,14 +95,15 @@ class Neighborhood(_Grid):
         ValueError: ``kernel * dilation`` exceeds an axis, or ``stride`` exceeds ``kernel``.
     """
 
-    kernel: tuple[int, ...] = _axis_field()
-    dilation: tuple[int, ...] = _axis_field(default=1)
-    stride: tuple[int, ...] = _axis_field(default=1)
-    causal: tuple[bool, ...] = _axis_field(default=False)
+    _per_axis: ClassVar[tuple[str, ...]] = ("kernel", "dilation", "stride", "causal")
+    kernel: tuple[int, ...] | Any
+    dilation: tuple[int, ...] | Any = 1
+    stride: tuple[int, ...] | Any = 1
+    causal: tuple[bool, ...] | Any = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._spread("kernel", "dilation", "stride", "causal")
+        self._spread()
         for size, kernel, dilation, stride in zip(
             self.shape, self.kernel, self.dilation, self.stride, strict=True
         ):
@@ -150,7 +150,7 @@ class Neighborhood(_Grid):
         return tuple(min(one, size - 1) for one, size in zip(reach, self.shape, strict=True))
 
     def _tile(self, axis: int) -> int:
-        """Queries per axis that share their keys: fewest pairs, where gathering a key costs about four pairs."""
+        """Queries per axis that share their keys: fewest pairs, gathering a key costs about four."""
         size, kernel = -(-self.shape[axis] // self.dilation[axis]), self.kernel[axis]
 
         def cost(tile: int) -> int:
@@ -186,14 +186,15 @@ class Windows(_Grid):
             it.
     """
 
-    window: tuple[int, ...] = _axis_field()
-    shift: tuple[int, ...] = _axis_field(default=0)
+    _per_axis: ClassVar[tuple[str, ...]] = ("window", "shift")
+    window: tuple[int, ...] | Any
+    shift: tuple[int, ...] | Any = 0
     order: Literal["local", "grid"] = "local"
     border: Border = "mask"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._spread("window", "shift")
+        self._spread()
         if self.order not in ("local", "grid") or self.border not in ("mask", "-100", "zero"):
             raise ValueError(
                 f"order={self.order!r} must be 'local' or 'grid', "
@@ -322,13 +323,14 @@ class Halo(_Grid):
         ValueError: a block larger than its axis, a negative halo or a border that does not exist.
     """
 
-    block: tuple[int, ...] = _axis_field()
-    halo: tuple[int, ...] = _axis_field()
+    _per_axis: ClassVar[tuple[str, ...]] = ("block", "halo")
+    block: tuple[int, ...] | Any
+    halo: tuple[int, ...] | Any
     border: Literal["mask", "zero"] = "mask"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._spread("block", "halo")
+        self._spread()
         if self.border not in ("mask", "zero"):
             raise ValueError(f"border={self.border!r} must be 'mask' or 'zero'")
         for size, block, halo in zip(self.shape, self.block, self.halo, strict=True):

@@ -23,6 +23,8 @@ def _leading(tensor: Tensor, name: str, axes: int) -> Tensor:
 
 def _check_index(index: Tensor, high: int, name: str) -> None:
     """Raise ValueError for an index that is neither -1 nor below ``high``."""
+    if torch.compiler.is_compiling():  # reading values would break the graph; eager calls check them
+        return
     if index.numel() and (int(index.min()) < -1 or int(index.max()) >= high):
         raise ValueError(
             f"{name} holds {int(index.min())} to {int(index.max())}, must be -1 (none) or 0 to {high - 1}"

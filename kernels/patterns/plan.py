@@ -98,8 +98,6 @@ class BlockPlan:
         mask: visible pairs, bool (B', H', N, m, n), or None when all are.
         penalty: pairs with the pattern's penalty, bool (N, m, n), or None.
         inverse: where each query stands in the flattened ``q_index``, int64 (Lq,).
-        k_len: key length.
-        static: whether the plan is remembered, so that what is derived from it may be, too.
         folding: how a reshape and a transposition make the groups, see :meth:`Pattern.folding`, or None.
     """
 
@@ -109,8 +107,6 @@ class BlockPlan:
     penalty: Tensor | None
     inverse: Tensor
     folding: Folding | None
-    k_len: int
-    static: bool
 
     @property
     def pairs(self) -> int:
@@ -178,7 +174,7 @@ def _reach_by_bounds(
 
 def _pack(seen: Tensor) -> Tensor:
     """bool (T, m, n) to int32 (T, m, n / 32), key ``32 w + i`` in bit ``i`` of word ``w``."""
-    words = seen.view(*seen.shape[:2], -1, 32).long() << torch.arange(32, device=seen.device)
+    words = seen.view(*seen.shape[:2], seen.shape[2] // 32, 32).long() << torch.arange(32, device=seen.device)
     total = words.sum(-1)
     return torch.where(total >= 1 << 31, total - (1 << 32), total).int()
 
@@ -316,7 +312,7 @@ def _make_blocks(pattern: Pattern, q_len: int, k_len: int) -> BlockPlan:
     inverse[q_index.flatten()[real]] = real.nonzero().squeeze(1)
     whole = bool((mask | (q_index < 0).unsqueeze(-1)).all())
     folding = pattern.folding(q_len) if q_len == k_len else None
-    return BlockPlan(q_index, k_index, None if whole else mask, soft, inverse, folding, k_len, pattern.static)
+    return BlockPlan(q_index, k_index, None if whole else mask, soft, inverse, folding)
 
 
 def _remembered(make: Callable[..., Any], pattern: Pattern, *sizes: int, device: torch.device) -> Any:

@@ -1,4 +1,4 @@
-"""Attention in plain torch against the float64 formula: every pattern, bias and odd shape, outputs and gradients."""
+"""Attention in plain torch against the float64 formula: patterns, biases, odd shapes, gradients."""
 
 from __future__ import annotations
 

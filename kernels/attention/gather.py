@@ -1,0 +1,156 @@
+"""What the torch backend needs to know of a pattern, as tensors: constant in a compiled graph."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..patterns import Pattern, decode, encode
+from ..patterns.base import Folding
+from .bias import table_columns
+from .rows import uses_of
+
+
+class Gather(NamedTuple):
+    """A :class:`~graphrec.kernels.patterns.BlockPlan` with what follows from it.
+
+    ``*_start`` and ``*_order`` say where rows of queries, keys and outputs were taken to, see
+    :func:`~graphrec.kernels.attention.rows.uses_of`. ``term`` (…, m, n) is what the pattern adds to the
+    logits, -inf for hidden pairs, and ``empty`` (…, m, 1) marks the queries that see nothing, in whose rows
+    it is zero.
+    """
+
+    q_index: Tensor
+    k_index: Tensor
+    mask: Tensor | None
+    penalty: Tensor | None
+    inverse: Tensor
+    folding: Folding | None
+    term: Tensor | None
+    empty: Tensor | None
+    q_start: Tensor | None = None
+    q_order: Tensor | None = None
+    k_start: Tensor | None = None
+    k_order: Tensor | None = None
+    out_start: Tensor | None = None
+    out_order: Tensor | None = None
+
+
+Term = tuple[Tensor | None, Tensor | None]
+"""What is added to the logits, and the rows (..., m, 1) that see nothing; None for nothing, for no rows."""
+
+
+def make_term(mask: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Term:
+    """Mask and bias as one term. Rows that see nothing get zero, so that their softmax is defined."""
+    if mask is None and bias is None:
+        return None, None
+    if bias is None:
+        assert mask is not None
+        term = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, -torch.inf)
+    else:
+        term = bias.to(dtype) if mask is None else bias.to(dtype).masked_fill(~mask, -torch.inf)
+    empty = (term == -torch.inf).all(-1, keepdim=True)
+    return term.masked_fill(empty, 0), empty
+
+
+def with_penalty(bias: Tensor | None, soft: Tensor | None, value: float, dtype: torch.dtype) -> Tensor | None:
+    """A bias with the penalty of the pairs that a pattern marks."""
+    if soft is None:
+        return bias
+    penalty = soft.to(dtype) * value
+    return penalty if bias is None else bias + penalty
+
+
+def gather_for(
+    pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype, share: float
+) -> Gather | None:
+    """The groups to compute by, or None when they hold more than ``share`` of all pairs."""
+    if torch.compiler.is_compiling():
+        text, held = encode(pattern)
+        found = None if held else _constant(text, q_len, k_len, str(device), dtype, share)
+        return None if found is None else Gather(*found)
+    make = _make if pattern.static else _make.__wrapped__
+    return make(pattern, q_len, k_len, device, dtype, share)
+
+
+@torch.compiler.assume_constant_result
+def _constant(
+    text: str, q_len: int, k_len: int, device: str, dtype: torch.dtype, share: float
+) -> tuple[object, ...] | None:
+    found = _make(decode(text), q_len, k_len, torch.device(device), dtype, share)
+    return None if found is None else tuple(found)
+
+
+@lru_cache(maxsize=256)
+def _make(
+    pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype, share: float
+) -> Gather | None:
+    plan = pattern.blocks(q_len, k_len, device)
+    if plan.pairs > share * q_len * k_len:
+        return None
+    term, empty = make_term(plan.mask, with_penalty(None, plan.penalty, pattern.penalty_value, dtype), dtype)
+    if empty is not None and not bool((empty.squeeze(-1) & (plan.q_index >= 0)).any()):
+        empty = None
+    found = Gather(
+        plan.q_index, plan.k_index, plan.mask, plan.penalty, plan.inverse, plan.folding, term, empty
+    )
+    if not pattern.static:
+        return found
+    q_uses, out_uses = uses_of(plan.q_index, q_len), uses_of(plan.inverse, plan.q_index.numel())
+    return Gather(*found[:8], *q_uses, *uses_of(plan.k_index, k_len), *out_uses)
+
+
+def columns_for(
+    pattern: Pattern, found: Gather, window: tuple[int, ...], q_len: int, k_len: int
+) -> tuple[Tensor, Tensor | None]:
+    """The relative bias's column of every pair of the groups.
+
+    Returns:
+        When all heads are alike, int64 (kinds, m, n) for the groups that differ, and each group's kind (N,);
+        else int64 (B', H', N, m, n) and None. Column 0 stands where there is no pair.
+    """
+    device = found.q_index.device
+    if torch.compiler.is_compiling():
+        return _constant_columns(encode(pattern)[0], window, q_len, k_len, str(device))
+    if pattern.static:
+        return _static_columns(pattern, window, q_len, k_len, device)
+    return table_columns(pattern, found.q_index, found.k_index, window, q_len, k_len), None
+
+
+@lru_cache(maxsize=64)
+def _static_columns(
+    pattern: Pattern, window: tuple[int, ...], q_len: int, k_len: int, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    plan = pattern.blocks(q_len, k_len, device)
+    columns = table_columns(pattern, plan.q_index, plan.k_index, window, q_len, k_len)
+    kinds, kind = torch.unique(columns[0, 0], dim=0, return_inverse=True)
+    return kinds, kind
+
+
+@torch.compiler.assume_constant_result
+def _constant_columns(
+    text: str, window: tuple[int, ...], q_len: int, k_len: int, device: str
+) -> tuple[Tensor, Tensor | None]:
+    return _static_columns(decode(text), window, q_len, k_len, torch.device(device))
+
+
+def phantoms_for(pattern: Pattern, q_len: int) -> tuple[Tensor, Tensor] | None:
+    """The pattern's zero keys, see :meth:`Pattern.phantoms`, constant in a compiled graph."""
+    if getattr(pattern, "border", "mask") != "zero":
+        return None
+    if torch.compiler.is_compiling():
+        return _constant_phantoms(encode(pattern)[0], q_len)
+    return _static_phantoms(pattern, q_len)
+
+
+@lru_cache(maxsize=64)
+def _static_phantoms(pattern: Pattern, q_len: int) -> tuple[Tensor, Tensor] | None:
+    return pattern.phantoms(q_len)
+
+
+@torch.compiler.assume_constant_result
+def _constant_phantoms(text: str, q_len: int) -> tuple[Tensor, Tensor] | None:
+    return decode(text).phantoms(q_len)
