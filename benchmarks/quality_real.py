@@ -102,14 +102,16 @@ def _matrix(encoded: Any) -> np.ndarray:
     return torch.cat(columns, 1).numpy()
 
 
-def run_table(name: str, options: argparse.Namespace, cache: Path) -> dict[str, Any]:
-    """All models on one table."""
+def run_table(
+    name: str, options: argparse.Namespace, cache: Path, done: dict[str, Any], keep: Callable[..., None]
+) -> None:
+    """All models on one table; ``done`` holds those of an earlier, interrupted run, ``keep`` saves."""
     read, labels = TABLES[name]
     frame = read(options.root)
     prepared = [prepare_table(frame, labels, seed, cache) for seed in range(options.seeds)]
     models = options.models or (*(ONE_LABEL if len(labels) == 1 else SEVERAL), "lightgbm")
-    results: dict[str, Any] = {}
-    for model in models:
+    results: dict[str, Any] = dict(done)
+    for model in (m for m in models if m not in done):
 
         def one(seed: int, settings: dict[str, Any], model: str = model) -> dict[str, Any]:
             if model == "lightgbm":
@@ -129,7 +131,7 @@ def run_table(name: str, options: argparse.Namespace, cache: Path) -> dict[str, 
         print(
             f"{name} {model}: {np.mean(aucs):.4f} +- {np.std(aucs):.4f} {best}", file=sys.stderr, flush=True
         )
-    return {"rows": len(frame), "labels": labels, "models": results}
+        keep(name, {"rows": len(frame), "labels": labels, "models": results})
 
 
 def text(tables: dict[str, Any]) -> str:
@@ -165,17 +167,22 @@ def main() -> None:
     parser.add_argument("--name", default="quality_real", help="name of the result file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as cache:
-        tables = {name: run_table(name, options, Path(cache)) for name in options.tables}
+    common.RESULTS.mkdir(exist_ok=True)
+    file = common.RESULTS / f"{options.name}.json"
+    tables: dict[str, Any] = json.loads(file.read_text())["tables"] if file.exists() else {}
     machine = common.cpu_description()
+
+    def keep(name: str, table: dict[str, Any]) -> None:
+        tables[name] = table
+        facts = {"script": "benchmarks/quality_real.py", "commit": common.commit(), "machine": machine}
+        file.write_text(json.dumps({**facts, "tables": tables}, indent=1) + "\n")
+
+    with tempfile.TemporaryDirectory() as cache:
+        for name in options.tables:
+            run_table(name, options, Path(cache), tables.get(name, {}).get("models", {}), keep)
     about = f"`benchmarks/quality_real.py`, commit {common.commit()}, {machine['cpu']}, {options.seeds} seeds"
     page = f"## Quality on real tables\n\n{text(tables)}\n\n{about}; mean ± standard deviation over seeds.\n"
     print(page)
-    common.RESULTS.mkdir(exist_ok=True)
-    facts = {"script": "benchmarks/quality_real.py", "commit": common.commit(), "machine": machine}
-    (common.RESULTS / f"{options.name}.json").write_text(
-        json.dumps({**facts, "tables": tables}, indent=1) + "\n"
-    )
     (common.RESULTS / f"{options.name}.md").write_text(page)
 
 

@@ -139,7 +139,7 @@ class AutoInt(CTRModel):
         paper: The paper's equations rather than the official code's.
     """
 
-    block_rows = 128  # at 39 fields and 64 units a layer's activations then fit a second-level cache
+    block_rows = 64  # at 39 fields and 64 units a layer's activations then fit a second-level cache
 
     def __init__(
         self,
