@@ -9,5 +9,16 @@ torch.Size([1, 2, 64, 16])
 """
 
 from .attention import RelativeBias, attention, merge
+from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
 
-__all__ = ["RelativeBias", "attention", "merge"]
+__all__ = [
+    "CSR",
+    "RelativeBias",
+    "attention",
+    "edge_attention",
+    "edge_softmax",
+    "merge",
+    "sddmm",
+    "segment_reduce",
+    "spmm",
+]

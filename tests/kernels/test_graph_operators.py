@@ -1,0 +1,155 @@
+"""Graph operators against their edge-by-edge form in float64: empty rows, double edges, bipartite graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_tools import assert_within_budget
+from torch import Tensor
+
+from graphrec.kernels import CSR, attention, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
+from graphrec.kernels.patterns import Tokens
+
+
+def draw_graph(rows: int, columns: int, edges: int) -> CSR:
+    return CSR.from_edges(
+        torch.randint(0, columns, (edges,)), torch.randint(0, rows, (edges,)), rows, columns
+    )[0]
+
+
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 120), st.integers(0, 99))
+
+
+@settings(max_examples=25, deadline=None)
+@given(SIZES, st.sampled_from(["sum", "mean", "max"]), st.booleans())
+def test_spmm_and_segments(size: tuple[int, int, int, int], reduce: str, weighted: bool) -> None:
+    rows, columns, edges, seed = size
+    torch.manual_seed(seed)
+    graph = draw_graph(rows, columns, edges)
+
+    def product(backend: str) -> Callable[..., tuple[Tensor]]:
+        def run(x: Tensor, weight: Tensor) -> tuple[Tensor]:
+            return (spmm(graph, x, weight if weighted else None, reduce=reduce, backend=backend),)  # type: ignore[arg-type]
+
+        return run
+
+    given_ = [torch.randn(columns, 6), torch.randn(edges)]
+    assert_within_budget(product("torch"), product("reference"), given_)
+
+    def segments(backend: str) -> Callable[..., tuple[Tensor]]:
+        return lambda x: (segment_reduce(x, graph.ptr, reduce, backend=backend),)  # type: ignore[arg-type]
+
+    assert_within_budget(segments("torch"), segments("reference"), [torch.randn(edges, 2, 3)])
+
+
+@settings(max_examples=25, deadline=None)
+@given(SIZES, st.sampled_from([None, 1, 3]))
+def test_products_and_softmax(size: tuple[int, int, int, int], heads: int | None) -> None:
+    rows, columns, edges, seed = size
+    torch.manual_seed(seed)
+    graph = draw_graph(rows, columns, edges)
+    lead = () if heads is None else (heads,)
+    pair = [torch.randn(rows, *lead, 5), torch.randn(columns, *lead, 5)]
+    assert_within_budget(
+        lambda a, b: (sddmm(graph, a, b),), lambda a, b: (sddmm(graph, a, b, backend="reference"),), pair
+    )
+    assert_within_budget(
+        lambda x: (edge_softmax(graph, x),),
+        lambda x: (edge_softmax(graph, x, backend="reference"),),
+        [torch.randn(edges, *lead)],
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(SIZES)
+def test_edge_attention(size: tuple[int, int, int, int]) -> None:
+    rows, columns, edges, seed = size
+    torch.manual_seed(seed)
+    graph = draw_graph(rows, columns, edges)
+    given_ = [
+        torch.randn(rows, 2, 5),
+        torch.randn(columns, 2, 5),
+        torch.randn(columns, 2, 4),
+        torch.randn(edges, 2),
+    ]
+    assert_within_budget(
+        lambda q, k, v, bias: (edge_attention(graph, q, k, v, bias=bias),),
+        lambda q, k, v, bias: (edge_attention(graph, q, k, v, bias=bias, backend="reference"),),
+        given_,
+    )
+
+
+def test_gradients_by_finite_differences() -> None:
+    torch.manual_seed(0)
+    graph = draw_graph(4, 5, 9)
+    x, weight = torch.randn(5, 3, dtype=torch.float64), torch.randn(9, dtype=torch.float64)
+    leaves = (x.requires_grad_(), weight.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x, w: spmm(graph, x, w), leaves)
+    assert torch.autograd.gradgradcheck(lambda x, w: spmm(graph, x, w), leaves)
+    scores = torch.randn(9, 2, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: edge_softmax(graph, s), scores)
+
+
+def test_edge_attention_is_attention_to_listed_keys() -> None:
+    torch.manual_seed(0)
+    lists = torch.stack([torch.randperm(7)[:3] for _ in range(6)])
+    graph = CSR(torch.arange(0, 19, 3), lists.flatten(), 7)
+    q, k, v = torch.randn(6, 2, 4), torch.randn(7, 2, 4), torch.randn(7, 2, 5)
+    found = edge_attention(graph, q, k, v)
+    want = attention(*(one.transpose(0, 1).unsqueeze(0) for one in (q, k, v)), Tokens(lists))
+    torch.testing.assert_close(found, want.squeeze(0).transpose(0, 1))
+
+
+def test_order_of_nodes_does_not_matter() -> None:
+    torch.manual_seed(0)
+    source, target, x = torch.randint(0, 9, (30,)), torch.randint(0, 9, (30,)), torch.randn(9, 3)
+    moved = torch.randperm(9)
+    graph = CSR.from_edges(source, target, 9, 9)[0]
+    other = CSR.from_edges(moved[source], moved[target], 9, 9)[0]
+    again = torch.empty_like(x)
+    again[moved] = x
+    torch.testing.assert_close(spmm(other, again)[moved], spmm(graph, x))
+
+
+def test_transpose_twice_is_the_graph() -> None:
+    torch.manual_seed(0)
+    graph = draw_graph(6, 4, 15)
+    back, order = graph.transpose
+    dense = torch.zeros(6, 4).index_put_((graph.row, graph.index), torch.ones(15), accumulate=True)
+    turned = torch.zeros(4, 6).index_put_((back.row, back.index), torch.ones(15), accumulate=True)
+    assert torch.equal(dense.T, turned)
+    assert torch.equal(graph.row[order], back.index)
+    assert torch.equal(graph.index[order], back.row)
+    assert graph.transpose is graph.transpose
+
+
+GRAPH = CSR(torch.tensor([0, 2, 3]), torch.tensor([0, 3, 1]), 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: CSR(torch.tensor([0, 2]), torch.tensor([0, 4]), 4), "index holds 0 to 4, must be 0 to 3"),
+        (lambda: CSR(torch.tensor([0, 3]), torch.tensor([0, 1]), 4), "ptr must run from 0 to 2"),
+        (lambda: CSR(torch.tensor([0, 2, 1, 2]), torch.tensor([0, 1]), 4), "must not decrease"),
+        (lambda: CSR(torch.tensor([0.0]), torch.tensor([0]), 4), "ptr must be a vector of integers"),
+        (lambda: CSR.from_edges(torch.tensor([0]), torch.tensor([5]), 5, 5), "target holds 5 to 5"),
+        (lambda: CSR.from_edges(torch.tensor([0]), torch.tensor([1, 2]), 5, 5), "one length"),
+        (lambda: spmm(GRAPH, torch.zeros(3, 2)), r"x must be floating point of shape \(4, any\).*\(3, 2\)"),
+        (lambda: spmm(GRAPH, torch.zeros(4, 2), torch.zeros(2)), r"weight must be .*\(3\)"),
+        (lambda: spmm(GRAPH, torch.zeros(4, 2), reduce="min"), "reduce='min'"),  # type: ignore[arg-type]
+        (lambda: spmm(GRAPH, torch.zeros(4, 2), backend="triton"), "backend='triton' of spmm"),
+        (lambda: sddmm(GRAPH, torch.zeros(2, 3), torch.zeros(4, 2)), r"b must be .*\(4, 3\)"),
+        (lambda: sddmm(GRAPH, torch.zeros(2), torch.zeros(4, 2)), r"a of shape \(2,\)"),
+        (lambda: edge_softmax(GRAPH, torch.zeros(4)), r"scores must be .*\(3\)"),
+        (lambda: edge_attention(GRAPH, *[torch.zeros(4, 2, 3)] * 3), r"q must be .*\(2, any, any\)"),
+        (lambda: segment_reduce(torch.zeros(3, 2), torch.tensor([0, 2])), "must end in 3"),
+    ],
+)
+def test_mistakes_are_named(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        call()
