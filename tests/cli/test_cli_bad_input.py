@@ -140,7 +140,9 @@ def test_fit_refuses_in_one_line_and_leaves_nothing(
     case: str, no_training: None, request: pytest.FixtureRequest
 ) -> None:
     if case == "wrong device":
-        request.getfixturevalue("monkeypatch").undo()
+        patch = request.getfixturevalue("monkeypatch")
+        patch.undo()
+        patch.chdir(request.getfixturevalue("tmp_path"))
     make, options, message = CASES[case]
     make()
     before = sorted(Path().rglob("*"))
