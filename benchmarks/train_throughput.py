@@ -46,6 +46,7 @@ def make_jobs(options: common.argparse.Namespace, work: str) -> dict[str, list[c
                 {**base, "model": model, "options": size, "training": training},
             )
             for mode, training in MODES.items()
+            if mode in options.modes
         ]
 
     def fuxictr(model: str) -> common.Job:
@@ -90,6 +91,7 @@ def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--warmup", type=int, default=5)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--batch-size", type=int, default=4096)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
