@@ -9,16 +9,28 @@ torch.Size([1, 2, 64, 16])
 """
 
 from .attention import RelativeBias, attention, merge
+from .conv import causal_conv1d
+from .explain import Explanation, explain
 from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
+from .interaction import field_attention
+from .linear import linear_attention
+from .scan import scan, selective_scan
 
 __all__ = [
     "CSR",
+    "Explanation",
     "RelativeBias",
     "attention",
+    "causal_conv1d",
     "edge_attention",
     "edge_softmax",
+    "explain",
+    "field_attention",
+    "linear_attention",
     "merge",
+    "scan",
     "sddmm",
     "segment_reduce",
+    "selective_scan",
     "spmm",
 ]

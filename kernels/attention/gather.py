@@ -103,6 +103,20 @@ def _make(
     return Gather(*found[:8], *q_uses, *uses_of(plan.k_index, k_len), *out_uses)
 
 
+def mask_for(pattern: Pattern, q_len: int, k_len: int, device: torch.device) -> Tensor:
+    """The pattern's mask, constant in a compiled graph when the pattern is a value."""
+    if torch.compiler.is_compiling():
+        text, held = encode(pattern)
+        if not held:
+            return _constant_mask(text, q_len, k_len, str(device))
+    return pattern.mask(q_len, k_len, device=device)
+
+
+@torch.compiler.assume_constant_result
+def _constant_mask(text: str, q_len: int, k_len: int, device: str) -> Tensor:
+    return decode(text).mask(q_len, k_len, device=device)
+
+
 def columns_for(
     pattern: Pattern, found: Gather, window: tuple[int, ...], q_len: int, k_len: int
 ) -> tuple[Tensor, Tensor | None]:

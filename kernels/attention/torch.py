@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..patterns import Causal, Full, Pattern
 from .bias import RelativeBias
-from .gather import Gather, Term, columns_for, gather_for, make_term, with_penalty
+from .gather import Gather, Term, columns_for, gather_for, make_term, mask_for, with_penalty
 from .rows import take_each, take_rows
 
 _DENSE_SHARE = 0.6
@@ -61,7 +61,7 @@ def _dense(
             q, k, v, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
         )
         return out, None
-    mask = None if isinstance(pattern, Full) else pattern.mask(q_len, k_len, device=q.device)
+    mask = None if isinstance(pattern, Full) else mask_for(pattern, q_len, k_len, q.device)
     if isinstance(bias, RelativeBias):
         bias = bias.dense(pattern, q_len, k_len)
     place = torch.arange(max(q_len, k_len), device=q.device)
@@ -159,7 +159,8 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """Softmax attention of (..., m, D) queries to (..., n, D) keys with a term of broadcastable shape."""
     addend, empty = term
-    small = q.shape[-2] <= _SMALL and k.shape[-2] <= 4 * _SMALL
+    half = q.dtype in (torch.bfloat16, torch.float16)
+    small = half and q.shape[-2] <= _SMALL and k.shape[-2] <= 4 * _SMALL
     if need_lse or small or q.dim() != 4:
         out, lse = _unfused(q, k, v, addend, scale, need_lse)
     else:

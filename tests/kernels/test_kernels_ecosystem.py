@@ -1,0 +1,157 @@
+"""Compiling, exporting, autocast and checkpointing go through the operators; explain tells what would run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from kernel_tools import distance
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from graphrec.kernels import RelativeBias, attention, explain, linear_attention, scan, spmm
+from graphrec.kernels.patterns import (
+    BlockLists,
+    Causal,
+    Global,
+    KeyPadding,
+    Neighborhood,
+    Packed,
+    Pattern,
+    Tokens,
+    Window,
+    Windows,
+)
+
+PATTERNS = [
+    Windows((8, 8), 4, shift=2),
+    Windows((8, 8), 4, shift=2, border="-100"),
+    Neighborhood((8, 8), 3),
+    Window(3, 3) | Global(1),
+    Packed((0, 20, 64)) & Causal(),
+    Tokens(torch.arange(64 * 3).view(64, 3) % 64),
+    BlockLists(torch.tensor([[0, 1], [1, -1]]), 32) & Causal(),
+    KeyPadding(torch.arange(64).view(1, 64) < 50),
+]
+
+
+class Block(torch.nn.Module):
+    """Attention with a learned relative bias where the pattern measures distances on the grid."""
+
+    def __init__(self, pattern: Pattern) -> None:
+        super().__init__()
+        self.pattern = pattern
+        grid = len(pattern.extent(64, 64)) == 2
+        self.window = tuple(far + 1 for far in pattern.extent(64, 64)) if grid else None
+        if self.window is not None:
+            self.table = torch.nn.Parameter(
+                torch.randn(2, torch.Size(2 * one - 1 for one in self.window).numel())
+            )
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        bias = None if self.window is None else RelativeBias(self.table, self.window)
+        return attention(q, k, v, self.pattern, bias=bias).sin()
+
+
+def tensors() -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(1, 2, 64, 8, requires_grad=True) for _ in range(3)]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_compiles_into_one_graph(pattern: Pattern) -> None:
+    torch._dynamo.reset()
+    block, given = Block(pattern), tensors()
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    found, want = compiled(*given), block(*given)
+    torch.testing.assert_close(found, want)
+    for one, other in zip(*(torch.autograd.grad(out.sum(), given) for out in (found, want)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_pattern_made_inside_the_graph() -> None:
+    torch._dynamo.reset()
+
+    def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attention(q, k, v, Windows((8, 8), 4, border="zero", shift=1))
+
+    given = tensors()
+    torch.testing.assert_close(torch.compile(run, fullgraph=True, backend="aot_eager")(*given), run(*given))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS[:4], ids=repr)
+def test_exports(pattern: Pattern) -> None:
+    block, given = Block(pattern), [one.detach() for one in tensors()]
+    exported = torch.export.export(block, tuple(given))
+    torch.testing.assert_close(exported.module()(*given), block(*given))
+
+
+def test_other_operators_compile() -> None:
+    torch._dynamo.reset()
+    q, k, v = tensors()
+    a, b = torch.rand(2, 20, 3, requires_grad=True), torch.randn(2, 20, 3, requires_grad=True)
+
+    def run(q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return linear_attention(q, k, v).sum() + scan(a, b).sum()
+
+    found, want = torch.compile(run, fullgraph=True, backend="aot_eager")(q, k, v, a, b), run(q, k, v, a, b)
+    torch.testing.assert_close(found, want)
+    for one, other in zip(*(torch.autograd.grad(out, (q, a)) for out in (found, want)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_scan_is_registered() -> None:
+    from graphrec.kernels.scan.torch import recurrence
+
+    a, b, first = (torch.randn(*size, requires_grad=True) for size in ((2, 7, 3), (2, 7, 3), (2, 3)))
+    torch.library.opcheck(recurrence, (a, b, first))
+    wide = [one.detach().double().requires_grad_() for one in (a, b, first)]
+    assert torch.autograd.gradgradcheck(recurrence, wide)
+
+
+def test_autocast_and_checkpointing() -> None:
+    x = torch.randn(1, 64, 16, requires_grad=True)
+    project = torch.nn.Linear(16, 48)
+
+    def run(x: Tensor) -> Tensor:
+        q, k, v = project(x).view(1, 64, 3, 2, 8).permute(2, 0, 3, 1, 4)
+        return attention(q, k, v, Windows((8, 8), 4, shift=2))
+
+    plain = torch.autograd.grad(run(x).sum(), x)[0]
+    again = torch.autograd.grad(checkpoint(run, x, use_reentrant=False).sum(), x)[0]
+    assert torch.equal(plain, again)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = run(x)
+    assert out.dtype == torch.bfloat16
+    assert distance(out, run(x)) < 0.02
+
+
+def test_explain_tells_route_and_refusal() -> None:
+    q = torch.randn(1, 2, 784, 16)
+    told = explain(attention, q, q, q, Neighborhood((28, 28), 7))
+    assert (told.backend, told.details["density"]) == ("torch", 0.0625)
+    assert "triton" in told.refused
+    assert "groups of" in told.details["route"]
+    assert "all pairs" in explain(attention, q, q, q, Causal()).details["route"]
+    assert "because it was asked for" in str(explain(attention, q, q, q, backend="reference"))
+    assert explain(spmm).backend == "torch"
+    with pytest.raises(ValueError, match="cannot run attention"):
+        explain(attention, q.double(), q.double(), q.double(), backend="triton")
+
+
+def test_triton_is_not_needed() -> None:
+    """With triton out of reach the package imports and computes, and says what is missing."""
+    code = """
+import sys
+sys.modules["triton"] = None
+import torch
+from graphrec.kernels import attention, explain
+from graphrec.kernels.patterns import Windows
+q = torch.randn(1, 2, 64, 8)
+attention(q, q, q, Windows((8, 8), 4, shift=2))
+assert not [name for name in sys.modules if name.startswith("triton.")]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
