@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..patterns import Pattern
 from ..patterns.base import per_axis
+from ..remembered import kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,7 @@ def _multiples(window: tuple[int, ...]) -> list[int]:
 
 
 @lru_cache(maxsize=64)
+@kept
 def _static_places(
     pattern: Pattern, window: tuple[int, ...], q_len: int, k_len: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:

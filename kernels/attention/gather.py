@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..patterns import Pattern, decode, encode
 from ..patterns.base import Folding
+from ..remembered import kept
 from .bias import table_columns
 from .rows import uses_of
 
@@ -84,7 +85,8 @@ def _constant(
     return None if found is None else tuple(found)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
+@kept
 def _make(
     pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype, share: float
 ) -> Gather | None:
@@ -135,6 +137,7 @@ def columns_for(
 
 
 @lru_cache(maxsize=64)
+@kept
 def _static_columns(
     pattern: Pattern, window: tuple[int, ...], q_len: int, k_len: int, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
@@ -161,6 +164,7 @@ def phantoms_for(pattern: Pattern, q_len: int) -> tuple[Tensor, Tensor] | None:
 
 
 @lru_cache(maxsize=64)
+@kept
 def _static_phantoms(pattern: Pattern, q_len: int) -> tuple[Tensor, Tensor] | None:
     return pattern.phantoms(q_len)
 

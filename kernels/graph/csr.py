@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,6 +19,8 @@ class CSR:
         ptr: int64 (rows + 1,), from 0 to the number of edges, not decreasing.
         index: int64 (E,), 0 to ``columns - 1``.
         columns: nodes on the sending side.
+        row: the receiving node of every edge, int64 (E,).
+        degree: edges per row, int64 (rows,).
 
     Raises:
         ValueError: dtypes, shapes or values that are no such thing.
@@ -28,6 +29,9 @@ class CSR:
     ptr: Tensor
     index: Tensor
     columns: int
+    row: Tensor = field(init=False)
+    degree: Tensor = field(init=False)
+    _reversed: list[tuple[CSR, Tensor]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("ptr", "index"):
@@ -44,6 +48,11 @@ class CSR:
         if len(self.index) and not 0 <= int(self.index.min()) <= int(self.index.max()) < self.columns:
             found = f"{int(self.index.min())} to {int(self.index.max())}"
             raise ValueError(f"index holds {found}, must be 0 to {self.columns - 1}")
+        with torch.inference_mode(False):
+            degree = self.ptr.diff()
+            nodes = torch.arange(self.rows, device=self.ptr.device)
+            object.__setattr__(self, "degree", degree)
+            object.__setattr__(self, "row", torch.repeat_interleave(nodes, degree))
 
     @classmethod
     def from_edges(cls, source: Tensor, target: Tensor, rows: int, columns: int) -> tuple[CSR, Tensor]:
@@ -77,20 +86,17 @@ class CSR:
         """Number of edges."""
         return len(self.index)
 
-    @cached_property
-    def row(self) -> Tensor:
-        """The receiving node of every edge, int64 (E,)."""
-        return torch.repeat_interleave(torch.arange(self.rows, device=self.ptr.device), self.ptr.diff())
-
-    @cached_property
-    def degree(self) -> Tensor:
-        """Edges per row, int64 (rows,)."""
-        return self.ptr.diff()
-
-    @cached_property
+    @property
     def transpose(self) -> tuple[CSR, Tensor]:
-        """The reversed graph, and which edge of this one each of its edges is, int64 (E,)."""
-        return CSR.from_edges(self.row, self.index, self.columns, self.rows)
+        """The reversed graph, and which edge of this one each of its edges is, int64 (E,).
+
+        Made at first use; a compiled graph needs that to have happened before.
+        """
+        if not self._reversed:
+            with torch.inference_mode(False):
+                back = CSR.from_edges(self.row, self.index, self.columns, self.rows)
+            self._reversed.append(back)
+        return self._reversed[0]
 
     def to(self, device: torch.device | str) -> CSR:
         """The same graph on a device."""

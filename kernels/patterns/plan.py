@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..remembered import kept
 from .base import Folding, Pattern
 from .combine import And, Or
 from .lists import block_partition, unique_lists
@@ -319,11 +320,12 @@ def _remembered(make: Callable[..., Any], pattern: Pattern, *sizes: int, device:
     """A plan from memory when the pattern is a value; made on the spot when it holds tensors."""
     if pattern.static:
         return _memory(make, pattern, sizes, device)
-    moved = make(pattern, *sizes)
+    moved = kept(make)(pattern, *sizes)
     return moved if device.type == "cpu" else moved.to(device)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
+@kept
 def _memory(make: Callable[..., Any], pattern: Pattern, sizes: tuple[int, ...], device: torch.device) -> Any:
     if device.type != "cpu":
         return _memory(make, pattern, sizes, torch.device("cpu")).to(device)

@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from ..remembered import kept
 from .base import Pattern
 
 
@@ -195,6 +196,7 @@ class Global(Pattern):
 
 
 @lru_cache(maxsize=64)
+@kept
 def _segment_ids(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     """The segment of every position, int64 (L,)."""
     counts = torch.tensor(lengths, device=device)

@@ -1,0 +1,28 @@
+"""Tensors that are made once and kept must not carry the state of the call that happened to make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
+
+
+def kept(make: Callable[Given, Made]) -> Callable[Given, Made]:
+    """Run a function outside of inference mode and of a default device.
+
+    A plan made inside ``torch.inference_mode`` would otherwise fail in the next training step.
+    """
+
+    @wraps(make)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Made:
+        if torch.compiler.is_compiling():
+            return make(*args, **kwargs)
+        with torch.inference_mode(False), torch.device("cpu"):
+            return make(*args, **kwargs)
+
+    return run
