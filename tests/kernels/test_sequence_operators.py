@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kernel_tools import assert_within_budget
 from torch import Tensor
@@ -22,6 +22,9 @@ LENGTHS = st.sampled_from([1, 2, 7, 49, 63, 65, 130])
 def test_linear_attention(
     length: int, causal: bool, normalize: bool, stateful: bool, chunk: int, seed: int
 ) -> None:
+    assume(
+        length > 1 or stateful or not normalize
+    )  # one key: the gradient of q is zero, rounding is all there is
     torch.manual_seed(seed)
     inputs = [torch.randn(2, 3, length, width).exp() for width in (5, 5)] + [torch.randn(2, 3, length, 4)]
     if stateful:
@@ -42,6 +45,11 @@ def test_linear_attention_by_hand() -> None:
     weights = (q @ k.mT).tril()
     want = weights / weights.sum(-1, keepdim=True) @ v
     torch.testing.assert_close(linear_attention(q, k, v, normalize=True, chunk=4), want)
+
+
+def test_linear_attention_to_one_key_is_its_value() -> None:
+    q, k, v = (torch.rand(1, 1, 1, 3) for _ in range(3))
+    torch.testing.assert_close(linear_attention(q, k, v, normalize=True), v)
 
 
 def test_linear_attention_in_two_halves() -> None:
