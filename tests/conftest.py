@@ -1,4 +1,4 @@
-"""Shared by all tests: no test reads or fills the user's cache."""
+"""Shared by all tests: one thread, and no test reads or fills the user's cache."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
+# Before torch is loaded: tensors as small as the tests' gain nothing from threads, which then wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

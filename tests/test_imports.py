@@ -125,7 +125,8 @@ def test_everything_imported_is_declared() -> None:
 
 
 def test_everything_required_is_imported() -> None:
-    assert declared() - third_party() == set()
+    used_by_fabric_run = {"click"}  # lightning-fabric wants it for its command and does not install it
+    assert declared() - third_party() - used_by_fabric_run == set()
 
 
 def modules_after(code: str) -> set[str]:

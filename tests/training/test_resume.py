@@ -161,7 +161,8 @@ def run_and_kill(folder: Path, options: dict, wait: float) -> bool:
     """Run the script, kill it ``wait`` seconds after its first batch; whether that was before its end."""
     script = str(Path(__file__).with_name("training_tiny.py"))
     command = [sys.executable, script, str(folder), json.dumps(options)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums of equal bits need equal threads
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | threads)
     assert process.stdout.readline() == b"training\n"
     time.sleep(wait)
     process.kill()
