@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-# Before torch is loaded: tensors as small as the tests' gain nothing from threads, which then wait for each other.
+# Before torch is loaded: tensors as small as these gain nothing from threads, which only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
