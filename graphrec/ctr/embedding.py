@@ -88,6 +88,8 @@ class FusedEmbedding(nn.Module):
         - output: (B, F, d), in the order of `fields`
     """
 
+    _categorical_offsets: Tensor
+
     def __init__(
         self,
         spec: FeatureSpec,

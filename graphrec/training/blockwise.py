@@ -39,10 +39,10 @@ class _Blockwise(torch.autograd.Function):
                     part = next(grads)
                     gathered[rows] = 0 if part is None else part
             for i, w in enumerate(wanted[n_aligned:]):
-                part = next(grads) if w else None
-                if part is not None:
+                grad = next(grads) if w else None
+                if grad is not None:
                     seen = param_grads[i]
-                    param_grads[i] = part.clone() if seen is None else seen.add_(part)
+                    param_grads[i] = grad.clone() if seen is None else seen.add_(grad)
             total += value.detach()
         ctx.grads = [*row_grads, *param_grads]
         return total

@@ -38,7 +38,9 @@ def test_train_loss_is_the_mean_over_rows():
     model = make_model(dropout=0.0, norm=False)
     with torch.no_grad():
         expected = float(model.training_loss(next(Rows(150, 150).epoch(0))))
-    history = Trainer(quick_config(epochs=1, learning_rate=1e-12, embedding_lr=1e-12)).fit(model, Rows(150, 64))
+    history = Trainer(quick_config(epochs=1, learning_rate=1e-12, embedding_lr=1e-12)).fit(
+        model, Rows(150, 64)
+    )
     assert history.rows[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
