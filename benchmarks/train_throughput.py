@@ -37,13 +37,14 @@ def make_jobs(options: common.argparse.Namespace, work: str) -> dict[str, list[c
         "batch_size": options.batch_size,
     }
 
-    def ours(model: str, size: dict[str, Any]) -> list[common.Job]:
+    def ours(model: str, size: dict[str, Any], *, categorical: bool = False) -> list[common.Job]:
+        kept = {"ignore": [f"I{i}" for i in range(1, 14)]} if categorical else {}
         return [
             common.Job(
-                f"graphrec {model}, {mode}",
+                f"graphrec {model}{' on the categorical columns' if categorical else ''}, {mode}",
                 "graphrec",
                 sys.executable,
-                {**base, "model": model, "options": size, "training": training},
+                {**base, **kept, "model": model, "options": size, "training": training},
             )
             for mode, training in MODES.items()
             if mode in options.modes
@@ -60,6 +61,7 @@ def make_jobs(options: common.argparse.Namespace, work: str) -> dict[str, list[c
         "AutoInt, attention width 64": [*ours("autoint", AUTOINT), fuxictr("AutoInt")],
         "AutoInt, attention width 16 (DeepCTR-Torch's default)": [
             *ours("autoint", NARROW),
+            *ours("autoint", NARROW, categorical=True),
             deepctr("AutoInt"),
         ],
         "DCN-V2, 3 cross layers and 400-400": [*ours("dcnv2", DCNV2), deepctr("DCN"), fuxictr("DCNv2")],

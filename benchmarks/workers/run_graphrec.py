@@ -63,12 +63,14 @@ def train() -> dict[str, Any]:
     from graphrec.training import TrainConfig, Trainer
 
     table = open_table(str(Path(given["data"]) / "ctr_1m.parquet"))
-    encoder = TableEncoder(TableSchema.infer(table, label="label"))
+    encoder = TableEncoder(TableSchema.infer(table, label="label", ignore=given.get("ignore", [])))
     parts = encoder.fit_encode(table, Split.order(valid=0.1, test=0.1), cache_dir=WORK)
     torch.manual_seed(given.get("seed", 0))
     model = create_model(given["model"], encoder.spec, **given.get("options", {}))
     source = Timed(BatchLoader(parts["train"], BATCH, shuffle=True), given["warmup"], given["steps"])
-    config = TrainConfig(epochs=1, progress=False, checkpoint_every=None, **given.get("training", {}))
+    config = TrainConfig(
+        epochs=1, batch_size=BATCH, progress=False, checkpoint_every=None, **given.get("training", {})
+    )
     Trainer(config).fit(model, source)
     return {**source.result, "gflops": gflops()}
 

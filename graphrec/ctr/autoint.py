@@ -61,6 +61,10 @@ _AUTOINT_PLUS = Card(
 )
 
 
+_BLOCK_FLOATS = 640_000
+"""Size of a layer's projection for a block of rows; best for 26 and 39 fields, 16 and 64 units."""
+
+
 class InteractingLayer(nn.Module):
     """One interacting layer: self-attention between fields.
 
@@ -139,8 +143,6 @@ class AutoInt(CTRModel):
         paper: The paper's equations rather than the official code's.
     """
 
-    block_rows = 64  # at 39 fields and 64 units a layer's activations then fit a second-level cache
-
     def __init__(
         self,
         spec: FeatureSpec,
@@ -171,8 +173,8 @@ class AutoInt(CTRModel):
         )
         self.dropout = nn.Dropout(embedding_dropout)
         self.layers = nn.ModuleList(layer(width if i else embedding_dim) for i in range(num_layers))
-        if batch_norm:  # its statistics are of the batch, not of a block
-            self.block_rows = 0
+        if not batch_norm:  # its statistics are of the batch, not of a block
+            self.block_rows = max(1, _BLOCK_FLOATS // (4 * width * self.n_fields))
         self.head = nn.Linear(self.n_fields * width, self.n_labels)
         xavier_normal(self.head)
         self.mlp = None

@@ -186,10 +186,12 @@ class CrossNetV2(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(num_layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D) to (B, D)."""
+        """(B, D) to (B, D); under autocast in its dtype, since products with x_0 are bound by memory."""
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         first = x
         for layer in self.layers:
-            x = torch.addcmul(x, first, layer(x).to(x.dtype))
+            x = torch.addcmul(x, first, layer(x))
         return x
 
     def kernels(self) -> list[Tensor]:

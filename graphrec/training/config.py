@@ -64,7 +64,8 @@ class TrainConfig(BaseModel):
         mode: Whether more or less of it is better; ``"auto"`` knows the metrics of this package.
         min_delta: What counts as better must be better by more than this.
         clip_norm: Largest norm of the whole gradient; larger ones are scaled down. None for no limit.
-        precision: ``"bf16-mixed"`` runs matrix products in bfloat16; weights stay float32.
+        precision: ``"bf16-mixed"`` trains with matrix products in bfloat16; weights, evaluations and
+            predictions stay float32.
         compile: Compile the model's loss and prediction by `torch.compile`.
         seed: Of dropout and of everything else that draws from the global generators while training.
         accelerator: ``"auto"``, ``"cpu"``, ``"cuda"`` ...

@@ -28,7 +28,7 @@ def _predictions(
     try:
         for batch in device_batches(source, 0, 0, fabric.device):
             if count_rows(batch):
-                with torch.inference_mode(), fabric.autocast():
+                with torch.inference_mode():  # in float32: scores rounded to bfloat16 tie in every ranking
                     predicted = predict(batch)
                 yield batch, predicted.float()
     finally:
