@@ -195,6 +195,7 @@ def record(name: str, title: str, text: str, jobs: Sequence[Job], options: argpa
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(page, encoding="utf-8")
+    print("recorded; python docs/generate.py takes it into docs/benchmarks.md", file=sys.stderr)
 
 
 def public(settings: dict[str, Any]) -> dict[str, Any]:
