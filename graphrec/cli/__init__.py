@@ -58,7 +58,7 @@ for _function in (
 
 def main() -> None:
     """Entry point of the console script ``graphrec``."""
-    # Before torch is loaded. Its idle threads would otherwise spin: on a machine whose cores have other work too,
-    # an epoch of the demo then takes 90 seconds instead of 1.5.
+    # Before torch is loaded. Its idle threads would otherwise spin: on a machine whose cores have other work
+    # too, an epoch of the demo then takes 90 seconds instead of 1.5.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
