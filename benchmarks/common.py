@@ -200,4 +200,4 @@ def record(name: str, title: str, text: str, jobs: Sequence[Job], options: argpa
 
 def public(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without the paths of this machine."""
-    return {key: value for key, value in settings.items() if key not in {"data", "work", "zoo"}}
+    return {key: value for key, value in settings.items() if key not in {"data", "work", "zoo", "file"}}
