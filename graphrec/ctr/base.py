@@ -33,8 +33,9 @@ class CTRModel(nn.Module):
         n_fields: Fields F of the embedding's output.
         flat_dim: Width D = F d of the flattened embeddings.
         n_labels: Labels T.
-        block_rows: On a CPU, train on blocks of this many rows (see `graphrec.training.blockwise`); 0 for the
-            whole batch at once. Only for models whose rows do not see each other and that have `interact`.
+        block_rows: On a CPU, train on blocks of this many rows (see `graphrec.training.blockwise`), four
+            times as many under autocast; 0 for the whole batch at once. Only for models whose rows do not see
+            each other and that have `interact`.
 
     Raises:
         ConfigError: The table has no feature or no label, or ``label_weights`` does not fit the labels.

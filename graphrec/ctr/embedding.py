@@ -27,7 +27,7 @@ def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         The distinct ids in ascending order, (u,) int64, their sums, (u, d), and how often each occurs, (u,).
-        On a CPU, sorting and bagging cost a quarter of `torch.Tensor.coalesce`.
+        Sorting and bagging are cheaper on a CPU than `torch.Tensor.coalesce`.
     """
     ordered, permutation = index.sort(stable=True)
     rows, counts = ordered.unique_consecutive(return_counts=True)

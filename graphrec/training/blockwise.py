@@ -1,9 +1,9 @@
 """Train on a batch block of rows by block of rows, so that activations stay in the processor's cache.
 
 A model whose rows do not see each other has the same loss and gradients whether a batch of 4,096 rows
-passes through it at once or 128 rows at a time. On a CPU the second is two to three times faster where
-activations are large and arithmetic is small: one projection of an AutoInt layer on 39 fields writes 5 MB per
-128 rows, 160 MB per 4,096 (benchmarks/train_throughput.py).
+passes through it at once or 128 rows at a time. On a CPU the second is faster where activations are large
+and arithmetic is small: one projection of an AutoInt layer on 39 fields writes 5 MB per 128 rows, 160 MB per
+4,096.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class _RowOptimizer(Optimizer):
 
 
 class LazyAdam(_RowOptimizer):
-    """Adam on the touched rows; equal to `torch.optim.SparseAdam`, about three times faster on a CPU.
+    """Adam on the touched rows; equal to `torch.optim.SparseAdam`, with one gather for both moments.
 
     Args:
         params: Parameters or groups.
