@@ -66,6 +66,10 @@ def _gather_sparse(weight: Tensor, index: Tensor, decay: Tensor | None, scale: f
     return _RowGather.apply(weight, index, decay, scale)
 
 
+LOG_ODDS_PRIOR = 0.1
+"""`prior` of tables whose entries are added to the log-odds: with the default precision, a deviation of 0.5."""
+
+
 class FusedEmbedding(nn.Module):
     """Embeds every field of a `FeatureSpec` into vectors of one width.
 
@@ -82,6 +86,8 @@ class FusedEmbedding(nn.Module):
         init_std: Standard deviation of the normal initialisation.
         sequences: Include sequence fields (mean-pooled) in the output of `forward`; models that attend over
             them pass False and use `sequence`.
+        prior: Factor on the precision given to `regularise`; weights that are log-odds themselves need a
+            wider prior than vectors that are multiplied with others.
 
     Shapes:
         - ``weight``: (rows of all vocabularies, d)
@@ -98,9 +104,10 @@ class FusedEmbedding(nn.Module):
         sparse: bool = True,
         init_std: float = 0.01,
         sequences: bool = True,
+        prior: float = 1.0,
     ) -> None:
         super().__init__()
-        self.spec, self.dim, self.sparse, self.init_std = spec, dim, sparse, init_std
+        self.spec, self.dim, self.sparse, self.init_std, self.prior = spec, dim, sparse, init_std, prior
         self.fields = tuple(f for f in spec.fields if sequences or f.kind is not FieldKind.SEQUENCE)
         """The fields of the output, in order."""
         self._offsets, rows = _layout(spec)
@@ -131,8 +138,8 @@ class FusedEmbedding(nn.Module):
     def regularise(self, counts: Mapping[str, Any], l2: float) -> None:
         """Pull each row towards zero in inverse proportion to how often it occurs.
 
-        The penalty ``l2 / 2 * ||row||^2``, a Gaussian prior of variance ``1 / l2`` against the sum of the
-        losses, is spread evenly over the row's occurrences in the training data, so one pass over the data
+        The penalty ``l2 / 2 * ||row||^2`` (``l2`` times `prior`, if that is not 1), a Gaussian prior of
+        variance ``1 / l2`` against the sum of the losses, is spread evenly over the row's occurrences in the training data, so one pass over the data
         applies it once to each row and a step still costs what its batch touches. Ids that occur twice are
         held near zero, ids that occur a million times are free: without this, deep CTR models over-fit from
         their second epoch on. Only ``weight`` is pulled, and only with sparse gradients.
@@ -146,7 +153,7 @@ class FusedEmbedding(nn.Module):
         """
         if l2 < 0:
             raise ConfigError(f"embedding_l2: {l2} is negative; use 0 for none, or a positive number")
-        self._decay = l2 / self._row_counts(counts).clamp(min=1.0) if l2 else None
+        self._decay = self.prior * l2 / self._row_counts(counts).clamp(min=1.0) if l2 else None
 
     def _row_counts(self, counts: Mapping[str, Any]) -> Tensor:
         total = torch.zeros(len(self.weight), device=self.weight.device)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec
 
-from .embedding import FusedEmbedding
+from .embedding import LOG_ODDS_PRIOR, FusedEmbedding
 
 
 def at_least_one(**counts: int) -> None:
@@ -141,7 +141,7 @@ class LinearTerms(nn.Module):
 
     def __init__(self, spec: FeatureSpec, *, std: float = 0.0) -> None:
         super().__init__()
-        self.weights = FusedEmbedding(spec, len(spec.labels), init_std=std)
+        self.weights = FusedEmbedding(spec, len(spec.labels), init_std=std, prior=LOG_ODDS_PRIOR)
         self.bias = nn.Parameter(torch.zeros(len(spec.labels)))
 
     def forward(self, features: Features) -> Tensor:

@@ -17,6 +17,7 @@ from graphrec.pipelines.tables.features import Features, FeatureSpec
 from graphrec.registry import Card, register_model
 
 from .base import CTRModel
+from .embedding import LOG_ODDS_PRIOR
 
 _CARD = Card(
     name="lr",
@@ -25,6 +26,7 @@ _CARD = Card(
     paper="https://doi.org/10.1145/1242572.1242643",
     published={"MovieLens-1M AUC (AutoInt's fields)": 0.7716, "Criteo AUC (AutoInt's split)": 0.7820},
     verified={"parity with FuxiCTR's layers": "tests/ctr/test_parity.py::test_lr"},
+    training={"embedding_lr": 0.1},  # single weights have further to go than vectors
 )
 
 
@@ -39,6 +41,7 @@ class LR(CTRModel):
 
     def __init__(self, spec: FeatureSpec, *, embedding_std: float = 1e-4) -> None:
         super().__init__(spec, embedding_dim=len(spec.labels), embedding_std=embedding_std)
+        self.embedding.prior = LOG_ODDS_PRIOR
         self.bias = nn.Parameter(torch.zeros(len(spec.labels)))
 
     def forward(self, features: Features) -> Tensor:
