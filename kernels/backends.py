@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 Backend = Literal["reference", "torch", "triton"]
+
+NO_KERNEL = "it has no Triton kernel"
 
 _TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -22,6 +26,33 @@ class Choice:
     backend: Backend
     reason: str
     refused: dict[str, str] = field(default_factory=dict)
+
+
+class Chosen(Exception):
+    """Carries a choice out of an operator that runs only to find out what it would choose."""
+
+    def __init__(self, operator: str, choice: Choice) -> None:
+        super().__init__(f"{operator}: {choice.backend}")
+        self.operator, self.choice = operator, choice
+
+
+_STOPPING: ContextVar[bool] = ContextVar("stopping", default=False)
+
+
+def choice_of(operator: Callable[..., Any], *args: Any, **kwargs: Any) -> Chosen | None:
+    """What an operator chooses for these arguments, found by running it up to that point.
+
+    Returns:
+        The first choice made, or None when the operator returned without making one.
+    """
+    token = _STOPPING.set(True)
+    try:
+        operator(*args, **kwargs)
+    except Chosen as found:
+        return found
+    finally:
+        _STOPPING.reset(token)
+    return None
 
 
 _TRITON_MISSING = None if find_spec("triton") else "the package triton is not installed"
@@ -57,11 +88,18 @@ def choose(operator: str, requested: str | None, refusals: dict[str, str | None]
     Args:
         operator: its name, for messages.
         requested: "reference", "torch", "triton", or None to choose.
-        refusals: for every backend that exists, why it cannot run, or None.
+        refusals: for every backend that the operator has, why it cannot run, or None.
 
     Raises:
         ValueError: the requested backend does not exist or cannot run; the message says why.
     """
+    choice = _choose(operator, requested, {"triton": NO_KERNEL, **refusals})
+    if not torch.compiler.is_compiling() and _STOPPING.get():
+        raise Chosen(operator, choice)
+    return choice
+
+
+def _choose(operator: str, requested: str | None, refusals: dict[str, str | None]) -> Choice:
     refused = {name: why for name, why in refusals.items() if why}
     if requested is not None:
         if requested not in refusals:
@@ -69,6 +107,6 @@ def choose(operator: str, requested: str | None, refusals: dict[str, str | None]
         if requested in refused:
             raise ValueError(f"backend={requested!r} cannot run {operator}: {refused[requested]}")
         return Choice(requested, "it was asked for", refused)  # type: ignore[arg-type]
-    if "triton" in refusals and "triton" not in refused and not interpreting():
+    if "triton" not in refused and not interpreting():
         return Choice("triton", "the tensors are on a CUDA device", refused)
-    return Choice("torch", refused.get("triton", "plain torch is the fastest here"), refused)
+    return Choice("torch", refused.get("triton", "the interpreter runs only what asks for it"), refused)

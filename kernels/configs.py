@@ -1,13 +1,20 @@
-"""Tile sizes and launch settings, looked up instead of tuned while a program runs.
+"""Tile sizes and launch settings, looked up in a table (:mod:`.table`) instead of tuned while a program runs.
 
-Chosen from static limits (registers, shared memory of sm_80 to sm_100); not yet measured on a GPU.
+The shipped rows follow from static limits (registers, shared memory of sm_80 to sm_100), not from timings;
+``python -m graphrec.kernels.tune`` measures them on a GPU.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+
+from . import table
+
+Config = TypeVar("Config")
+INTERPRETER = "interpreter"
 
 
 @dataclass(frozen=True)
@@ -25,14 +32,35 @@ def padded(dim: int) -> int:
     return max(16, 1 << (dim - 1).bit_length())
 
 
+def look_up(operator: str, made: type[Config], dim: int, dtype: torch.dtype, interpreted: bool) -> Config:
+    """An operator's settings for a head dimension and dtype on the GPU at hand, or in the interpreter.
+
+    Raises:
+        ValueError: the table has no row for them, or a row with other settings than ``made`` takes.
+    """
+    kind = INTERPRETER if interpreted else table.architecture()
+    row = table.find(operator, dim, dtype, kind)
+    if row is None:
+        raise ValueError(f"{table.SHIPPED} has no launch settings for {operator} with {dtype} on {kind}")
+    try:
+        return made(**row.settings)
+    except TypeError as error:
+        raise ValueError(f"launch settings of {row.key} do not fit: {error}") from error
+
+
+def origin(operator: str, dim: int, dtype: torch.dtype, interpreted: bool = False) -> str:
+    """Where an operator's settings come from, in words."""
+    row = table.find(operator, dim, dtype, INTERPRETER if interpreted else table.architecture())
+    if row is None:
+        return "nowhere"
+    time = "" if row.milliseconds is None else f", {row.milliseconds:.4g} ms"
+    return f"{row.source} (row {row.architecture}, dim {row.dim}, {row.dtype}{time})"
+
+
 def attention_config(dim: int, dtype: torch.dtype, interpreted: bool = False) -> AttentionConfig:
     """Settings for the larger of the two head dimensions.
 
     float32 products are split in three on tensor cores, which takes registers: its tiles are smaller. The
     interpreter's time goes by the number of tiles, so there they are large.
     """
-    if interpreted:
-        return AttentionConfig(64, 64, 4, 1)
-    if dtype.itemsize > 2 or dim > 128:
-        return AttentionConfig(32, 32, 4 if dim <= 64 else 8, 1)
-    return AttentionConfig(64, 32, 4 if dim <= 64 else 8, 2)
+    return look_up("attention", AttentionConfig, padded(dim), dtype, interpreted)

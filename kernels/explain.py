@@ -1,19 +1,18 @@
-"""What would run, and why: the choice of backend made visible."""
+"""What would run, and why: the choice of backend made visible.
+
+An operator is run up to the point where it has chosen, with its own checks before that, so what is told here
+cannot differ from what happens. ``DETAILS`` adds, for operators that have more to tell, how it is computed.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
-from .attention import attention
-from .attention.operator import check_inputs, select
-from .attention.torch import route
-from .backends import choose
-from .configs import attention_config
-from .patterns import Full, Pattern
+from .backends import NO_KERNEL, choice_of
+from .details import DETAILS
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"{self.operator}: {self.backend}, because {self.reason}"]
-        lines += [f"  not {name}: {why}" for name, why in self.refused.items()]
+        lines += [f"  not {name}: {why}" for name, why in self.refused.items() if why != self.reason]
         lines += [f"  {name}: {value}" for name, value in self.details.items()]
         return "\n".join(lines)
 
@@ -46,36 +45,19 @@ def explain(operator: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
 
     Args:
         operator: a function of this package, such as :func:`graphrec.kernels.attention`.
-        args, kwargs: what it would be called with.
+        args, kwargs: what it would be called with. An operator that is plain torch on every backend, such as
+            :func:`graphrec.kernels.merge`, is run.
 
     Raises:
         ValueError: the arguments do not fit, or a backend was asked for that cannot run.
     """
-    if operator is attention:
-        return _explain_attention(*args, **kwargs)
     name = getattr(operator, "__name__", str(operator))
-    choice = choose(name, kwargs.get("backend"), {"reference": None, "torch": None})
-    return Explanation(name, choice.backend, choice.reason, choice.refused)
-
-
-def _explain_attention(
-    q: Tensor, k: Tensor, v: Tensor, pattern: Pattern | None = None, **options: Any
-) -> Explanation:
-    pattern = Full() if pattern is None else pattern
-    bias = options.get("bias")
-    check_inputs(q, k, v, pattern, bias)
-    choice = select(q, k, v, pattern, bias, options.get("backend"))
-    lengths = q.shape[2], k.shape[2]
-    details: dict[str, Any] = {"pattern": pattern, "density": round(pattern.density(*lengths), 6)}
-    if choice.backend == "triton":
-        config = attention_config(max(q.shape[3], v.shape[3]), q.dtype)
-        plan = pattern.tiles(*lengths, config.bm, config.bn)
-        details |= {"tiles": f"{config.bm} x {config.bn}", "tiles computed": round(plan.tile_density, 6)}
-    elif choice.backend == "torch":
-        found = route(pattern, *lengths, q.device, q.dtype)
-        details["route"] = "all pairs, masked" if found is None else _groups(found.q_index, found.k_index)
-    return Explanation("attention", choice.backend, choice.reason, choice.refused, details)
-
-
-def _groups(q_index: Tensor, k_index: Tensor) -> str:
-    return f"{q_index.shape[0]} groups of {q_index.shape[1]} queries by {k_index.shape[-1]} keys"
+    found = choice_of(operator, *args, **kwargs)
+    if found is None:
+        return Explanation(name, "torch", "it is the same plain torch everywhere", {"triton": NO_KERNEL})
+    details: dict[str, Any] = {} if found.operator == name else {"computed by": found.operator}
+    if describe := DETAILS.get(name):
+        given = inspect.signature(operator).bind(*args, **kwargs)
+        given.apply_defaults()
+        details |= describe(found.choice.backend, **given.arguments)
+    return Explanation(name, found.choice.backend, found.choice.reason, found.choice.refused, details)

@@ -11,7 +11,7 @@ from kernel_tools import distance
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from graphrec.kernels import CSR, RelativeBias, attention, edge_softmax, explain, linear_attention, scan, spmm
+from graphrec.kernels import CSR, RelativeBias, attention, edge_softmax, linear_attention, scan, spmm
 from graphrec.kernels.patterns import (
     BlockLists,
     Causal,
@@ -164,19 +164,6 @@ def test_autocast_and_checkpointing() -> None:
         out = run(x)
     assert out.dtype == torch.bfloat16
     assert distance(out, run(x)) < 0.02
-
-
-def test_explain_tells_route_and_refusal() -> None:
-    q = torch.randn(1, 2, 784, 16)
-    told = explain(attention, q, q, q, Neighborhood((28, 28), 7))
-    assert (told.backend, told.details["density"]) == ("torch", 0.0625)
-    assert "triton" in told.refused
-    assert "groups of" in told.details["route"]
-    assert "all pairs" in explain(attention, q, q, q, Causal()).details["route"]
-    assert "because it was asked for" in str(explain(attention, q, q, q, backend="reference"))
-    assert explain(spmm).backend == "torch"
-    with pytest.raises(ValueError, match="cannot run attention"):
-        explain(attention, q.double(), q.double(), q.double(), backend="triton")
 
 
 def test_triton_is_not_needed() -> None:
