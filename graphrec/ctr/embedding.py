@@ -67,7 +67,7 @@ def _gather_sparse(weight: Tensor, index: Tensor, decay: Tensor | None, scale: f
 
 
 LOG_ODDS_PRIOR = 0.1
-"""`prior` of tables whose entries are added to the log-odds: with the default precision, a deviation of 0.5."""
+"""`prior` of tables of log-odds: with the default precision a deviation of 0.5."""
 
 
 class FusedEmbedding(nn.Module):
@@ -139,10 +139,11 @@ class FusedEmbedding(nn.Module):
         """Pull each row towards zero in inverse proportion to how often it occurs.
 
         The penalty ``l2 / 2 * ||row||^2`` (``l2`` times `prior`, if that is not 1), a Gaussian prior of
-        variance ``1 / l2`` against the sum of the losses, is spread evenly over the row's occurrences in the training data, so one pass over the data
-        applies it once to each row and a step still costs what its batch touches. Ids that occur twice are
-        held near zero, ids that occur a million times are free: without this, deep CTR models over-fit from
-        their second epoch on. Only ``weight`` is pulled, and only with sparse gradients.
+        variance ``1 / l2`` against the sum of the losses, is spread evenly over the row's occurrences in the
+        training data, so one pass over the data applies it once to each row and a step still costs what its
+        batch touches. Ids that occur twice are held near zero, ids that occur a million times are free:
+        without this, deep CTR models over-fit from their second epoch on. Only ``weight`` is pulled, and
+        only with sparse gradients.
 
         Args:
             counts: For each vocabulary, how often each id occurs in the training data, (size,).
