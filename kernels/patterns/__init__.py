@@ -13,7 +13,9 @@ from .grid import Halo, Neighborhood, Windows, stripes
 from .lists import BlockLists, Blocks, KeyPadding, Tokens
 from .parse import decode, encode
 from .plan import BlockPlan, TilePlan
+from .regions import Regions
 from .sequence import Causal, Full, Global, Packed, Segments, Streaming, Strided, Window
+from .start import FromStart, PooledCausal
 
 __all__ = [
     "And",
@@ -21,6 +23,7 @@ __all__ = [
     "BlockPlan",
     "Blocks",
     "Causal",
+    "FromStart",
     "Full",
     "Global",
     "Halo",
@@ -30,6 +33,8 @@ __all__ = [
     "Packed",
     "Pattern",
     "PerHead",
+    "PooledCausal",
+    "Regions",
     "Segments",
     "Streaming",
     "Strided",

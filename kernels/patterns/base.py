@@ -7,7 +7,7 @@ when it treats all alike), ``N`` a number of tiles or blocks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -111,6 +111,21 @@ class Pattern:
     def origin(self) -> int:
         """Where query 0 stands among the keys of a sequence."""
         return 0
+
+    def moved(self, offset: int) -> Pattern:
+        """The same pattern where query 0 stands at key ``offset``, as with a cache of past keys.
+
+        Raises:
+            ValueError: the pattern does not count positions of a sequence.
+        """
+        if "offset" not in self._names:
+            raise ValueError(f"{self!r} has no offset, so it cannot follow a cache of past keys")
+        return replace(self, offset=self.origin + offset)  # type: ignore[call-arg]
+
+    @property
+    def anchored(self) -> bool:
+        """Whether it matters where the sequence starts: False if only distances count."""
+        return True
 
     def folding(self, length: int) -> Folding | None:
         """How to make the groups of :meth:`partition` by reshaping, for patterns whose groups see only

@@ -68,6 +68,13 @@ class _Combined(Pattern):
     def origin(self) -> int:
         return next((one.origin for one in self.parts if one.origin), 0)
 
+    @property
+    def anchored(self) -> bool:
+        return any(one.anchored for one in self.parts)
+
+    def moved(self, offset: int) -> Pattern:
+        return type(self)(*(one.moved(offset) for one in self.parts))
+
     def coordinates(self, length: int) -> Tensor:
         """Those of the part with most axes; parts that measure differently on as many axes do not combine."""
         found = [one.coordinates(length) for one in self.parts]

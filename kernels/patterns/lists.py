@@ -66,31 +66,41 @@ class Blocks(_Data):
 
     Args:
         map: bool (ceil(Lq / block), ceil(Lk / block)), with heads, or batch and heads (each 1 or its number),
-        in front. block: positions per block, of queries and of keys.
+            in front.
+        block: positions per block, of queries and of keys.
+        k_block: positions per block of keys where those differ, as where a pooled key stands for several.
     """
 
     map: Tensor
     block: int = 64
+    k_block: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "map", _leading(self.map, "map", 2))
-        if self.map.dtype != torch.bool or self.block < 1:
-            raise ValueError(f"map must be bool, got {self.map.dtype}, and block={self.block} at least 1")
+        if self.map.dtype != torch.bool or min(self.block, self._keys) < 1:
+            raise ValueError(
+                f"map must be bool, got {self.map.dtype}, and block={self.block} and k_block={self.k_block} "
+                "at least 1"
+            )
+
+    @property
+    def _keys(self) -> int:
+        return self.block if self.k_block is None else self.k_block
 
     def _sizes(self) -> tuple[int, ...]:
         return tuple(self.map.shape)
 
     def check(self, q_len: int, k_len: int) -> None:
-        want = (ceil(q_len / self.block), ceil(k_len / self.block))
+        want = (ceil(q_len / self.block), ceil(k_len / self._keys))
         if tuple(self.map.shape[2:]) != want:
             raise ValueError(
-                f"map of shape {tuple(self.map.shape)} must end in {want} "
-                f"for {q_len} queries, {k_len} keys and block={self.block}"
+                f"map of shape {tuple(self.map.shape)} must end in {want} for {q_len} queries, {k_len} keys "
+                f"and blocks of {self.block} and {self._keys}"
             )
 
     def visible(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor:
         batch, heads = b % self.batch, h % self.heads
-        return self.map.to(q.device)[batch, heads, q // self.block, k // self.block]
+        return self.map.to(q.device)[batch, heads, q // self.block, k // self._keys]
 
     def partition(self, length: int) -> Tensor | None:
         return block_partition(length, self.block)
@@ -99,7 +109,7 @@ class Blocks(_Data):
         seen = self.map.to(index.device)[:, :, index.clamp(min=0) // self.block] & (index >= 0).unsqueeze(-1)
         any_row = seen.any(-2)  # [B', H', N, key blocks]
         ids = torch.where(any_row, torch.arange(any_row.shape[-1], device=index.device), -1)
-        return block_keys(unique_lists(ids), self.block, k_len)
+        return block_keys(unique_lists(ids), self._keys, k_len)
 
 
 def block_partition(length: int, block: int) -> Tensor:
@@ -231,6 +241,9 @@ class KeyPadding(_Data):
 
     def _sizes(self) -> tuple[int, ...]:
         return (self.valid.shape[0], 1)
+
+    def moved(self, offset: int) -> KeyPadding:
+        return self
 
     def check(self, q_len: int, k_len: int) -> None:
         if self.valid.shape[1] != k_len:

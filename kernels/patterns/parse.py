@@ -13,12 +13,12 @@ from typing import Any
 
 from torch import Tensor
 
-from . import combine, grid, lists, sequence
+from . import combine, grid, lists, regions, sequence, start
 from .base import Pattern
 
 _KINDS: dict[str, type[Pattern]] = {
     name: value
-    for module in (sequence, grid, lists, combine)
+    for module in (sequence, start, grid, lists, regions, combine)
     for name, value in vars(module).items()
     if isinstance(value, type)
     and issubclass(value, Pattern)

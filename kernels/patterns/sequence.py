@@ -30,6 +30,13 @@ class Full(Pattern):
     def interval(self) -> bool:
         return True
 
+    @property
+    def anchored(self) -> bool:
+        return False
+
+    def moved(self, offset: int) -> Full:
+        return self
+
     def visible(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor:
         return torch.ones((), dtype=torch.bool, device=q.device).expand(
             torch.broadcast_shapes(q.shape, k.shape)
@@ -45,6 +52,10 @@ class Causal(Pattern):
     @property
     def origin(self) -> int:
         return self.offset
+
+    @property
+    def anchored(self) -> bool:
+        return False
 
     @property
     def interval(self) -> bool:
@@ -69,6 +80,10 @@ class Window(Pattern):
     @property
     def origin(self) -> int:
         return self.offset
+
+    @property
+    def anchored(self) -> bool:
+        return False
 
     def __post_init__(self) -> None:
         _at_least(self.left, 0, "left")
@@ -162,6 +177,10 @@ class Strided(Pattern):
     def origin(self) -> int:
         return self.offset
 
+    @property
+    def anchored(self) -> bool:
+        return False
+
     def __post_init__(self) -> None:
         _at_least(self.stride, 1, "stride")
 
@@ -179,20 +198,25 @@ class Global(Pattern):
     """The first ``count`` tokens see everything and are seen by all; the rest sees nothing else."""
 
     count: int
+    offset: int = 0
 
     def __post_init__(self) -> None:
         _at_least(self.count, 0, "count")
+
+    @property
+    def origin(self) -> int:
+        return self.offset
 
     @property
     def interval(self) -> bool:
         return True
 
     def visible(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor:
-        return (q < self.count) | (k < self.count)
+        return (q + self.offset < self.count) | (k < self.count)
 
     def bounds(self, q_len: int, k_len: int) -> tuple[Tensor, Tensor]:
-        low = torch.zeros(q_len, dtype=torch.int64)
-        return low, torch.where(torch.arange(q_len) < self.count, k_len, min(self.count, k_len))
+        low, here = torch.zeros(q_len, dtype=torch.int64), torch.arange(q_len) + self.offset
+        return low, torch.where(here < self.count, k_len, min(self.count, k_len))
 
 
 @lru_cache(maxsize=64)

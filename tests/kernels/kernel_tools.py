@@ -11,6 +11,7 @@ from graphrec.kernels.patterns import (
     BlockLists,
     Blocks,
     Causal,
+    FromStart,
     Full,
     Global,
     Halo,
@@ -19,6 +20,8 @@ from graphrec.kernels.patterns import (
     Packed,
     Pattern,
     PerHead,
+    PooledCausal,
+    Regions,
     Segments,
     Streaming,
     Strided,
@@ -65,6 +68,8 @@ def static_cases() -> list[Case]:
         (Halo((9, 9), 4, 1), 81, 81),
         (Halo((8, 8), 4, 2, border="zero"), 64, 64),
         (PerHead(Full(), Causal(), Streaming(1, 3)), 40, 50),
+        (PooledCausal(4), 70, 17),
+        (Global(3, offset=2) | Window(2, 2, offset=2), 60, 62),
     ]
 
 
@@ -87,6 +92,10 @@ def data_cases() -> list[Case]:
         (Tokens(index(20, 30, 4)), 30, 20),
         (KeyPadding(coin(2, 50)) & Causal(), 40, 50),
         (KeyPadding(coin(2, 30)) & Window(3, 3), 30, 30),
+        (Blocks(coin(2, 3, 4, 5), 16, 4), 60, 20),
+        (Regions((9, 11), (4, 3), coin(2, 1, 12, 12)), 99, 99),
+        (Regions((3, 4, 5), 2, coin(2, 3, 60, 12)), 60, 60),
+        (FromStart(Streaming(2, 5, offset=20), torch.tensor([0, 13])), 30, 50),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,13 +16,17 @@ from graphrec.kernels.patterns import (
     BlockLists,
     Blocks,
     Causal,
+    FromStart,
     Full,
     Global,
     Halo,
     KeyPadding,
     Neighborhood,
     Packed,
+    Pattern,
     PerHead,
+    PooledCausal,
+    Regions,
     Segments,
     Streaming,
     Strided,
@@ -320,3 +325,70 @@ def test_pictures(tmp_path: object) -> None:
     assert int((one.images[0].get_array() > 0).sum()) == 9
     assert PerHead(Causal(), Full()).plot(5).images[0].get_array().shape == (5, 5)
     assert (Packed((0, 3, 5)) & Causal()).plot().images[0].get_array().shape == (5, 5)
+
+
+def test_pooled_causal_never_shows_the_future() -> None:
+    assert torch.equal(PooledCausal(1).mask(9, 9), Causal().mask(9, 9))
+    seen = PooledCausal(3, offset=2).mask(8, 4)
+    for q, k in ((q, k) for q in range(8) for k in range(4)):
+        assert bool(seen[q, k]) == all(place <= q + 2 for place in range(3 * k, 3 * k + 3))
+
+
+def test_regions_by_hand() -> None:
+    draw = torch.Generator().manual_seed(0)
+    chosen = torch.rand(12, 12, generator=draw) < 0.3
+    seen = Regions((9, 11), (4, 3), chosen).mask(99, 99)
+
+    def number(place: int) -> int:
+        return place // 11 // 4 * 4 + place % 11 // 3
+
+    for q, k in ((q, k) for q in range(99) for k in range(99)):
+        assert seen[q, k] == chosen[number(q), number(k)]
+    per_query = chosen[torch.tensor([number(place) for place in range(99)])]
+    assert torch.equal(Regions((9, 11), (4, 3), per_query).mask(99, 99), seen)
+
+
+def test_from_start_is_the_pattern_of_the_shorter_sequence() -> None:
+    pattern = Streaming(2, 3) | Global(1) & Causal()
+    seen = FromStart(pattern, torch.tensor([0, 4])).mask(10, 10)
+    assert torch.equal(seen[0, 0], pattern.mask(10, 10))
+    assert torch.equal(seen[1, 0, 4:, 4:], pattern.mask(6, 6))
+    assert not seen[1, 0, :, :4].any()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [Full(), Causal(), Window(3, 2), Streaming(2, 3), Strided(3), Global(2) | Window(1, 0), PooledCausal(2)],
+    ids=repr,
+)
+def test_moved_shows_the_last_rows(pattern: Pattern) -> None:
+    k_len = 6 if isinstance(pattern, PooledCausal) else 12
+    assert torch.equal(pattern.moved(9).mask(3, k_len), pattern.mask(12, k_len)[9:])
+    assert torch.equal(pattern.moved(4).moved(5).mask(3, k_len), pattern.mask(12, k_len)[9:])
+
+
+def test_distances_alone_or_places_too() -> None:
+    assert not (Causal() & Window(3, 0) & Strided(2)).anchored
+    assert (Causal() & Streaming(2, 3)).anchored
+    assert PerHead(Causal(), Streaming(2, 3)).anchored
+    with pytest.raises(ValueError, match="has no offset"):
+        Neighborhood((3, 3), 3).moved(1)
+    with pytest.raises(ValueError, match="has no offset"):
+        FromStart(Segments((2, 3)), torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Regions((4, 4), 5, torch.ones(1, 1, dtype=torch.bool)), "region=5"),
+        (lambda: Regions((4, 4), 2, torch.ones(4, 3, dtype=torch.bool)), r"shape \(1, 1, 4, 3\)"),
+        (lambda: Regions((4, 4), 2, torch.ones(4, 4)), "got torch.float32"),
+        (lambda: Regions((4, 4), 2, torch.ones(4, 4).bool()).mask(15, 16), "there are 15 queries"),
+        (lambda: Blocks(torch.ones(2, 2).bool(), 4, 0), "k_block=0"),
+        (lambda: PooledCausal(0), "pool=0"),
+        (lambda: FromStart(Causal(), torch.zeros(2)), "start must be integer"),
+    ],
+)  # fmt: skip
+def test_new_patterns_name_what_is_wrong(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
