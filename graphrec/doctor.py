@@ -1,4 +1,4 @@
-"""What this machine and installation offer: versions, devices, CPU features, optional packages, cache.
+"""What this machine and installation offer: versions, devices, CPU features, kernels, optional packages, cache.
 
 `examine` gathers facts as (section, name, value, note) rows; it never raises for something that is missing,
 since saying so is its job.
@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
 def examine(cache_dir: str | Path | None = None) -> list[Finding]:
     """All findings, in the order in which they are printed."""
-    return [*_versions(), *_processor(), *_devices(), *_extras(), *_cache(cache_dir)]
+    return [*_versions(), *_processor(), *_devices(), *_kernels(), *_extras(), *_cache(cache_dir)]
 
 
 def _versions() -> list[Finding]:
@@ -96,11 +96,46 @@ def _devices() -> list[Finding]:
         )
         findings.append(Finding("devices", "cuda", "none", built))
     mps = torch.backends.mps.is_available()
-    findings.append(Finding("devices", "mps", "available" if mps else "none"))
-    kernels = "triton" if torch.cuda.is_available() and find_spec("triton") else "torch"
-    why = "a CUDA device and triton are here" if kernels == "triton" else "triton kernels need a CUDA device"
-    findings.append(Finding("devices", "kernel backend", kernels, why))
+    return [*findings, Finding("devices", "mps", "available" if mps else "none")]
+
+
+def _kernels() -> list[Finding]:
+    import torch
+
+    from graphrec.kernels import backends, explain
+    from graphrec.kernels.catalogue import CALLS
+
+    missing, on = backends.triton_missing(), backends.interpreting()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    findings = [
+        Finding("kernels", "triton", "missing" if missing else _version("triton"), missing or ""),
+        Finding("kernels", "interpreter", "on" if on else "off", "TRITON_INTERPRET=1 runs Triton on a CPU"),
+        *_settings_table(),
+    ]
+    for call in CALLS.values():
+        args, kwargs = call.make(device)
+        told = explain(call.operator, *args, **kwargs)
+        findings.append(Finding("kernels", call.name, told.backend, told.reason))
     return findings
+
+
+def _settings_table() -> list[Finding]:
+    """Which architectures the table of launch settings covers, and what it holds for the one here."""
+    from graphrec.kernels import table
+
+    try:
+        rows = list(table.rows().values())
+    except ValueError as error:
+        return [Finding("kernels", "settings", "unreadable", str(error))]
+    kinds = sorted({row.architecture for row in rows} - {"interpreter"})
+    measured = sum(row.milliseconds is not None for row in rows)
+    here = table.architecture()
+    own = sum(row.architecture == here != table.ANY for row in rows)
+    note = "python -m graphrec.kernels.tune measures on a GPU"
+    if here != table.ANY:
+        note = f"{own} for {here}, which is here" if own else f"none of its own for {here}; {note}"
+    size = f"{len(rows)} rows for {', '.join(kinds)}; {measured} measured"
+    return [Finding("kernels", "settings", size, note)]
 
 
 def _extras() -> list[Finding]:

@@ -83,4 +83,11 @@ def test_doctor_says_what_is_here() -> None:
     assert found["versions", "torch"] == version("torch")
     assert found["processor", "threads"] == str(torch.get_num_threads())
     assert {"avx512_bf16", "amx"} <= {name for section, name in found if section == "processor"}
+    from graphrec.kernels.catalogue import CALLS
+
+    device = "triton" if torch.cuda.is_available() else "torch"
+    assert {"triton", "interpreter", "settings", *CALLS} == {
+        name for section, name in found if section == "kernels"
+    }
+    assert found["kernels", "attention"] == device
     assert CliRunner().invoke(app, ["doctor"]).exit_code == 0
