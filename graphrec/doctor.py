@@ -1,4 +1,4 @@
-"""What this machine and installation offer: versions, devices, CPU features, kernels, optional packages, cache.
+"""What this machine and installation offer: versions, devices, CPU features, kernels, extras, cache.
 
 `examine` gathers facts as (section, name, value, note) rows; it never raises for something that is missing,
 since saying so is its job.
