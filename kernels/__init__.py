@@ -13,7 +13,7 @@ from .conv import causal_conv1d
 from .explain import Explanation, explain
 from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
 from .interaction import field_attention
-from .linear import linear_attention
+from .linear import delta_rule, gated_linear_attention, linear_attention
 from .scan import scan, selective_scan
 
 __all__ = [
@@ -22,10 +22,12 @@ __all__ = [
     "RelativeBias",
     "attention",
     "causal_conv1d",
+    "delta_rule",
     "edge_attention",
     "edge_softmax",
     "explain",
     "field_attention",
+    "gated_linear_attention",
     "linear_attention",
     "merge",
     "scan",

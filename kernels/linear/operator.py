@@ -7,9 +7,10 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from ..backends import choose
+from ..backends import Choice, choose, triton_refusal
 from . import reference
 from . import torch as plain
+from .checks import check_inputs, first_state
 
 
 @overload
@@ -55,7 +56,7 @@ def linear_attention(
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """``out[t] = q[t] @ sum(k[s]^T v[s])`` over all s, or s <= t (Katharopoulos et al., arXiv:2006.16236, eq.
-    4 to 12).
+    4 to 12; https://github.com/idiap/fast-transformers).
 
     The caller applies the feature map to q and k, and the scale; both are often ``elu(x) + 1``.
 
@@ -65,23 +66,32 @@ def linear_attention(
         causal: whether a position sees only itself and what came before.
         normalize: divide by ``q[t] @ sum(k[s])``; a position where that is zero gives 0.
         state: what came before, (B, H, K, V), or (B, H, K, V + 1) with ``normalize``, whose last column sums
-        k. return_state: also return the state after the last position. chunk: positions per chunk of the
-        causal form; it changes rounding only. backend: "reference", "torch" or None to choose.
+            k.
+        return_state: also return the state after the last position.
+        chunk: positions per chunk of the torch backend's causal form, rounded up to a power of two; it
+            changes rounding only.
+        backend: "reference", "torch", "triton" (causal only) or None to choose.
 
     Returns:
-        (B, H, T, V), with ``return_state`` also the state.
+        (B, H, T, V), with ``return_state`` also the state, float32 (float64 for float64 inputs).
 
     Raises:
-        ValueError: shapes that do not fit each other, ``chunk`` below 1, or an unknown backend.
+        ValueError: shapes, dtypes or devices that do not fit each other, ``chunk`` below 1, or a backend that
+            cannot run.
     """
-    _check(q, k, v, normalize, state, chunk)
+    check_inputs(q, k, v, chunk)
     if normalize:
         v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
-    name = choose("linear_attention", backend, {"reference": None, "torch": None}).backend
-    if name == "reference":
-        out, final = reference.linear_attention(q, k, v, causal, state)
+    first = first_state(state, q, v)
+    name = select(q, k, v, causal, backend).backend
+    if name == "triton":
+        from .triton import chunked
+
+        out, final = chunked(q, k, v, None, first)
+    elif name == "reference":
+        out, final = reference.linear_attention(q, k, v, causal, None if state is None else first)
     else:
-        out, final = plain.linear_attention(q, k, v, causal, state, chunk)
+        out, final = plain.linear_attention(q, k, v, causal, first, chunk)
     if normalize:
         total = out[..., -1:]
         zero = total == 0
@@ -89,12 +99,8 @@ def linear_attention(
     return (out, final) if return_state else out
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, normalize: bool, state: Tensor | None, chunk: int) -> None:
-    if q.dim() != 4 or k.shape != q.shape or v.dim() != 4 or v.shape[:3] != q.shape[:3]:
-        found = ", ".join(str(tuple(one.shape)) for one in (q, k, v))
-        raise ValueError(f"q, k and v must be (B, H, T, K), (B, H, T, K) and (B, H, T, V), got {found}")
-    want = (*q.shape[:2], q.shape[3], v.shape[3] + normalize)
-    if state is not None and tuple(state.shape) != want:
-        raise ValueError(f"state of shape {tuple(state.shape)} must be {want}")
-    if chunk < 1:
-        raise ValueError(f"chunk={chunk} must be at least 1")
+def select(q: Tensor, k: Tensor, v: Tensor, causal: bool, backend: str | None) -> Choice:
+    """The backend of :func:`linear_attention`, and why the others were passed over."""
+    full = None if causal else "without causal it is two matrix products, which are torch's"
+    refusals = {"reference": None, "torch": None, "triton": full or triton_refusal(q, k, v)}
+    return choose("linear_attention", backend, refusals)

@@ -1,4 +1,4 @@
-"""Linear attention, recurrences, short convolutions and field attention against plain float64 forms."""
+"""Recurrences, short convolutions and field attention against plain float64 forms."""
 
 from __future__ import annotations
 
@@ -6,78 +6,28 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_tools import assert_within_budget
 from torch import Tensor
 from torch.nn import functional as F
 
-from graphrec.kernels import attention, causal_conv1d, field_attention, linear_attention, scan, selective_scan
+from graphrec.kernels import attention, causal_conv1d, field_attention, scan, selective_scan
 
 LENGTHS = st.sampled_from([1, 2, 7, 49, 63, 65, 130])
 
 
-@settings(max_examples=25, deadline=None)
-@given(LENGTHS, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([1, 16, 64]), st.integers(0, 99))
-def test_linear_attention(
-    length: int, causal: bool, normalize: bool, stateful: bool, chunk: int, seed: int
-) -> None:
-    assume(
-        length > 1 or stateful or not normalize
-    )  # one key: the gradient of q is zero, rounding is all there is
-    torch.manual_seed(seed)
-    inputs = [torch.randn(2, 3, length, width).exp() for width in (5, 5)] + [torch.randn(2, 3, length, 4)]
-    if stateful:
-        inputs.append(torch.randn(2, 3, 5, 4 + normalize).exp())
-
-    def run(backend: str) -> Callable[..., tuple[Tensor, Tensor]]:
-        def call(q: Tensor, k: Tensor, v: Tensor, *state: Tensor) -> tuple[Tensor, Tensor]:
-            options = {"causal": causal, "normalize": normalize, "chunk": chunk, "backend": backend}
-            return linear_attention(q, k, v, state=state[0] if state else None, return_state=True, **options)  # type: ignore[call-overload, no-any-return]
-
-        return call
-
-    assert_within_budget(run("torch"), run("reference"), inputs)
-
-
-def test_linear_attention_by_hand() -> None:
-    q, k, v = (torch.rand(1, 1, 6, 3, dtype=torch.float64) for _ in range(3))
-    weights = (q @ k.mT).tril()
-    want = weights / weights.sum(-1, keepdim=True) @ v
-    torch.testing.assert_close(linear_attention(q, k, v, normalize=True, chunk=4), want)
-
-
-def test_linear_attention_to_one_key_is_its_value() -> None:
-    q, k, v = (torch.rand(1, 1, 1, 3) for _ in range(3))
-    torch.testing.assert_close(linear_attention(q, k, v, normalize=True), v)
-
-
-def test_linear_attention_in_two_halves() -> None:
-    q, k, v = (torch.randn(1, 2, 21, 4) for _ in range(3))
-    whole, end = linear_attention(q, k, v, return_state=True, chunk=8)
-    first, state = linear_attention(*(x[:, :, :10] for x in (q, k, v)), return_state=True, chunk=8)
-    last, final = linear_attention(
-        *(x[:, :, 10:] for x in (q, k, v)), state=state, return_state=True, chunk=8
-    )
-    torch.testing.assert_close(torch.cat([first, last], 2), whole)
-    torch.testing.assert_close(final, end)
-
-
 def test_the_past_does_not_see_the_future() -> None:
-    q, k, v = (torch.randn(1, 1, 20, 4) for _ in range(3))
     a, b, x = torch.rand(1, 20, 3), torch.randn(1, 20, 3), torch.randn(1, 20, 3)
     weight = torch.randn(3, 4)
 
     def outputs() -> list[Tensor]:
         return [
-            linear_attention(q, k, v, chunk=8)[0, 0, :12],
             scan(a, b)[0, :12],
             causal_conv1d(x, weight)[0, :12],
         ]
 
     before = outputs()
-    for one in (k, v):
-        one[:, :, 12:] = 99.0
     for one in (a, b, x):
         one[:, 12:] = 99.0
     for one, other in zip(before, outputs(), strict=True):
@@ -206,13 +156,6 @@ BIG = torch.zeros(1, 2, 3, 4)
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: linear_attention(BIG, BIG, BIG[:, :1]), r"\(1, 1, 3, 4\)"),
-        (lambda: linear_attention(BIG, BIG, BIG, chunk=0), "chunk=0"),
-        (
-            lambda: linear_attention(BIG, BIG, BIG, normalize=True, state=torch.zeros(1, 2, 4, 4)),
-            r"must be \(1, 2, 4, 5\)",
-        ),
-        (lambda: linear_attention(BIG, BIG, BIG, backend="triton"), "backend='triton' of linear_attention"),
         (lambda: scan(torch.zeros(1, 2), torch.zeros(1, 3)), r"\(1, 2\) and \(1, 3\)"),
         (
             lambda: scan(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), initial=torch.zeros(1, 2)),
