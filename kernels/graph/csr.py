@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 
+def rows_of(ptr: Tensor, edges: int) -> Tensor:
+    """The row of every edge, (E,), like ``ptr``."""
+    nodes = torch.arange(len(ptr) - 1, device=ptr.device, dtype=ptr.dtype)
+    return torch.repeat_interleave(nodes, ptr.diff(), output_size=edges)
+
+
 @dataclass(frozen=True, eq=False)
 class CSR:
     """Edges grouped by the node that receives them.
@@ -16,11 +22,13 @@ class CSR:
     follow this order. The order of edges within a row is free, and an edge may occur twice.
 
     Attributes:
-        ptr: int64 (rows + 1,), from 0 to the number of edges, not decreasing.
-        index: int64 (E,), 0 to ``columns - 1``.
+        ptr: (rows + 1,), from 0 to the number of edges, not decreasing.
+        index: (E,), 0 to ``columns - 1``.
         columns: nodes on the sending side.
-        row: the receiving node of every edge, int64 (E,).
-        degree: edges per row, int64 (rows,).
+        row: the receiving node of every edge, (E,).
+        degree: edges per row, (rows,).
+
+    All are int32 if ``ptr`` and ``index`` both are, which halves what the kernels read of them, else int64.
 
     Raises:
         ValueError: dtypes, shapes or values that are no such thing.
@@ -40,7 +48,11 @@ class CSR:
                 raise ValueError(
                     f"{name} must be a vector of integers, got {one.dtype} of shape {tuple(one.shape)}"
                 )
-            object.__setattr__(self, name, one.long())
+        small = self.ptr.dtype == self.index.dtype == torch.int32
+        for name in ("ptr", "index"):
+            object.__setattr__(self, name, getattr(self, name).to(torch.int32 if small else torch.int64))
+        if self.ptr.device != self.index.device:
+            raise ValueError(f"ptr is on {self.ptr.device}, index on {self.index.device}: they must agree")
         if len(self.ptr) < 1 or int(self.ptr[0]) != 0 or int(self.ptr[-1]) != len(self.index):
             raise ValueError(f"ptr must run from 0 to {len(self.index)}, the number of edges")
         if bool((self.ptr.diff() < 0).any()):
@@ -50,17 +62,16 @@ class CSR:
             raise ValueError(f"index holds {found}, must be 0 to {self.columns - 1}")
         with torch.inference_mode(False):
             degree = self.ptr.diff()
-            nodes = torch.arange(self.rows, device=self.ptr.device)
             object.__setattr__(self, "degree", degree)
-            object.__setattr__(self, "row", torch.repeat_interleave(nodes, degree))
+            object.__setattr__(self, "row", rows_of(self.ptr, self.edges))
 
     @classmethod
     def from_edges(cls, source: Tensor, target: Tensor, rows: int, columns: int) -> tuple[CSR, Tensor]:
         """From a list of edges ``source -> target``.
 
         Returns:
-            The graph, and which given edge each of its edges is, int64 (E,): ``weight[order]`` sorts edge
-            features.
+            The graph, and which given edge each of its edges is, (E,): ``weight[order]`` sorts edge
+            features. Integers are int32 if those of ``source`` are, else int64.
 
         Raises:
             ValueError: lists of different lengths, or a node out of range.
@@ -72,9 +83,10 @@ class CSR:
             raise ValueError(
                 f"target holds {int(target.min())} to {int(target.max())}, must be 0 to {rows - 1}"
             )
+        kind = torch.int32 if source.dtype == torch.int32 else torch.int64
         order = torch.argsort(target.long(), stable=True)
         ptr = torch.nn.functional.pad(torch.bincount(target.long(), minlength=rows).cumsum(0), (1, 0))
-        return cls(ptr, source[order], columns), order
+        return cls(ptr.to(kind), source[order].to(kind), columns), order.to(kind)
 
     @property
     def rows(self) -> int:
@@ -88,15 +100,28 @@ class CSR:
 
     @property
     def transpose(self) -> tuple[CSR, Tensor]:
-        """The reversed graph, and which edge of this one each of its edges is, int64 (E,).
+        """The reversed graph, and which edge of this one each of its edges is, (E,).
 
-        Made at first use; a compiled graph needs that to have happened before.
+        Made at first use and kept. A compiled graph takes it where it was made before, and otherwise makes it
+        in every backward.
         """
         if not self._reversed:
             with torch.inference_mode(False):
                 back = CSR.from_edges(self.row, self.index, self.columns, self.rows)
             self._reversed.append(back)
         return self._reversed[0]
+
+    def tensors(self, transposed: bool) -> list[Tensor]:
+        """What crosses an operator: ``[ptr, index, row]``, then the transpose's ptr and index and its order.
+
+        Args:
+            transposed: whether the transpose will be needed; then it is made, unless a graph is being
+                compiled, which cannot.
+        """
+        if self._reversed or (transposed and not torch.compiler.is_compiling()):
+            back, order = self.transpose
+            return [self.ptr, self.index, self.row, back.ptr, back.index, order]
+        return [self.ptr, self.index, self.row]
 
     def to(self, device: torch.device | str) -> CSR:
         """The same graph on a device."""

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from math import prod
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from ..backends import choose
-from . import reference
-from . import torch as plain
-from .csr import CSR
+from ..backends import Backend, choose, triton_refusal
+from . import reference, registered
+from .csr import CSR, rows_of
 
 Reduce = Literal["sum", "mean", "max"]
 
 
-def _module(operator: str, backend: str | None) -> ModuleType:
-    return (
-        reference
-        if choose(operator, backend, {"reference": None, "torch": None}).backend == "reference"
-        else plain
-    )
+def _select(operator: str, backend: str | None, *tensors: Tensor) -> Backend:
+    refused = triton_refusal(*tensors)
+    return choose(operator, backend, {"reference": None, "torch": None, "triton": refused}).backend
 
 
-def _check(x: Tensor, name: str, sizes: tuple[int | None, ...]) -> None:
-    """Raise ValueError unless ``x`` is floating point of this shape; None stands for any size."""
+def _together(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Tensors in the widest of their dtypes, as their products would be."""
+    kind = torch.float16
+    for one in tensors:
+        if one is not None:
+            kind = one.dtype if kind == torch.float16 else torch.promote_types(kind, one.dtype)
+    return tuple(None if one is None else one.to(kind) for one in tensors)
+
+
+def _wanted(*tensors: Tensor | None) -> bool:
+    """Whether a backward may follow."""
+    return torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
+
+
+def _check(x: Tensor, name: str, sizes: tuple[int | None, ...], graph: CSR) -> None:
+    """Raise ValueError unless ``x`` is floating point of this shape and on the graph's device.
+
+    None stands for any size.
+    """
     fits = x.dim() == len(sizes) and all(
         want in (None, one) for one, want in zip(x.shape, sizes, strict=True)
     )
@@ -33,6 +47,8 @@ def _check(x: Tensor, name: str, sizes: tuple[int | None, ...]) -> None:
         raise ValueError(
             f"{name} must be floating point of shape ({want}), got {x.dtype} of {tuple(x.shape)}"
         )
+    if x.device != graph.ptr.device:
+        raise ValueError(f"{name} is on {x.device}, the graph on {graph.ptr.device}: they must agree")
 
 
 def _check_reduce(reduce: str) -> None:
@@ -45,9 +61,9 @@ def segment_reduce(x: Tensor, ptr: Tensor, reduce: Reduce = "sum", *, backend: s
 
     Args:
         x: (E, ...).
-        ptr: int64 (rows + 1,): run ``i`` is ``x[ptr[i] : ptr[i + 1]]``; an empty run gives 0.
+        ptr: int32 or int64 (rows + 1,): run ``i`` is ``x[ptr[i] : ptr[i + 1]]``; an empty run gives 0.
         reduce: "sum", "mean" or "max". Where several rows are the maximum, they share its gradient.
-        backend: "reference", "torch" or None to choose.
+        backend: "reference", "torch", "triton", or None to choose.
 
     Returns:
         (rows, ...).
@@ -56,10 +72,44 @@ def segment_reduce(x: Tensor, ptr: Tensor, reduce: Reduce = "sum", *, backend: s
         ValueError: ``ptr`` does not cover ``x``, or ``reduce`` or ``backend`` does not exist.
     """
     _check_reduce(reduce)
-    if ptr.dim() != 1 or len(ptr) < 1 or int(ptr[-1]) != len(x):
-        raise ValueError(f"ptr of shape {tuple(ptr.shape)} must end in {len(x)}, the rows of x")
-    found: Tensor = _module("segment_reduce", backend).segment_reduce(x, ptr, reduce)
-    return found
+    if x.dim() < 1 or not x.is_floating_point():
+        raise ValueError(f"x must be floating point of shape (E, ...), got {x.dtype} of {tuple(x.shape)}")
+    _check_ptr(ptr, x)
+    name = _select("segment_reduce", backend, x)
+    if name == "reference":
+        return reference.segment_reduce(x, ptr, reduce)
+    ptr = ptr if ptr.dtype == torch.int32 else ptr.long()
+    edges = torch.arange(len(x), device=x.device, dtype=ptr.dtype)
+    row = rows_of(ptr, len(x))
+    one_each = torch.arange(len(x) + 1, device=x.device, dtype=ptr.dtype)
+    flat = x.reshape(len(x), prod(x.shape[1:]))
+    found = _reduce([ptr, edges, row, one_each, row, edges], flat, None, reduce, ptr.diff(), name)
+    return found.view(len(ptr) - 1, *x.shape[1:])
+
+
+def _check_ptr(ptr: Tensor, x: Tensor) -> None:
+    if ptr.dim() != 1 or len(ptr) < 1 or ptr.is_floating_point() or ptr.dtype == torch.bool:
+        raise ValueError(f"ptr must be a vector of integers, got {ptr.dtype} of shape {tuple(ptr.shape)}")
+    if ptr.device != x.device:
+        raise ValueError(f"ptr is on {ptr.device}, x on {x.device}: they must agree")
+    if torch.compiler.is_compiling():
+        return
+    if int(ptr[0]) != 0 or int(ptr[-1]) != len(x) or bool((ptr.diff() < 0).any()):
+        raise ValueError(
+            f"ptr of shape {tuple(ptr.shape)} must run from 0, never decrease, and end in {len(x)}, the rows of x"
+        )
+
+
+def _reduce(
+    graph: list[Tensor], x: Tensor, weight: Tensor | None, reduce: str, degree: Tensor, backend: str
+) -> Tensor:
+    """Reduce (columns, D) over the edges of each row, (rows, D)."""
+    if reduce == "max":
+        top: Tensor = registered.maxima(x, weight, graph, backend)[0]
+        return top
+    scale = None if weight is None else weight.unsqueeze(1)
+    total: Tensor = registered.sums(x.unsqueeze(1), scale, graph, False, len(degree), backend).squeeze(1)
+    return total if reduce == "sum" else total / degree.clamp(min=1).unsqueeze(-1).to(x.dtype)
 
 
 def spmm(
@@ -72,7 +122,7 @@ def spmm(
         x: (columns, D).
         weight: (E,), one factor per edge in the graph's order; None is 1.
         reduce: "sum", "mean" (over the number of edges) or "max". A node without edges gets 0.
-        backend: "reference", "torch" or None to choose.
+        backend: "reference", "torch", "triton", or None to choose.
 
     Returns:
         (rows, D).
@@ -81,11 +131,16 @@ def spmm(
         ValueError: shapes that do not fit the graph, or a ``reduce`` or ``backend`` that does not exist.
     """
     _check_reduce(reduce)
-    _check(x, "x", (graph.columns, None))
+    _check(x, "x", (graph.columns, None), graph)
     if weight is not None:
-        _check(weight, "weight", (graph.edges,))
-    found: Tensor = _module("spmm", backend).spmm(graph, x, weight, reduce)
-    return found
+        _check(weight, "weight", (graph.edges,), graph)
+    name = _select("spmm", backend, x) if weight is None else _select("spmm", backend, x, weight)
+    if name == "reference":
+        return reference.spmm(graph, x, weight, reduce)
+    back = _wanted(x) or (reduce == "max" and _wanted(weight))
+    wide, factor = _together(x, weight)
+    assert wide is not None
+    return _reduce(graph.tensors(back), wide, factor, reduce, graph.degree, name)
 
 
 def sddmm(graph: CSR, a: Tensor, b: Tensor, *, backend: str | None = None) -> Tensor:
@@ -95,7 +150,7 @@ def sddmm(graph: CSR, a: Tensor, b: Tensor, *, backend: str | None = None) -> Te
         graph: who sends to whom.
         a: (rows, D) or (rows, H, D).
         b: (columns, D) or (columns, H, D).
-        backend: "reference", "torch" or None to choose.
+        backend: "reference", "torch", "triton", or None to choose.
 
     Returns:
         (E,) or (E, H).
@@ -105,9 +160,19 @@ def sddmm(graph: CSR, a: Tensor, b: Tensor, *, backend: str | None = None) -> Te
     """
     if a.dim() not in (2, 3):
         raise ValueError(f"a of shape {tuple(a.shape)} must be (rows, D) or (rows, H, D)")
-    _check(a, "a", (graph.rows, *a.shape[1:]))
-    _check(b, "b", (graph.columns, *a.shape[1:]))
-    found: Tensor = _module("sddmm", backend).sddmm(graph, a, b)
+    _check(a, "a", (graph.rows, *a.shape[1:]), graph)
+    _check(b, "b", (graph.columns, *a.shape[1:]), graph)
+    name = _select("sddmm", backend, a, b)
+    if name == "reference":
+        return reference.sddmm(graph, a, b)
+    left, right = _together(a, b)
+    assert left is not None
+    assert right is not None
+    graph_tensors = graph.tensors(_wanted(b))
+    if a.dim() == 2:
+        flat = registered.products(left.unsqueeze(1), right.unsqueeze(1), graph_tensors, name)
+        return flat.squeeze(1)
+    found: Tensor = registered.products(left, right, graph_tensors, name)
     return found
 
 
@@ -117,7 +182,7 @@ def edge_softmax(graph: CSR, scores: Tensor, *, backend: str | None = None) -> T
     Args:
         graph: who sends to whom.
         scores: (E,) or (E, H) in the graph's order.
-        backend: "reference", "torch" or None to choose.
+        backend: "reference", "torch", "triton", or None to choose.
 
     Returns:
         Like ``scores``; sums to 1 per node that has edges.
@@ -125,9 +190,13 @@ def edge_softmax(graph: CSR, scores: Tensor, *, backend: str | None = None) -> T
     Raises:
         ValueError: scores that are not one row per edge, or an unknown backend.
     """
-    _check(scores, "scores", (graph.edges, *scores.shape[1:2]))
-    found: Tensor = _module("edge_softmax", backend).edge_softmax(graph, scores)
-    return found
+    _check(scores, "scores", (graph.edges, *scores.shape[1:2]), graph)
+    name = _select("edge_softmax", backend, scores)
+    if name == "reference":
+        return reference.edge_softmax(graph, scores)
+    flat = scores.unsqueeze(-1) if scores.dim() == 1 else scores
+    found: Tensor = registered.softmax(flat, graph.tensors(False), name)
+    return found.view(scores.shape)
 
 
 def edge_attention(
@@ -149,7 +218,7 @@ def edge_attention(
         v: (columns, H, Dv).
         bias: (E, H), added to the logits of edges.
         scale: factor on the products; None is ``D ** -0.5``.
-        backend: "reference", "torch" or None to choose.
+        backend: "reference", "torch", "triton", or None to choose.
 
     Returns:
         (rows, H, Dv); 0 for a node without edges.
@@ -157,11 +226,22 @@ def edge_attention(
     Raises:
         ValueError: shapes that do not fit the graph or each other, or an unknown backend.
     """
-    _check(q, "q", (graph.rows, None, None))
-    _check(k, "k", (graph.columns, *q.shape[1:]))
-    _check(v, "v", (graph.columns, q.shape[1], None))
+    _check(q, "q", (graph.rows, None, None), graph)
+    _check(k, "k", (graph.columns, *q.shape[1:]), graph)
+    _check(v, "v", (graph.columns, q.shape[1], None), graph)
     if bias is not None:
-        _check(bias, "bias", (graph.edges, q.shape[1]))
+        _check(bias, "bias", (graph.edges, q.shape[1]), graph)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    found: Tensor = _module("edge_attention", backend).edge_attention(graph, q, k, v, bias, scale)
+    name = _select("edge_attention", backend, q, k, v)
+    if name == "reference":
+        return reference.edge_attention(graph, q, k, v, bias, scale)
+    q, k, v = (one for one in _together(q, k, v) if one is not None)
+    tensors = graph.tensors(_wanted(k, v))
+    if name == "triton":
+        from .triton import edge_attention as fused
+
+        return fused(tensors, q, k, v, bias, scale)
+    scores = registered.products(q, k, tensors, name) * scale
+    weights = registered.softmax(scores if bias is None else scores + bias, tensors, name)
+    found: Tensor = registered.sums(v, weights.to(v.dtype), tensors, False, graph.rows, name)
     return found

@@ -1,159 +1,169 @@
 """Graph operators in plain torch: sums of gathered rows over the graph or its transpose, never scattered
 addition.
 
-``embedding_bag`` adds up rows per node some 28 times faster on a CPU than ``index_add`` of gathered rows
-(50,000 nodes, 800,000 edges, 64 numbers a node); the backward is the same product with the transposed graph,
-and the gradient of the edge weights is a product per edge.
+On a CPU ``embedding_bag`` adds up rows per node, and ``sampled_addmm`` multiplies rows per edge, many times
+faster than ``index_add`` or products of gathered rows, which write and read one row per edge.
 """
 
 from __future__ import annotations
 
-from math import prod
-from typing import Any
+import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .csr import CSR
+from .registered import Walk
+
+_CHUNK = 1 << 18
+"""Numbers of gathered rows at a time, to stay in the cache."""
 
 
-def row_sums(ptr: Tensor, index: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
-    """Sum of ``weight[e] * x[index[e]]`` per row of a compressed graph, (rows, D)."""
-    if len(index) == 0 or x.numel() == 0:
-        return x.new_zeros(len(ptr) - 1, x.shape[1])
-    return F.embedding_bag(index, x, ptr, mode="sum", per_sample_weights=weight, include_last_offset=True)
+def sums(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
+    """See :func:`graphrec.kernels.graph.registered.sums`."""
+    count = len(owners.ptr) - 1
+    if len(owners.index) == 0 or x.numel() == 0:
+        return x.new_zeros(count, *x.shape[1:])
+    if weight is not None and owners.order is not None:
+        weight = weight.index_select(0, owners.order)
+    if weight is None:
+        return _bags(owners, x.flatten(1), None).view(count, *x.shape[1:])
+    if x.shape[1] == 1:
+        return _bags(owners, x.flatten(1), weight.flatten()).unsqueeze(1)
+    heads = [_bags(owners, x[:, head], weight[:, head]) for head in range(x.shape[1])]
+    return torch.stack(heads, 1)
 
 
-def edge_products(row: Tensor, index: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``a[row[e]] . b[index[e]]`` for every edge, (E,), in chunks that stay in the cache."""
-    step = max(1, (1 << 18) // max(a.shape[1], 1))
+def _bags(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
+    """Weighted sums of rows of (N, D)."""
+    weight = None if weight is None else weight.contiguous()
+    return F.embedding_bag(
+        owners.index, x.contiguous(), owners.ptr, mode="sum", per_sample_weights=weight, include_last_offset=True
+    )
+
+
+def products(graph: list[Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """See :func:`graphrec.kernels.graph.registered.products`."""
+    ptr, index, row = graph[:3]
+    if len(index) == 0 or a.numel() == 0 or b.numel() == 0:
+        return a.new_zeros(len(index), a.shape[1])
+    possible = len(index) <= len(a) * len(b)  # sampled_addmm drops what goes beyond
+    if possible and a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64):
+        heads = [_sampled(ptr, index, a[:, head], b[:, head]) for head in range(a.shape[1])]
+        return torch.stack(heads, 1)
+    step = max(1, _CHUNK // max(a[0].numel(), 1))
     parts = [
         (a.index_select(0, i) * b.index_select(0, j)).sum(-1)
         for i, j in zip(row.split(step), index.split(step), strict=True)
     ]
-    return torch.cat(parts) if parts else a.new_zeros(0)
+    return torch.cat(parts)
 
 
-class _Sums(torch.autograd.Function):
-    """Weighted sums of rows, (rows, D), with both gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, graph: CSR, x: Tensor, weight: Tensor | None) -> Tensor:
-        ctx.graph = graph
-        ctx.save_for_backward(x, weight)
-        return row_sums(graph.ptr, graph.index, x, weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        graph, grad = ctx.graph, grad.contiguous()
-        dx = dweight = None
-        if ctx.needs_input_grad[1]:
-            back, order = graph.transpose
-            dx = _Sums.apply(back, grad, None if weight is None else weight[order])
-        if ctx.needs_input_grad[2]:
-            dweight = _Products.apply(graph, grad, x)
-        return None, dx, dweight
+def _sampled(ptr: Tensor, index: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b.T`` at the edges only, (E,)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        out = torch.sparse_csr_tensor(
+            ptr, index, a.new_zeros(len(index)), (len(a), len(b)), check_invariants=False
+        )
+    return torch.sparse.sampled_addmm(out, a.contiguous(), b.contiguous().mT, beta=0, out=out).values()
 
 
-class _Products(torch.autograd.Function):
-    """One product per edge, (E,), with both gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, graph: CSR, a: Tensor, b: Tensor) -> Tensor:
-        ctx.graph = graph
-        ctx.save_for_backward(a, b)
-        return edge_products(graph.row, graph.index, a, b)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
-        a, b = ctx.saved_tensors
-        graph = ctx.graph
-        da = db = None
-        if ctx.needs_input_grad[1]:
-            da = _Sums.apply(graph, b, grad)
-        if ctx.needs_input_grad[2]:
-            back, order = graph.transpose
-            db = _Sums.apply(back, a, grad[order])
-        return None, da, db
+def softmax(graph: list[Tensor], scores: Tensor) -> Tensor:
+    """See :func:`graphrec.kernels.graph.registered.softmax`."""
+    ptr, index, row = graph[:3]
+    if len(index) == 0 or scores.numel() == 0:
+        return scores.clone(memory_format=torch.contiguous_format)
+    scores = scores.contiguous()
+    high = torch.segment_reduce(scores, "max", offsets=ptr, axis=0, initial=None)
+    high = torch.where(high.isfinite(), high, 0)
+    weights = (scores - high.index_select(0, row)).exp_()
+    weights /= _row_totals(ptr, weights).index_select(0, row)
+    return weights
 
 
-def segment_reduce(x: Tensor, ptr: Tensor, reduce: str) -> Tensor:
-    """See :func:`graphrec.kernels.segment_reduce`."""
-    flat = x.reshape(len(x), prod(x.shape[1:]))
-    index = torch.arange(len(x), device=x.device)
-    if reduce == "max":
-        from .reference import segment_reduce as plain
-
-        return plain(x, ptr, "max")
-    total = _Sums.apply(CSR(ptr, index, len(x)), flat, None).view(len(ptr) - 1, *x.shape[1:])
-    if reduce == "sum":
-        return total
-    return total / ptr.diff().clamp(min=1).view(-1, *[1] * (x.dim() - 1)).to(x.dtype)
+def softmax_backward(graph: list[Tensor], weights: Tensor, grad: Tensor) -> Tensor:
+    """See :func:`graphrec.kernels.graph.registered.softmax_backward`."""
+    scaled = grad * weights
+    if scaled.numel() == 0:
+        return scaled.contiguous()
+    totals = _row_totals(graph[0], scaled.contiguous()).index_select(0, graph[2])
+    return (weights * (grad - totals)).contiguous()
 
 
-def spmm(graph: CSR, x: Tensor, weight: Tensor | None, reduce: str) -> Tensor:
-    """See :func:`graphrec.kernels.spmm`."""
-    if reduce == "max":
-        from .reference import spmm as plain
-
-        return plain(graph, x, weight, "max")
-    total: Tensor = _Sums.apply(graph, x, weight)
-    return total if reduce == "sum" else total / graph.degree.clamp(min=1).unsqueeze(-1).to(x.dtype)
+def _row_totals(ptr: Tensor, x: Tensor) -> Tensor:
+    return torch.segment_reduce(x, "sum", offsets=ptr, axis=0, initial=0)
 
 
-def sddmm(graph: CSR, a: Tensor, b: Tensor) -> Tensor:
-    """See :func:`graphrec.kernels.sddmm`."""
-    if a.dim() == 2:
-        found: Tensor = _Products.apply(graph, a, b)
-        return found
-    heads = [_Products.apply(graph, i, j) for i, j in zip(a.unbind(1), b.unbind(1), strict=True)]
-    return torch.stack(heads, 1)
+def _buckets(ptr: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Owners of about equal degree together, some at a time.
+
+    Degrees are rounded up to three leading bits, so padding adds at most a quarter and there are four widths
+    per power of two.
+
+    Yields:
+        Owners (n,), the edges of each (n, k), where its first edge fills the row up, and which are not
+        filling (n, k).
+    """
+    degree = ptr.diff().long()
+    step = (1 << (degree.clamp(min=1).log2().floor().long() - 2).clamp(min=0)).clamp(min=1)
+    padded = (degree + step - 1) // step * step
+    widths, order = padded.sort(stable=True)
+    for size, count in zip(*(one.tolist() for one in widths.unique_consecutive(return_counts=True)), strict=True):
+        owners, order = order[:count], order[count:]
+        if size == 0:
+            continue
+        for some in owners.split(max(1, _CHUNK // (size * max(width, 1)))):
+            place = torch.arange(size, device=ptr.device)
+            real = place < degree[some].unsqueeze(1)
+            yield some, ptr[some].long().unsqueeze(1) + torch.where(real, place, 0), real
 
 
-def edge_softmax(graph: CSR, scores: Tensor) -> Tensor:
-    """See :func:`graphrec.kernels.edge_softmax`."""
-    found: Tensor = _EdgeSoftmax.apply(graph, scores)
-    return found
+def _messages(x: Tensor, weight: Tensor | None) -> Tensor:
+    """(n, k, D) of rows (n, k, D) or (n, 1, D) and weights (n, k)."""
+    return x if weight is None else x * weight.unsqueeze(-1)
 
 
-class _EdgeSoftmax(torch.autograd.Function):
-    """Softmax over the edges of each row, of (E,) or (E, H)."""
-
-    @staticmethod
-    def forward(ctx: Any, graph: CSR, scores: Tensor) -> Tensor:
-        flat = scores.reshape(graph.edges, prod(scores.shape[1:]))
-        if graph.edges == 0:
-            ctx.graph = graph
-            ctx.save_for_backward(flat)
-            return scores.clone()
-        high = torch.segment_reduce(flat, "max", offsets=graph.ptr, axis=0, initial=None)
-        high = torch.where(high.isfinite(), high, 0)
-        weights = (flat - high.index_select(0, graph.row)).exp_()
-        weights /= _row_totals(graph, weights).index_select(0, graph.row)
-        ctx.graph = graph
-        ctx.save_for_backward(weights)
-        return weights.view(scores.shape)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        (weights,) = ctx.saved_tensors
-        scaled = grad.reshape(weights.shape) * weights
-        totals = _row_totals(ctx.graph, scaled).index_select(0, ctx.graph.row)
-        return None, (scaled - weights * totals).view(grad.shape)
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """``x[index]`` of (N, D) by (n, k)."""
+    return x.index_select(0, index.flatten()).view(*index.shape, x.shape[1])
 
 
-def _row_totals(graph: CSR, x: Tensor) -> Tensor:
-    return torch.segment_reduce(x, "sum", offsets=graph.ptr, axis=0, initial=0)
+def maxima(owners: Walk, x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """See :func:`graphrec.kernels.graph.registered.maxima`."""
+    count = len(owners.ptr) - 1
+    out = x.new_zeros(count, x.shape[1])
+    ties = torch.zeros(count, x.shape[1], dtype=torch.int32, device=x.device)
+    for some, edges, real in _buckets(owners.ptr, x.shape[1]):
+        values = _messages(_rows(x, owners.index[edges]), None if weight is None else weight[edges])
+        top = values.amax(1)
+        out[some] = top
+        ties[some] = ((values == top.unsqueeze(1)) & real.unsqueeze(-1)).sum(1, dtype=torch.int32)
+    return out, ties
 
 
-def edge_attention(graph: CSR, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """See :func:`graphrec.kernels.edge_attention`."""
-    scores = sddmm(graph, q * scale, k)
-    weights = edge_softmax(graph, scores if bias is None else scores + bias)
-    heads = [
-        _Sums.apply(graph, values, weight)
-        for values, weight in zip(v.unbind(1), weights.unbind(1), strict=True)
-    ]
-    return torch.stack(heads, 1)
+def maxima_to_nodes(leaving: Walk, share: Tensor, out: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
+    """Gradient of (columns, D): every edge that reaches a maximum passes on its share."""
+    dx = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
+    for some, edges, real in _buckets(leaving.ptr, x.shape[1]):
+        factor = None
+        if weight is not None:
+            assert leaving.order is not None
+            factor = weight[leaving.order[edges]]
+        rows = leaving.index[edges]
+        hit = _messages(x[some].unsqueeze(1), factor) == _rows(out, rows)
+        given = _messages(_rows(share, rows), factor)
+        dx[some] = torch.where(hit & real.unsqueeze(-1), given, 0).sum(1)
+    return dx
+
+
+def maxima_to_edges(graph: list[Tensor], share: Tensor, out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of (E,)."""
+    step = max(1, _CHUNK // max(x.shape[1], 1))
+    parts = []
+    for i, j, factor in zip(graph[2].split(step), graph[1].split(step), weight.split(step), strict=True):
+        sent = x.index_select(0, j)
+        hit = sent * factor.unsqueeze(-1) == out.index_select(0, i)
+        parts.append(torch.where(hit, sent * share.index_select(0, i), 0).sum(-1))
+    return torch.cat(parts) if parts else weight.new_zeros(0)
