@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec
@@ -139,7 +140,8 @@ class DCNv2(CTRModel):
             return self.head(crossed)
         if self.structure == "stacked":
             return self.head(self.mlp(crossed))
-        return self.head(torch.cat([crossed, self.mlp(x)], dim=-1))
+        parts = self.head.weight.split([crossed.shape[1], self.mlp.out_features], dim=1)
+        return functional.linear(crossed, parts[0], self.head.bias) + functional.linear(self.mlp(x), parts[1])
 
     def field_interactions(self, features: Features) -> Tensor:
         """Norms of the cross layers' blocks, weighed by the sizes of the fields' embeddings: (F, F)."""

@@ -6,6 +6,7 @@ Symbols: B batch, F fields, d embedding width, D = F d, T labels, L list length,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -170,6 +171,20 @@ class FactorPairs(nn.Module):
         return terms.sum(1, keepdim=True) if self.label_weight is None else terms @ self.label_weight
 
 
+class _CrossStep(torch.autograd.Function):
+    """``x + first * mapped``: `torch.addcmul` whose gradient takes two products instead of four."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, first: Tensor, mapped: Tensor) -> Tensor:
+        ctx.save_for_backward(first, mapped)
+        return torch.addcmul(x, first, mapped)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        first, mapped = ctx.saved_tensors
+        return grad, grad * mapped, grad * first
+
+
 class CrossNetV2(nn.Module):
     """Cross network of DCN-V2 (Wang et al., WWW 2021, arXiv 2008.13535, eq. 1).
 
@@ -190,8 +205,9 @@ class CrossNetV2(nn.Module):
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         first = x
+        step = torch.addcmul if torch.compiler.is_compiling() else _CrossStep.apply
         for layer in self.layers:
-            x = torch.addcmul(x, first, layer(x))
+            x = step(x, first, layer(x))
         return x
 
     def kernels(self) -> list[Tensor]:
