@@ -106,3 +106,47 @@ def test_record_keeps_runs_and_no_paths(
     assert page.startswith("## Title\n\nText")
     assert "torch 9" in page
     assert str(tmp_path) not in page + facts
+
+
+CASE = {"grid": 8, "kernel": 4, "shift": 2, "bias": True, "heads": 2, "dim": 4, "dtype": "float32"}
+CASE |= {"pattern": "windows", "backward": True, "repeats": 2, "least": 0.0}
+
+
+def test_forms_of_attention_agree_before_they_are_timed(scripts: None) -> None:
+    import run_attention as worker
+
+    contenders = [worker.OURS, worker.WINDOWED, worker.WINDOWED_FUSED]
+    found = worker.time_all({**CASE, "exact": worker.WINDOWED, "contenders": contenders})
+    assert {name: len(times) for name, times in found["runs"].items()} == dict.fromkeys(contenders, 2)
+    plain = {
+        **CASE,
+        "pattern": "neighborhood",
+        "kernel": 3,
+        "shift": 0,
+        "bias": False,
+        "exact": worker.MASKED,
+    }
+    for dtype in ("float32", "bfloat16"):
+        worker.time_all({**plain, "dtype": dtype, "contenders": [worker.OURS, worker.MASKED]})
+    wrong = {**CASE, "bias": False, "exact": worker.MASKED, "contenders": [worker.WINDOWED]}
+    with pytest.raises(ArithmeticError, match="timm's window attention differs"):
+        worker.time_all({**wrong, "shift": 0, "pattern": "neighborhood"})
+
+
+def test_tables_of_attention_name_every_contender(scripts: None) -> None:
+    import attention_cpu
+    import attention_memory
+
+    cases = attention_cpu.make_cases(repeats=2, natten=True)
+    assert len({case.name for case in cases}) == len(cases) == 24
+    run = {"ms": 2.0, "versions": {}}
+    jobs = [[attention_cpu.common.Job(f"{name}: {case.name}", "attention", "", {}, [run]) for name in "ab"]
+            for case in cases]  # fmt: skip
+    page = attention_cpu.text(jobs)
+    assert all(f"| {case.name} | {name} | 2.0 | 1.00 |" in page for case in cases for name in "ab")
+    memory = attention_memory.make_jobs()
+    for job in memory:
+        job.runs = [{"added_mb": 1.0, "peak_mb": 2.0}]
+    assert "| kernel 13 at 128x128 | graphrec | 2,768,896 of 268,435,456 | 1 | 2 |" in attention_memory.text(
+        memory
+    )
