@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options as o
-from .common import DataPath, Debug, command, console, names, number
+from .common import INTERRUPTED, DataPath, Debug, command, console, fail, names, number
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,6 +42,9 @@ def compare(
     precision: o.Precision = None,
     compile: o.Compile = False,
     settings: o.Set = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted comparison: fit only what it lacks.")
+    ] = False,
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
     debug: Debug = False,
@@ -51,38 +54,24 @@ def compare(
     Example: graphrec compare log.parquet --label click --models fcn,autoint,dcnv2,lr --test 0.1
     """
     given = dict(locals())
+    from graphrec.estimators.comparing import compare_models
+
     of_file = o.read_config(config)
     arguments = o.data_arguments(of_file, {**given, "split": split or None})
     estimator = o.make_estimator(of_file, {**o.training_settings({**given, "model": None})}, settings)
     folder = Path(out) if out else Path("runs") / f"{Path(data.rstrip('/')).stem.strip('*?[]')}-compare"
-    table = _compare(estimator, names(models), data, folder, overwrite, arguments)
+    try:
+        table, _ = compare_models(
+            estimator, names(models), data, run_dir=folder, resume=resume, overwrite=overwrite,
+            announce=lambda name: console().print(f"{name} ..."), **arguments,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        started = folder.with_name(f"{folder.name}.partial").exists()
+        fail(f"stopped{'; the same command with --resume continues' if started else ''}", INTERRUPTED)
     _print(table, data)
     console().print(
         f"written to {folder}: comparison.csv, comparison.html, and a run folder for each model", markup=False
     )
-
-
-def _compare(
-    estimator: Any, models: list[str], data: str, folder: Path, overwrite: bool, arguments: dict[str, Any]
-) -> pl.DataFrame:
-    from graphrec.estimators.comparing import compare_models
-    from graphrec.report import write_comparison
-    from graphrec.runs import atomic_folder
-
-    with atomic_folder(folder, overwrite=overwrite) as temporary:
-        table, _ = compare_models(
-            estimator,
-            models,
-            data,
-            run_dir=temporary,
-            announce=lambda name: console().print(f"{name} ..."),
-            **arguments,
-        )
-        table.write_csv(temporary / "comparison.csv")
-        write_comparison(
-            temporary / "comparison.html", table.to_dicts(), title=f"{', '.join(models)} on {data}"
-        )
-    return table
 
 
 def _print(table: pl.DataFrame, data: str) -> None:

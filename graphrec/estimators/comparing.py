@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from graphrec import registry
 from graphrec.errors import ConfigError, GraphrecError
-from graphrec.runs import RunWriter
+from graphrec.runs import RunWriter, atomic_file, read_json, write_json
 
 from . import settings
 from .preparing import Prepared, prepare
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .classifier import CTRClassifier
 
+TABLE_FILE = "comparison.json"
 _COLUMNS = ("auc", "logloss", "ne", "pr_auc", "gauc", "ece")
 
 
@@ -30,6 +31,8 @@ def compare_models(
     data: Any,
     *,
     run_dir: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
     announce: Callable[[str], None] = lambda name: None,
     **arguments: Any,
 ) -> tuple[pl.DataFrame, list[CTRClassifier]]:
@@ -39,7 +42,10 @@ def compare_models(
         estimator: The common settings; its ``model`` is not used.
         models: Names.
         data: As for `CTRClassifier.fit`, whose further keyword arguments ``arguments`` are.
-        run_dir: Write each model's run folder into this folder.
+        run_dir: Write a folder there with the table (CSV, JSON, HTML) and each model's run folder. While
+            models are missing it is called ``NAME.partial``.
+        resume: Continue the unfinished comparison of that folder: fit only what it lacks.
+        overwrite: Replace that folder.
         announce: Told each name before it is fitted.
 
     Returns:
@@ -49,24 +55,70 @@ def compare_models(
 
     Raises:
         ConfigError: A name is unknown or comes twice, no model is named, or none can be fitted.
+        RunError: The folder exists, or its unfinished comparison has other settings.
     """
-    import polars as pl
-
     _check_names(models)
     estimators = [clone(estimator).set_params(model=name) for name in models]
     seed = settings.seed(estimator)
     for each in estimators:
         settings.check(each, seed)
+    writer = RunWriter(run_dir, resume=resume, overwrite=overwrite) if run_dir is not None else None
     prepared = prepare(estimator, data, seed=seed, **arguments)
-    rows = []
-    for each in estimators:
+    if writer is not None:
+        writer.start({**estimator.get_params(deep=False), "model": None, "data": prepared.fingerprint})
+    rows: dict[str, dict[str, Any]] = _finished(writer)
+    for place, each in enumerate(estimators):
+        if writer is not None and each.model in rows and "error" not in rows[each.model]:
+            estimators[place] = _load(writer.partial / each.model)
+            continue
         announce(each.model)
-        writer = RunWriter(Path(run_dir) / each.model) if run_dir is not None else None
-        rows.append(_fit(each, prepared, writer, seed))
-    if all("error" in row for row in rows):
-        raise ConfigError("; ".join(row["error"] for row in rows))
-    table = pl.DataFrame(rows, infer_schema_length=None)
-    return table.sort("auc", descending=True, nulls_last=True, maintain_order=True), estimators
+        rows[each.model] = _fit(each, prepared, _part(writer, each.model), seed)
+        if writer is not None:
+            _keep_rows(writer.partial, rows)
+    rows = {name: rows[name] for name in models}
+    if all("error" in row for row in rows.values()):
+        if writer is not None:
+            writer.discard()
+        raise ConfigError("; ".join(row["error"] for row in rows.values()))
+    table = _table(rows)
+    if writer is not None:
+        _write(writer, table, f"{', '.join(models)} on {prepared.source}")
+    return table, estimators
+
+
+def _table(rows: dict[str, dict[str, Any]]) -> pl.DataFrame:
+    import polars as pl
+
+    table = pl.DataFrame(list(rows.values()), infer_schema_length=None)
+    return table.sort("auc", descending=True, nulls_last=True, maintain_order=True)
+
+
+def _finished(writer: RunWriter | None) -> dict[str, dict[str, Any]]:
+    file = None if writer is None else writer.partial / TABLE_FILE
+    return read_json(file) if file is not None and file.exists() else {}
+
+
+def _load(folder: Path) -> CTRClassifier:
+    from .classifier import CTRClassifier
+
+    return CTRClassifier.load(folder)
+
+
+def _part(writer: RunWriter | None, model: str) -> RunWriter | None:
+    return None if writer is None else RunWriter(writer.partial / model, resume=True)
+
+
+def _keep_rows(folder: Path, rows: dict[str, dict[str, Any]]) -> None:
+    with atomic_file(folder / TABLE_FILE) as file:
+        write_json(file, rows)
+
+
+def _write(writer: RunWriter, table: pl.DataFrame, title: str) -> None:
+    from graphrec.report import write_comparison
+
+    table.write_csv(writer.partial / "comparison.csv")
+    write_comparison(writer.partial / "comparison.html", table.to_dicts(), title=title)
+    writer.finish()
 
 
 def _check_names(models: Sequence[str]) -> None:

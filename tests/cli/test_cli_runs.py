@@ -170,11 +170,39 @@ def test_compare_prints_one_table_and_leaves_runs(folder: Path) -> None:
     assert sorted(table["model"]) == ["fm", "lr", "mmoe"]
     assert table["auc"].is_sorted(descending=True)
     assert all(name in result.stdout for name in ("lr", "fm", "mmoe"))
-    assert {"comparison.csv", "comparison.html", "lr", "fm", "mmoe"} == {
-        p.name for p in (folder / "compared").iterdir()
+    assert {p.name for p in (folder / "compared").iterdir()} == {
+        *("config.yaml", "comparison.csv", "comparison.json", "comparison.html", "lr", "fm", "mmoe")
     }
     auc = CTRClassifier.load(folder / "compared" / "fm").metrics_["valid"]["auc"]
     assert table.filter(pl.col("model") == "fm")["auc"].item() == pytest.approx(auc)
+
+
+def test_an_interrupted_comparison_fits_only_what_it_lacks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = ["compare", str(folder / "log.parquet"), "-l", "click", "--ignore", "like", "--models", "lr,fm,dnn"]
+    options = [*what, "--epochs", "1", "--out", str(folder / "stopped"), *QUICK]
+    fit, fitted = CTRClassifier.fit_prepared, []
+
+    def stop_at_fm(self: CTRClassifier, *args: Any, **kwargs: Any) -> CTRClassifier:
+        fitted.append(self.model)
+        if fitted == ["lr", "fm"]:
+            raise KeyboardInterrupt
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(CTRClassifier, "fit_prepared", stop_at_fm)
+    stopped = CliRunner().invoke(app, options)
+    assert stopped.exit_code == 130
+    assert "--resume continues" in stopped.stderr
+    assert not (folder / "stopped").exists()
+    assert CliRunner().invoke(app, options).exit_code == 2, "an unfinished comparison is not thrown away"
+    other = CliRunner().invoke(app, [*options, "--resume", "--seed", "7"])
+    assert other.exit_code == 2
+    assert "random_state" in other.stderr
+    run(*options, "--resume")
+    assert fitted == ["lr", "fm", "fm", "dnn"]
+    assert sorted(pl.read_csv(folder / "stopped" / "comparison.csv")["model"]) == ["dnn", "fm", "lr"]
+    assert not (folder / "stopped.partial").exists()
 
 
 def test_compare_goes_on_when_one_model_cannot_be_fitted(folder: Path) -> None:
