@@ -180,7 +180,16 @@ def test_compare_prints_one_table_and_leaves_runs(folder: Path) -> None:
 def test_an_interrupted_comparison_fits_only_what_it_lacks(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    what = ["compare", str(folder / "log.parquet"), "-l", "click", "--ignore", "like", "--models", "lr,fm,dnn"]
+    what = [
+        "compare",
+        str(folder / "log.parquet"),
+        "-l",
+        "click",
+        "--ignore",
+        "like",
+        "--models",
+        "lr,fm,dnn",
+    ]
     options = [*what, "--epochs", "1", "--out", str(folder / "stopped"), *QUICK]
     fit, fitted = CTRClassifier.fit_prepared, []
 
