@@ -120,13 +120,8 @@ def _buckets(ptr: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]
             yield some, ptr[some].long().unsqueeze(1) + torch.where(real, place, 0), real
 
 
-def _messages(x: Tensor, weight: Tensor | None) -> Tensor:
-    """(n, k, D) of rows (n, k, D) or (n, 1, D) and weights (n, k)."""
-    return x if weight is None else x * weight.unsqueeze(-1)
-
-
 def _rows(x: Tensor, index: Tensor) -> Tensor:
-    """``x[index]`` of (N, D) by (n, k)."""
+    """``x[index]`` of (N, D) by (n, k), memory of its own."""
     return x.index_select(0, index.flatten()).view(*index.shape, x.shape[1])
 
 
@@ -136,25 +131,30 @@ def maxima(owners: Walk, x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tens
     out = x.new_zeros(count, x.shape[1])
     ties = torch.zeros(count, x.shape[1], dtype=torch.int32, device=x.device)
     for some, edges, real in _buckets(owners.ptr, x.shape[1]):
-        values = _messages(_rows(x, owners.index[edges]), None if weight is None else weight[edges])
+        values = _rows(x, owners.index[edges])
+        if weight is not None:
+            values *= weight[edges].unsqueeze(-1)
         top = values.amax(1)
-        out[some] = top
-        ties[some] = ((values == top.unsqueeze(1)) & real.unsqueeze(-1)).sum(1, dtype=torch.int32)
+        hit = torch.eq(values, top.unsqueeze(1), out=values)
+        filling = (~real).sum(1, keepdim=True) * hit[:, 0]
+        out[some], ties[some] = top, (hit.sum(1, dtype=torch.float32) - filling).int()
     return out, ties
 
 
 def maxima_to_nodes(leaving: Walk, share: Tensor, out: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
     """Gradient of (columns, D): every edge that reaches a maximum passes on its share."""
     dx = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
+    count = len(out)
+    share, out = (F.pad(one, (0, 0, 0, 1)) for one in (share, out))  # filling edges lead to a row of zeros
     for some, edges, real in _buckets(leaving.ptr, x.shape[1]):
-        factor = None
+        rows = torch.where(real, leaving.index[edges], count)
+        found, given, sent = _rows(out, rows), _rows(share, rows), x[some].unsqueeze(1)
         if weight is not None:
             assert leaving.order is not None
-            factor = weight[leaving.order[edges]]
-        rows = leaving.index[edges]
-        hit = _messages(x[some].unsqueeze(1), factor) == _rows(out, rows)
-        given = _messages(_rows(share, rows), factor)
-        dx[some] = torch.where(hit & real.unsqueeze(-1), given, 0).sum(1)
+            factor = weight[leaving.order[edges]].unsqueeze(-1)
+            given *= factor
+            sent = sent * factor
+        dx[some] = given.mul_(torch.eq(found, sent, out=found)).sum(1)
     return dx
 
 
@@ -163,7 +163,8 @@ def maxima_to_edges(graph: list[Tensor], share: Tensor, out: Tensor, x: Tensor, 
     step = max(1, _CHUNK // max(x.shape[1], 1))
     parts = []
     for i, j, factor in zip(graph[2].split(step), graph[1].split(step), weight.split(step), strict=True):
-        sent = x.index_select(0, j)
-        hit = sent * factor.unsqueeze(-1) == out.index_select(0, i)
-        parts.append(torch.where(hit, sent * share.index_select(0, i), 0).sum(-1))
+        sent, found, given = x.index_select(0, j), out.index_select(0, i), share.index_select(0, i)
+        given *= sent
+        hit = torch.eq(found, sent.mul_(factor.unsqueeze(-1)), out=found)
+        parts.append(given.mul_(hit).sum(-1))
     return torch.cat(parts) if parts else weight.new_zeros(0)
