@@ -8,8 +8,8 @@
 torch.Size([1, 2, 64, 16])
 """
 
-from .attention import RelativeBias, attention, merge
-from .conv import causal_conv1d
+from .attention import RelativeBias, Source, attention, joint_attention, merge
+from .conv import causal_conv1d, dynamic_conv2d, outlook
 from .explain import Explanation, explain
 from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
 from .interaction import field_attention
@@ -20,16 +20,20 @@ __all__ = [
     "CSR",
     "Explanation",
     "RelativeBias",
+    "Source",
     "attention",
     "causal_conv1d",
+    "dynamic_conv2d",
     "delta_rule",
     "edge_attention",
     "edge_softmax",
     "explain",
     "field_attention",
     "gated_linear_attention",
+    "joint_attention",
     "linear_attention",
     "merge",
+    "outlook",
     "scan",
     "sddmm",
     "segment_reduce",

@@ -15,16 +15,19 @@ from ..remembered import kept
 
 @dataclass(frozen=True, eq=False)
 class RelativeBias:
-    """One learned number per head and distance, added to the logits (Swin, arXiv:2103.14030, eq. 4).
+    """One number per head and distance, added to the logits (Swin, arXiv:2103.14030, eq. 4).
+
+    As ``times`` or ``plus`` of :func:`graphrec.kernels.attention` the numbers act on the probabilities. A
+    table of four axes has a row for every query, so that numbers computed from the queries, as TransNeXt's
+    learnable tokens give them (arXiv:2311.17132), take memory for the distances within reach and not for all
+    pairs.
 
     Args:
-        table: (H or 1, prod(2 * window - 1)). Column ``i`` belongs to the distance whose coordinates, counted
-        from
-            ``-(window - 1)``, have the row-major number ``i``; a distance is query minus key. Swin's own
-            table is this one transposed.
+        table: (H or 1, prod(2 * window - 1)), or (B or 1, H or 1, Lq or 1, that number). Column ``i`` belongs
+            to the distance whose coordinates, counted from ``-(window - 1)``, have the row-major number
+            ``i``; a distance is query minus key. Swin's own table is this one transposed.
         window: distances reach from ``1 - window`` to ``window - 1`` on each axis. Windows and neighborhoods
-        of
-            kernel 7 need ``(7, 7)``; a sequence of 512 that sees all of itself needs ``512``.
+            of kernel 7 need ``(7, 7)``; a sequence of 512 that sees all of itself needs ``512``.
 
     Raises:
         ValueError: the table does not have that many columns.
@@ -37,17 +40,26 @@ class RelativeBias:
         window = (self.window,) if isinstance(self.window, int) else tuple(self.window)
         object.__setattr__(self, "window", per_axis(window, len(window), "window"))
         columns = torch.Size(2 * one - 1 for one in window).numel()
-        if self.table.dim() != 2 or self.table.shape[1] != columns:
+        if self.table.dim() not in (2, 4) or self.table.shape[-1] != columns:
             raise ValueError(
                 f"table of shape {tuple(self.table.shape)} must be (heads, {columns}) for window={window}"
             )
 
-    def check(self, pattern: Pattern, q_len: int, k_len: int, heads: int) -> None:
+    def whole(self) -> Tensor:
+        """The table with all its axes, (B or 1, H or 1, Lq or 1, columns)."""
+        return self.table if self.table.dim() == 4 else self.table[None, :, None]
+
+    def check(self, pattern: Pattern, q_len: int, k_len: int, heads: int, batch: int | None = None) -> None:
         """Raise ValueError when the table lacks a head or a distance that the pattern shows."""
-        if self.table.shape[0] not in (1, heads):
+        size = self.whole().shape
+        if self.table.dim() == 2 and size[1] not in (1, heads):
             raise ValueError(
                 f"table of shape {tuple(self.table.shape)} must have 1 or {heads} rows, one per head"
             )
+        fits = [one in (1, want) for one, want in zip(size, (batch or size[0], heads, q_len), strict=False)]
+        if not all(fits):
+            want = f"({batch}, {heads}, {q_len}, {size[3]})"
+            raise ValueError(f"table of shape {tuple(self.table.shape)} must broadcast to {want}")
         extent = pattern.extent(q_len, k_len)
         if len(extent) != len(self.window):
             raise ValueError(f"window={self.window} of the bias must have {len(extent)} axes for {pattern!r}")
@@ -56,17 +68,25 @@ class RelativeBias:
             raise ValueError(f"window={self.window} of the bias must be at least {need} for {pattern!r}")
 
     def dense(self, pattern: Pattern, q_len: int, k_len: int) -> Tensor:
-        """The bias of every pair, (H or 1, Lq, Lk); meaningless where the pattern hides the pair."""
+        """The bias of every pair, (…, H or 1, Lq, Lk); meaningless where the pattern hides the pair."""
         q, k = flat_places(pattern, self.window, q_len, k_len, self.table.device)
-        return self.table[:, (q[:, None] - k).clamp(0, self.table.shape[1] - 1)]
+        found = self._looked_up((q[:, None] - k).clamp(0, self.table.shape[-1] - 1))
+        return found if self.table.dim() == 4 else found[0]
+
+    def _looked_up(self, columns: Tensor) -> Tensor:
+        """The numbers at columns (Lq, n) of each query, (B or 1, H or 1, Lq, n)."""
+        table = self.whole()
+        if table.shape[2] == 1:
+            return table[:, :, 0][..., columns]
+        return table.gather(3, columns.expand(*table.shape[:2], *columns.shape))
 
     def phantom(self, steps: Tensor, exist: Tensor) -> Tensor:
-        """Log of the summed exponentials of zero keys' biases, (H or 1, Lq); -inf where there are none."""
+        """Log of the summed exponentials of zero keys' biases, (B or 1, H or 1, Lq); -inf without any."""
         columns = sum(
             (steps[..., axis] + one - 1) * multiple
             for axis, (one, multiple) in enumerate(zip(self.window, _multiples(self.window), strict=True))
         )
-        logits = self.table[:, torch.where(exist, columns, 0).to(self.table.device)]  # [H, Lq, P]
+        logits = self._looked_up(torch.where(exist, columns, 0).to(self.table.device))  # [B, H, Lq, P]
         exist = exist.to(self.table.device)
         none = ~exist.any(-1)
         logits = logits.masked_fill(~(exist | none[:, None]), -torch.inf)

@@ -19,9 +19,9 @@ class Gather(NamedTuple):
     """A :class:`~graphrec.kernels.patterns.BlockPlan` with what follows from it.
 
     ``*_start`` and ``*_order`` say where rows of queries, keys and outputs were taken to, see
-    :func:`~graphrec.kernels.attention.rows.uses_of`. ``term`` (…, m, n) is what the pattern adds to the
-    logits, -inf for hidden pairs, and ``empty`` (…, m, 1) marks the queries that see nothing, in whose rows
-    it is zero.
+    :func:`~graphrec.kernels.attention.rows.uses_of`; ``k_once`` whether every key is in one place. ``term``
+    (…, m, n) is what the pattern adds to the logits, -inf for hidden pairs, and ``empty`` (…, m, 1) marks the
+    queries that see nothing, in whose rows it is zero.
     """
 
     q_index: Tensor
@@ -38,6 +38,7 @@ class Gather(NamedTuple):
     k_order: Tensor | None = None
     out_start: Tensor | None = None
     out_order: Tensor | None = None
+    k_once: bool = False
 
 
 Term = tuple[Tensor | None, Tensor | None]
@@ -99,10 +100,12 @@ def _make(
     found = Gather(
         plan.q_index, plan.k_index, plan.mask, plan.penalty, plan.inverse, plan.folding, term, empty
     )
-    if not pattern.static:
+    if plan.k_index.shape[:2] != (1, 1):
         return found
     q_uses, out_uses = uses_of(plan.q_index, q_len), uses_of(plan.inverse, plan.q_index.numel())
-    return Gather(*found[:8], *q_uses, *uses_of(plan.k_index, k_len), *out_uses)
+    k_uses = uses_of(plan.k_index, k_len)
+    once = bool((k_uses[0] == torch.arange(k_len)).all()) and len(k_uses[1]) == k_len
+    return Gather(*found[:8], *q_uses, *k_uses, *out_uses, once)
 
 
 def mask_for(pattern: Pattern, q_len: int, k_len: int, device: torch.device) -> Tensor:

@@ -41,26 +41,24 @@ def take_rows(x: Tensor, index: Tensor, uses: Uses | None) -> Tensor:
     return taken
 
 
-def take_each(x: Tensor, index: Tensor, share: int) -> Tensor:
+def take_each(x: Tensor, index: Tensor) -> Tensor:
     """Rows of ``x`` that differ among batch entries or heads.
 
     Args:
-        x: (B, Hx, L, D).
-        index: int64 (B', H', N, m), -1 for no row, which reads as row 0.
-        share: query heads per head of ``x``; with H' > 1 the result has ``share * Hx`` heads.
+        x: (B, H, L, D).
+        index: int64 (B or 1, H or 1, N, m), -1 for no row, which reads as row 0.
 
     Returns:
-        (B, Hx or share * Hx, N, m, D).
+        (B, H, N, m, D).
     """
-    batch, heads = x.shape[0], x.shape[1] * (share if index.shape[1] > 1 else 1)
-    step = heads // x.shape[1]
-    start = torch.arange(batch, device=x.device).view(-1, 1, 1, 1) * x.shape[1]
-    start = (start + torch.arange(heads, device=x.device).view(1, -1, 1, 1) // step) * x.shape[2]
+    batch, heads = x.shape[:2]
+    start = torch.arange(batch, device=x.device).view(-1, 1, 1, 1) * heads
+    start = (start + torch.arange(heads, device=x.device).view(1, -1, 1, 1)) * x.shape[2]
     rows = (start + index.clamp(min=0)).expand(batch, heads, *index.shape[2:])
     return x.reshape(-1, x.shape[-1]).index_select(0, rows.flatten()).view(*rows.shape, x.shape[-1])
 
 
-def _repeat(index: Tensor, times: int, step: int) -> Tensor:
+def repeated(index: Tensor, times: int, step: int) -> Tensor:
     """An index into one head's rows, repeated for ``times`` heads that lie ``step`` rows apart."""
     return (torch.arange(times, device=index.device).unsqueeze(1) * step + index.reshape(1, -1)).flatten()
 
@@ -71,7 +69,7 @@ class _Take(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, index: Tensor, start: Tensor | None, order: Tensor | None) -> Tensor:
         batch, heads, length, dim = x.shape
-        rows = _repeat(index.clamp(min=0), batch * heads, length)
+        rows = repeated(index.clamp(min=0), batch * heads, length)
         return x.reshape(-1, dim).index_select(0, rows).view(batch, heads, *index.shape, dim)
 
     @staticmethod
@@ -87,9 +85,7 @@ class _Take(torch.autograd.Function):
             start, order = uses_of(index, ctx.length)
         batch, heads, dim = grad.shape[0], grad.shape[1], grad.shape[-1]
         rows = grad.reshape(-1, dim)
-        places = _repeat(order, batch * heads, index.numel())
-        if order.shape[0] == ctx.length == index.numel():
-            return rows.index_select(0, places).view(batch, heads, ctx.length, dim), None, None, None
-        starts = _repeat(start, batch * heads, order.shape[0])
+        places = repeated(order, batch * heads, index.numel())
+        starts = repeated(start, batch * heads, order.shape[0])
         total = F.embedding_bag(places, rows, starts, mode="sum")
         return total.view(batch, heads, ctx.length, dim), None, None, None

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from ..patterns import Causal, Full, Pattern
 from .bias import RelativeBias
+from .core import plain_attention
 from .gather import Gather, Term, columns_for, gather_for, make_term, mask_for, with_penalty
+from .groups import GroupAttend
 from .rows import take_each, take_rows
 
 _DENSE_SHARE = 0.6
@@ -33,12 +35,13 @@ def attention(
     bias: Tensor | RelativeBias | None,
     scale: float,
     need_lse: bool,
+    times: Tensor | RelativeBias | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Output (B, H, Lq, Dv), and log-sum-exp (B, H, Lq) if needed; see :func:`graphrec.kernels.attention`."""
     found = route(pattern, q.shape[2], k.shape[2], q.device, q.dtype)
     if found is None:
-        return _dense(q, k, v, pattern, bias, scale, need_lse)
-    return _groups(q, k, v, pattern, found, bias, scale, need_lse)
+        return _dense(q, k, v, pattern, bias, scale, need_lse, times)
+    return _groups(q, k, v, pattern, found, bias, scale, need_lse, times)
 
 
 def route(
@@ -51,11 +54,19 @@ def route(
 
 
 def _dense(
-    q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, bias: Any, scale: float, need_lse: bool
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    pattern: Pattern,
+    bias: Any,
+    scale: float,
+    need_lse: bool,
+    times: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """All pairs, hidden ones masked."""
     q_len, k_len = q.shape[2], k.shape[2]
-    plain_causal = pattern == Causal() and q_len == k_len and bias is None and not need_lse
+    bare = bias is None and times is None and not need_lse
+    plain_causal = pattern == Causal() and q_len == k_len and bare
     if plain_causal and q_len > _SMALL:
         out = F.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
@@ -67,7 +78,9 @@ def _dense(
     place = torch.arange(max(q_len, k_len), device=q.device)
     soft = pattern.penalty(place[:q_len, None], place[:k_len], q_len, k_len)
     term = make_term(mask, with_penalty(bias, soft, pattern.penalty_value, q.dtype), q.dtype)
-    return attend(q, k, v, term, scale, need_lse)
+    if isinstance(times, RelativeBias):
+        times = times.dense(pattern, q_len, k_len)
+    return attend(q, k, v, term, scale, need_lse, None if times is None else times.to(q.dtype))
 
 
 def _groups(
@@ -79,19 +92,85 @@ def _groups(
     bias: Any,
     scale: float,
     need_lse: bool,
+    times: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Groups of queries against the keys that they see between them."""
-    blocks = _block_queries(q, found)
-    keys, values = (_block_keys(one, found, q.shape[1] // k.shape[1]) for one in (k, v))  # [B, H, N, n, D]
+    k, v = _shared(q, k, v)
     term: Term = found.term, found.empty
+    lengths = q.shape[2], k.shape[2]
     if bias is not None:
-        given = _block_bias(bias, pattern, found, q.shape[2], k.shape[2])
-        given = with_penalty(given, found.penalty, pattern.penalty_value, q.dtype)
-        term = make_term(found.mask, given, q.dtype)
-    out, lse = attend(blocks, keys, values, term, scale, need_lse)
+        given = _block_pairs(bias, pattern, found, *lengths)
+        total = with_penalty(given, found.penalty, pattern.penalty_value, q.dtype)
+        term = make_term(found.mask, total, q.dtype)
+    weights = None if times is None else _block_pairs(times, pattern, found, *lengths).to(q.dtype)
+    if found.k_index.shape[:2] == (1, 1) and not torch.compiler.is_compiling():
+        return _in_pieces(q, k, v, found, term, weights, scale, need_lse)
+    blocks = _block_queries(q, found)
+    keys, values = (_block_keys(one, found) for one in (k, v))  # [B, H, N, n, D]
+    out, lse = attend(blocks, keys, values, term, scale, need_lse, weights)
     if lse is not None:
         lse = lse.flatten(2)[..., found.inverse]
     return _restore(out, found), lse
+
+
+def _in_pieces(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    found: Gather,
+    term: Term,
+    times: Tensor | None,
+    scale: float,
+    need_lse: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Groups whose keys are the same for all heads and batch entries."""
+    folded = found.folding is not None
+    if folded:
+        q, k, v = (_block_queries(one, found).flatten(2, 3) for one in (q, k, v))
+    out: Tensor
+    lse: Tensor | None
+    pairs = [
+        None if one is None else one.reshape((1,) * (5 - one.dim()) + one.shape) for one in (term[0], times)
+    ]
+    out, lse = GroupAttend.apply(q, k, v, *pairs, found, scale, need_lse)
+    if folded:
+        out = _restore(out, found)
+    lse = lse if need_lse else None
+    if folded and lse is not None:
+        lse = lse[..., found.inverse]
+    return without_empty(out, lse, _empty_rows(term[1], found))
+
+
+def _shared(q: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    """Keys and values with as many heads as the queries."""
+    return tuple(
+        one if one.shape[1] == q.shape[1] else one.repeat_interleave(q.shape[1] // one.shape[1], 1)
+        for one in rest
+    )
+
+
+def _empty_rows(empty: Tensor | None, found: Gather) -> Tensor | None:
+    """Queries that see nothing, from (..., N, m, 1) to (..., Lq, 1)."""
+    if empty is None:
+        return None
+    return empty.expand(*empty.shape[:-3], *found.q_index.shape, 1).flatten(-3, -2)[..., found.inverse, :]
+
+
+def weighted_sum(
+    weights: Tensor | RelativeBias, v: Tensor, pattern: Pattern, q_len: int, heads: int
+) -> Tensor:
+    """``weights @ v`` over visible pairs, (B, H, Lq, Dv); weights as attention's ``plus``."""
+    found = route(pattern, q_len, v.shape[2], v.device, v.dtype)
+    if found is None:
+        mask = mask_for(pattern, q_len, v.shape[2], v.device)
+        dense = weights.dense(pattern, q_len, v.shape[2]) if isinstance(weights, RelativeBias) else weights
+        shown = dense.to(v.dtype).masked_fill(~mask, 0)
+        return shown @ (v if v.shape[1] == heads else v.repeat_interleave(heads // v.shape[1], 1))
+    v = v if v.shape[1] == heads else v.repeat_interleave(heads // v.shape[1], 1)
+    pairs = _block_pairs(weights, pattern, found, q_len, v.shape[2]).to(v.dtype)
+    if found.mask is not None:
+        pairs = pairs.masked_fill(~found.mask, 0)
+    return _restore(pairs @ _block_keys(v, found), found)
 
 
 def _pair(start: Tensor | None, order: Tensor | None) -> tuple[Tensor, Tensor] | None:
@@ -118,21 +197,19 @@ def _restore(x: Tensor, found: Gather) -> Tensor:
     return split.permute(0, 1, *back, -1).flatten(2, -2)
 
 
-def _block_keys(x: Tensor, found: Gather, share: int) -> Tensor:
-    """(B, Hkv, Lk, D) to (B, H, N, n, D)."""
+def _block_keys(x: Tensor, found: Gather) -> Tensor:
+    """(B, H, Lk, D) to (B, H, N, n, D)."""
     if found.folding is not None:
-        keys = _block_queries(x, found)
-    elif found.k_index.shape[:2] == (1, 1):
-        keys = take_rows(x, found.k_index[0, 0], _pair(found.k_start, found.k_order))
-    else:
-        keys = take_each(x, found.k_index, share)
-    return keys if keys.shape[1] == share * x.shape[1] else keys.repeat_interleave(share, 1)
+        return _block_queries(x, found)
+    if found.k_index.shape[:2] == (1, 1):
+        return take_rows(x, found.k_index[0, 0], _pair(found.k_start, found.k_order))
+    return take_each(x, found.k_index)
 
 
-def _block_bias(bias: Any, pattern: Pattern, plan: Gather, q_len: int, k_len: int) -> Tensor | None:
-    """The bias of every pair of a plan, broadcastable to (B, H, N, m, n)."""
-    if bias is None:
-        return None
+def _block_pairs(
+    bias: Tensor | RelativeBias, pattern: Pattern, plan: Gather, q_len: int, k_len: int
+) -> Tensor:
+    """A number for every pair of a plan, broadcastable to (B, H, N, m, n)."""
     if isinstance(bias, RelativeBias):
         return _table_bias(bias, pattern, plan, q_len, k_len)
     bias = bias.expand(*bias.shape[:2], q_len, k_len).flatten(2)
@@ -147,45 +224,58 @@ def _block_bias(bias: Any, pattern: Pattern, plan: Gather, q_len: int, k_len: in
 def _table_bias(bias: RelativeBias, pattern: Pattern, found: Gather, q_len: int, k_len: int) -> Tensor:
     """Groups with the same distances share one lookup, so the table's gradient sums few numbers."""
     columns, kind = columns_for(pattern, found, bias.window, q_len, k_len)
+    table = bias.table
+    if table.dim() == 4 and table.shape[2] > 1:
+        return _query_bias(table, columns if kind is None else columns[kind][None, None], found.q_index)
     if kind is None:
-        rows = torch.arange(bias.table.shape[0], device=columns.device).view(1, -1, 1, 1, 1)
-        return bias.table[rows, columns]
-    looked = bias.table[:, columns]  # [H, kinds, m, n]
-    return looked if len(columns) == 1 else looked.index_select(1, kind)
+        rows = torch.arange(table.shape[-3 if table.dim() == 4 else 0], device=columns.device)
+        if table.dim() == 4:
+            batch = torch.arange(table.shape[0], device=columns.device).view(-1, 1, 1, 1, 1)
+            return table[:, :, 0][batch, rows.view(1, -1, 1, 1, 1), columns]
+        return table[rows.view(1, -1, 1, 1, 1), columns]
+    flat = table.flatten(0, -2)
+    looked = flat[:, columns]  # [B * H, kinds, m, n]
+    looked = looked if len(columns) == 1 else looked.index_select(1, kind)
+    return looked.unflatten(0, table.shape[:2]) if table.dim() == 4 else looked
+
+
+def _query_bias(table: Tensor, columns: Tensor, q_index: Tensor) -> Tensor:
+    """A table with a row per query, (B, H, Lq, columns), looked up for (B', H', N, m, n) columns."""
+    places = q_index.clamp(min=0).unsqueeze(-1) * table.shape[3] + columns
+    flat = table.flatten(2)
+    if places.shape[:2] == (1, 1):
+        return flat.index_select(2, places.flatten()).unflatten(2, places.shape[2:])
+    batch, heads = (max(one, other) for one, other in zip(flat.shape[:2], places.shape[:2], strict=True))
+    places = places.expand(batch, heads, *places.shape[2:])
+    return flat.expand(batch, heads, -1).gather(2, places.flatten(2)).view(places.shape)
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, term: Term, scale: float, need_lse: bool
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    term: Term,
+    scale: float,
+    need_lse: bool,
+    times: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Softmax attention of (..., m, D) queries to (..., n, D) keys with a term of broadcastable shape."""
     addend, empty = term
     half = q.dtype in (torch.bfloat16, torch.float16)
     small = half and q.shape[-2] <= _SMALL and k.shape[-2] <= 4 * _SMALL
-    if need_lse or small or q.dim() != 4:
-        out, lse = _unfused(q, k, v, addend, scale, need_lse)
+    out: Tensor
+    lse: Tensor | None
+    if need_lse or small or times is not None or q.dim() != 4:
+        k, v = _shared(q, k, v)
+        out, lse = plain_attention(q, k, v, addend, times, scale, need_lse)
     else:
-        gqa = q.shape[1] != k.shape[1]
-        out, lse = (
-            F.scaled_dot_product_attention(q, k, v, attn_mask=addend, scale=scale, enable_gqa=gqa),
-            None,
-        )
-    if empty is not None:
-        out = out.masked_fill(empty, 0)
-        lse = None if lse is None else lse.masked_fill(empty.squeeze(-1), -torch.inf)
-    return out, lse
+        gqa, lse = q.shape[1] != k.shape[1], None
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=addend, scale=scale, enable_gqa=gqa)
+    return without_empty(out, lse, empty)
 
 
-def _unfused(
-    q: Tensor, k: Tensor, v: Tensor, addend: Tensor | None, scale: float, need_lse: bool
-) -> tuple[Tensor, Tensor | None]:
-    if q.shape[1] != k.shape[1]:
-        share = q.shape[1] // k.shape[1]
-        k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
-    logits = (q * scale) @ k.mT
-    if addend is not None:
-        logits = logits + addend
-    if not need_lse:
-        return logits.softmax(-1) @ v, None
-    logits = logits.to(torch.promote_types(q.dtype, torch.float32))
-    lse = logits.logsumexp(-1, keepdim=True)
-    return (logits - lse).exp().to(v.dtype) @ v, lse.squeeze(-1)
+def without_empty(out: Tensor, lse: Tensor | None, empty: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Zero output and a log-sum-exp of -inf where a query (..., m, 1) sees nothing."""
+    if empty is None:
+        return out, lse
+    return out.masked_fill(empty, 0), None if lse is None else lse.masked_fill(empty.squeeze(-1), -torch.inf)

@@ -54,6 +54,26 @@ def read_bits(bits, slot, BM: tl.constexpr, BN: tl.constexpr):
 
 
 @triton.jit
+def load_pairs(base, rows, cols, q_step, k_step, q_place, k_place, KIND: tl.constexpr, WIDE: tl.constexpr):
+    """A number per pair of a tile, float32. KIND 1: a matrix. KIND 2: a row per query with ``k_step``
+    columns, of which the difference of two places is one. A row of -1 reads row 0: hidden keys have no
+    probability, filling queries no gradient.
+    """
+    i, j = tl.maximum(rows, 0), tl.maximum(cols, 0)
+    if KIND == 2:
+        column = tl.load(q_place + i)[:, None] - tl.load(k_place + j)[None, :]
+        column = tl.minimum(tl.maximum(column, 0), k_step - 1)
+        if WIDE:
+            return tl.load(base + (i.to(tl.int64)[:, None] * q_step + column)).to(tl.float32)
+        return tl.load(base + (i[:, None] * q_step + column)).to(tl.float32)
+    if WIDE:
+        places = base + (i.to(tl.int64)[:, None] * q_step + j.to(tl.int64)[None, :] * k_step)
+    else:
+        places = base + (i[:, None] * q_step + j[None, :] * k_step)
+    return tl.load(places).to(tl.float32)
+
+
+@triton.jit
 def tile_logits(
     q, k, rows, cols, slot, bits, soft, penalty, scale, bias, bias_q, bias_k, q_place, k_place,
     BIAS: tl.constexpr, SOFT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
@@ -61,18 +81,8 @@ def tile_logits(
 ):  # fmt: skip
     """Logits of one tile, -inf for hidden pairs. BIAS is 0 for none, 1 for a dense bias, 2 for a table."""
     s = dot(q, tl.trans(k), PRECISION, INTERPRET) * scale
-    if BIAS == 1:  # a row of -1 reads row 0: hidden keys are masked below, filling queries have no weight
-        i, j = tl.maximum(rows, 0), tl.maximum(cols, 0)
-        if WIDE:
-            places = bias + (i.to(tl.int64)[:, None] * bias_q + j.to(tl.int64)[None, :] * bias_k)
-        else:
-            places = bias + (i[:, None] * bias_q + j[None, :] * bias_k)
-        s += tl.load(places).to(tl.float32)
-    if BIAS == 2:
-        column = (
-            tl.load(q_place + tl.maximum(rows, 0))[:, None] - tl.load(k_place + tl.maximum(cols, 0))[None, :]
-        )
-        s += tl.load(bias + tl.minimum(tl.maximum(column, 0), bias_k - 1)).to(tl.float32)
+    if BIAS > 0:
+        s += load_pairs(bias, rows, cols, bias_q, bias_k, q_place, k_place, BIAS, WIDE)
     if slot >= 0:
         seen = read_bits(bits, slot, BM, BN)
         s = tl.where(seen != 0, s, float("-inf"))
@@ -83,12 +93,13 @@ def tile_logits(
 
 @triton.jit
 def forward(
-    q_ptr, k_ptr, v_ptr, bias_ptr, out_ptr, lse_ptr,
-    q_rows, k_rows, ptr, col, slots, bits, soft, q_place, k_place,
+    q_ptr, k_ptr, v_ptr, bias_ptr, times_ptr, out_ptr, lse_ptr,
+    q_rows, k_rows, ptr, col, slots, bits, soft, q_place, k_place, tq_place, tk_place,
     q_b, q_h, q_n, q_d, k_b, k_h, k_n, k_d, v_b, v_h, v_n, v_d, bias_b, bias_h, bias_q, bias_k,
+    times_b, times_h, times_q, times_k,
     scale, penalty, heads, share, q_len, q_tiles, batch_step, head_step, dim, v_dim,
-    BIAS: tl.constexpr, SOFT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BE:
-    tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr, WIDE: tl.constexpr,
+    BIAS: tl.constexpr, TIMES: tl.constexpr, SOFT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    BD: tl.constexpr, BE: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Output and log-sum-exp of one tile of queries of one head."""
     tile = tl.program_id(0) % q_tiles
@@ -98,6 +109,7 @@ def forward(
     q = load_rows(q_ptr + b * q_b + h * q_h, rows, q_n, BD, dim, q_d, WIDE)
     k_base, v_base = k_ptr + b * k_b + (h // share) * k_h, v_ptr + b * v_b + (h // share) * v_h
     bias = bias_ptr + b * bias_b + h * bias_h
+    times = times_ptr + b * times_b + h * times_h
     plan = ptr + (b * batch_step + h * head_step) * q_tiles + tile
     high = tl.full((BM,), float("-inf"), tl.float32)
     total = tl.zeros((BM,), tl.float32)
@@ -115,6 +127,8 @@ def forward(
         p = tl.exp(s - base[:, None])
         shrink = tl.exp(high - base)
         total = total * shrink + tl.sum(p, 1)
+        if TIMES > 0:
+            p *= load_pairs(times, rows, cols, times_q, times_k, tq_place, tk_place, TIMES, WIDE)
         v = load_rows(v_base, cols, v_n, BE, v_dim, v_d, WIDE)
         acc = acc * shrink[:, None] + dot(p.to(v.dtype), v, PRECISION, INTERPRET)
         high = top
@@ -134,12 +148,13 @@ def load_lse(lse, rows):
 
 @triton.jit
 def backward_q(
-    q_ptr, k_ptr, v_ptr, bias_ptr, grad_ptr, lse_ptr, delta_ptr, dq_ptr,
-    q_rows, k_rows, ptr, col, slots, bits, soft, q_place, k_place,
+    q_ptr, k_ptr, v_ptr, bias_ptr, times_ptr, grad_ptr, lse_ptr, delta_ptr, dq_ptr,
+    q_rows, k_rows, ptr, col, slots, bits, soft, q_place, k_place, tq_place, tk_place,
     q_b, q_h, q_n, q_d, k_b, k_h, k_n, k_d, v_b, v_h, v_n, v_d, bias_b, bias_h, bias_q, bias_k,
+    times_b, times_h, times_q, times_k,
     scale, penalty, heads, share, q_len, q_tiles, batch_step, head_step, dim, v_dim,
-    BIAS: tl.constexpr, SOFT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BE:
-    tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr, WIDE: tl.constexpr,
+    BIAS: tl.constexpr, TIMES: tl.constexpr, SOFT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    BD: tl.constexpr, BE: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Gradient of one tile of queries. ``grad`` (B, H, Lq, Dv) and ``delta`` (B, H, Lq) are contiguous."""
     tile = tl.program_id(0) % q_tiles
@@ -152,6 +167,7 @@ def backward_q(
     delta = tl.load(delta_ptr + both * q_len + rows, mask=rows >= 0, other=0.0)
     k_base, v_base = k_ptr + b * k_b + (h // share) * k_h, v_ptr + b * v_b + (h // share) * v_h
     bias = bias_ptr + b * bias_b + h * bias_h
+    times = times_ptr + b * times_b + h * times_h
     plan = ptr + (b * batch_step + h * head_step) * q_tiles + tile
     acc = tl.zeros((BM, BD), tl.float32)
     for entry in range(tl.load(plan), tl.load(plan + 1)):
@@ -163,19 +179,23 @@ def backward_q(
             q_place, k_place, BIAS, SOFT, BM, BN, PRECISION, INTERPRET, WIDE,
         )  # fmt: skip
         p = tl.exp(s - lse[:, None])
-        ds = p * (dot(grad, tl.trans(v), PRECISION, INTERPRET) - delta[:, None])
+        into = dot(grad, tl.trans(v), PRECISION, INTERPRET)
+        if TIMES > 0:
+            into *= load_pairs(times, rows, cols, times_q, times_k, tq_place, tk_place, TIMES, WIDE)
+        ds = p * (into - delta[:, None])
         acc += dot(ds.to(k.dtype), k, PRECISION, INTERPRET)
     store_rows(dq_ptr + both * q_len * dim, rows, dim, BD, dim, acc * scale)
 
 
 @triton.jit
 def backward_kv(
-    q_ptr, k_ptr, v_ptr, bias_ptr, grad_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr,
-    q_rows, k_rows, t_ptr, t_row, t_slots, bits, soft, q_place, k_place,
+    q_ptr, k_ptr, v_ptr, bias_ptr, times_ptr, grad_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr,
+    q_rows, k_rows, t_ptr, t_row, t_slots, bits, soft, q_place, k_place, tq_place, tk_place,
     q_b, q_h, q_n, q_d, k_b, k_h, k_n, k_d, v_b, v_h, v_n, v_d, bias_b, bias_h, bias_q, bias_k,
+    times_b, times_h, times_q, times_k,
     scale, penalty, heads, share, q_len, k_len, k_tiles, batch_step, head_step, dim, v_dim,
-    BIAS: tl.constexpr, SOFT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BE:
-    tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr, WIDE: tl.constexpr,
+    BIAS: tl.constexpr, TIMES: tl.constexpr, SOFT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    BD: tl.constexpr, BE: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one tile of keys and values, over the query heads that share it."""
     tile = tl.program_id(0) % k_tiles
@@ -202,8 +222,14 @@ def backward_kv(
                 BIAS, SOFT, BM, BN, PRECISION, INTERPRET, WIDE,
             )  # fmt: skip
             p = tl.exp(s - load_lse(lse_ptr + row, rows)[:, None])
+            into = dot(grad, tl.trans(v), PRECISION, INTERPRET)
+            ds = p * (into - delta[:, None])
+            if TIMES > 0:
+                times = times_ptr + b * times_b + h * times_h
+                factor = load_pairs(times, rows, cols, times_q, times_k, tq_place, tk_place, TIMES, WIDE)
+                ds = p * (into * factor - delta[:, None])
+                p *= factor
             dv += dot(tl.trans(p.to(grad.dtype)), grad, PRECISION, INTERPRET)
-            ds = p * (dot(grad, tl.trans(v), PRECISION, INTERPRET) - delta[:, None])
             dk += dot(tl.trans(ds.to(q.dtype)), q, PRECISION, INTERPRET)
     store_rows(dk_ptr + both * k_len * dim, cols, dim, BD, dim, dk * scale)
     store_rows(dv_ptr + both * k_len * v_dim, cols, v_dim, BE, v_dim, dv)
@@ -211,15 +237,19 @@ def backward_kv(
 
 @triton.jit
 def backward_bias(
-    q_ptr, k_ptr, v_ptr, bias_ptr, grad_ptr, lse_ptr, delta_ptr, tiles_ptr,
-    q_rows, k_rows, owner, col, slots, bits, soft, q_place, k_place,
+    q_ptr, k_ptr, v_ptr, bias_ptr, times_ptr, grad_ptr, lse_ptr, delta_ptr, tiles_ptr,
+    q_rows, k_rows, owner, col, slots, bits, soft, q_place, k_place, tq_place, tk_place,
     q_b, q_h, q_n, q_d, k_b, k_h, k_n, k_d, v_b, v_h, v_n, v_d, bias_b, bias_h, bias_q, bias_k,
+    times_b, times_h, times_q, times_k,
     scale, penalty, batch, heads, share, q_len, q_tiles, batch_step, head_step, dim, v_dim,
     entries, batch_parts, head_parts,
-    BIAS: tl.constexpr, SOFT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BE:
-    tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr, WIDE: tl.constexpr,
+    OF_TIMES: tl.constexpr, BIAS: tl.constexpr, TIMES: tl.constexpr, SOFT: tl.constexpr, BM: tl.constexpr,
+    BN: tl.constexpr, BD: tl.constexpr, BE: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+    WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the logits of one entry of the plan, summed over a part of the batch and of the heads.
+    """Gradient of the logits, or of the factors on the probabilities, of one entry of the plan.
+
+    It is summed over a part of the batch and of the heads.
 
     Part ``i`` of ``batch_parts`` holds the batch entries ``i``, ``i + batch_parts``, …; heads likewise. Tiles
     are written as float32 (batch_parts, head_parts, entries, BM, BN).
@@ -247,6 +277,15 @@ def backward_bias(
                     bias_q, bias_k, q_place, k_place, BIAS, SOFT, BM, BN, PRECISION, INTERPRET, WIDE,
                 )  # fmt: skip
                 p = tl.exp(s - load_lse(lse_ptr + row, rows)[:, None])
-                acc += p * (dot(grad, tl.trans(v), PRECISION, INTERPRET) - delta[:, None])
+                into = dot(grad, tl.trans(v), PRECISION, INTERPRET)
+                if OF_TIMES:
+                    acc += p * into
+                else:
+                    if TIMES > 0:
+                        times = times_ptr + i * times_b + j * times_h
+                        into *= load_pairs(
+                            times, rows, cols, times_q, times_k, tq_place, tk_place, TIMES, WIDE
+                        )
+                    acc += p * (into - delta[:, None])
     m, n = tl.arange(0, BM), tl.arange(0, BN)
     tl.store(tiles_ptr + (part * entries + entry) * (BM * BN) + m[:, None] * BN + n[None, :], acc)

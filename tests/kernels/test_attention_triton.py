@@ -187,8 +187,10 @@ def test_operator_is_registered(kind: str) -> None:
     q, k, v = (torch.randn(1, 2, 9, 4, device=DEVICE, requires_grad=True) for _ in range(3))
     text, held = encode(Tokens(index(9, 9, 3)) & Causal())
     bias = torch.randn(1, 2, 9, 9, device=DEVICE, requires_grad=True) if kind == "dense" else None
-    table = torch.randn(2, 17, device=DEVICE, requires_grad=True) if kind == "table" else None
-    arguments = (q, k, v, bias, table, held, text, "9" if kind == "table" else "", 0.5)
+    if kind == "table":
+        bias = torch.randn(1, 2, 1, 17, device=DEVICE, requires_grad=True)
+    times = None if kind == "none" else torch.randn(1, 2, 9, 9, device=DEVICE, requires_grad=True)
+    arguments = (q, k, v, bias, times, held, text, "9;" if kind == "table" else ";", 0.5, False)
     torch.library.opcheck(tile_attention, arguments)
 
 

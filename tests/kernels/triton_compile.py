@@ -22,7 +22,8 @@ POINTERS = {
     "lse_ptr": "*fp32", "delta_ptr": "*fp32", "tiles_ptr": "*fp32", "q_rows": "*i32", "k_rows": "*i32",
     "ptr": "*i32", "col": "*i32", "slots": "*i32", "t_ptr": "*i32", "t_row": "*i32", "t_slots": "*i32",
     "bits": "*i32", "soft": "*i32",
-    "owner": "*i32", "q_place": "*i32", "k_place": "*i32", "scale": "fp32", "penalty": "fp32",
+    "owner": "*i32", "q_place": "*i32", "k_place": "*i32", "tq_place": "*i32", "tk_place": "*i32",
+    "scale": "fp32", "penalty": "fp32",
 }  # fmt: skip
 """Types of arguments; what is missing and ends in _ptr has the dtype under test, the rest is int32."""
 
@@ -33,17 +34,21 @@ def kinds(name: str, dtype: str) -> str:
     return f"*{dtype}" if name.endswith("_ptr") else "i32"
 
 
-def compile_attention(name: str, dtype: str, dim: int, bias: int, arch: int) -> dict[str, int]:
+def compile_attention(
+    name: str, dtype: str, dim: int, bias: int, arch: int, times: int = 0
+) -> dict[str, int]:
     """Compile one kernel as a call with contiguous tensors would, and return its resources."""
     kernel = getattr(triton_kernels, name)
     torch_dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
     config = attention_config(dim, torch_dtype)
     constants: dict[str, Any] = {
-        "BIAS": bias, "SOFT": bias == 2, "BM": config.bm, "BN": config.bn, "BD": dim, "BE": dim,
+        "BIAS": bias, "TIMES": times, "OF_TIMES": False, "SOFT": bias == 2,
+        "BM": config.bm, "BN": config.bn, "BD": dim, "BE": dim,
         "PRECISION": "tf32x3" if dtype == "fp32" else "tf32", "INTERPRET": False, "WIDE": False,
         "q_d": 1, "k_d": 1, "v_d": 1,
     }  # fmt: skip
     names = kernel.arg_names
+    constants = {one: value for one, value in constants.items() if one in names}
     signature = {one: "constexpr" if one in constants else kinds(one, dtype) for one in names}
     aligned = {
         (place,): [["tt.divisibility", 16]] for place, one in enumerate(names) if signature[one][0] == "*"
@@ -84,6 +89,7 @@ def main(arch: int) -> None:
         for dtype, dim, bias in (("bf16", 64, 2), ("fp32", 32, 1)):
             found[f"{name} {dtype} {dim}"] = compile_attention(name, dtype, dim, bias, arch)
     for name in ("forward", "backward_kv"):
+        found[f"{name} bf16 32 weighted"] = compile_attention(name, "bf16", 32, 0, arch, times=2)
         found[f"{name} bf16 128"] = compile_attention(name, "bf16", 128, 0, arch)
     print(json.dumps(found))
 
