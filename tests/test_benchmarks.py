@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 BURN = "import time\nwhile time.process_time() < 0.3: pass"
@@ -150,3 +151,70 @@ def test_tables_of_attention_name_every_contender(scripts: None) -> None:
     assert "| kernel 13 at 128x128 | graphrec | 2,768,896 of 268,435,456 | 1 | 2 |" in attention_memory.text(
         memory
     )
+
+
+def small_gpu_cases(forms: ModuleType) -> list[object]:
+    """The kinds of cases that need a GPU only for their time and size."""
+    from graphrec.kernels.patterns import Causal, Neighborhood, Window, Windows
+
+    size = 1, 2, 64, 16
+    windows = {forms.UNFOLDED: forms.unfolded(8, 4)}
+    return [
+        forms._softmax_case("windows", Windows((8, 8), 4), size, {**windows, forms.SDPA: forms.masked(
+            Windows((8, 8), 4), 64)}, {}),
+        forms._softmax_case("neighborhood", Neighborhood((8, 8), 3), size, {}, {}),
+        forms._softmax_case("causal window", Window(9, 0) & Causal(), size, {}, {}),
+        forms.block_case(64, 16, 2, 2, 16),
+    ]  # fmt: skip
+
+
+def test_forms_for_a_gpu_agree(scripts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU FlexAttention has no gradients, and runs uncompiled here."""
+    import kernels_gpu
+
+    forms = kernels_gpu.forms
+    monkeypatch.setattr(forms, "_compiled", lambda function: function)
+    for case in small_gpu_cases(forms):
+        with torch.no_grad():
+            given = [one.detach() for one in case.inputs(torch.device("cpu"), torch.float32)]
+            want = case.exact(torch.device("cpu"))(*given)
+            for name in case.forms.keys() - {forms.DENSE}:
+                found = case.forms[name](torch.device("cpu"))(*given)
+                torch.testing.assert_close(found, want, msg=lambda text, n=name: f"{n}: {text}")
+        steps, left_out = kernels_gpu.steps_of(case, torch.device("cpu"), "float32")
+        assert set(left_out) == {forms.FLEX}
+        assert "backward on CPU" in left_out[forms.FLEX]
+        assert set(steps) == set(case.forms) - {forms.FLEX}
+    wrong = {**case.forms, "wrong": lambda device: lambda q, k, v: q + k + v}
+    assert (
+        "differs"
+        in kernels_gpu.steps_of(
+            forms.Case("", case.sizes, wrong, case.exact), torch.device("cpu"), "float32"
+        )[1]["wrong"]
+    )
+
+
+def test_gpu_benchmark_lists_refuses_and_judges(
+    scripts: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import kernels_gpu
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert kernels_gpu.main(["--dry"]) == 0
+    listed = capsys.readouterr().out
+    for name in (
+        "windows 7 at 56x56",
+        "neighborhood 13",
+        "causal window 1,024 at 65,536",
+        "1/16",
+        "scan at 65,536",
+    ):
+        assert name in listed
+    assert kernels_gpu.main([]) == 2
+    assert "needs a CUDA device" in capsys.readouterr().err
+    case = next(one for one in kernels_gpu.forms.cases() if one.name.startswith("neighborhood 7"))
+    ours, mask = kernels_gpu.forms.OURS, kernels_gpu.forms.SDPA
+    assert "0.40 of SDPA with a mask (goal 0.5): yes" in kernels_gpu.verdicts(
+        case, {ours: [2.0], mask: [5.0]}
+    )
+    assert "0.67 of SDPA with a mask (goal 0.5): NO" in kernels_gpu.verdicts(case, {ours: [2.0], mask: [3.0]})
