@@ -1,0 +1,49 @@
+"""Relations in text: tokens, dependency edges, entities and a label. Importing this loads no torch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .chemprot import read_chemprot
+    from .container import RelationBatch, RelationLoader, RelationSet
+    from .nary import read_nary, read_nary_folds
+    from .pubtator import read_pubtator
+    from .splits import join_parts, split_by_text
+    from .tokens import tokenise
+
+_MODULES = {
+    "chemprot": ("read_chemprot",),
+    "container": ("RelationBatch", "RelationLoader", "RelationSet"),
+    "nary": ("read_nary", "read_nary_folds"),
+    "pubtator": ("read_pubtator",),
+    "splits": ("join_parts", "split_by_text"),
+    "tokens": ("tokenise",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "RelationBatch",
+    "RelationLoader",
+    "RelationSet",
+    "join_parts",
+    "read_chemprot",
+    "read_nary",
+    "read_nary_folds",
+    "read_pubtator",
+    "split_by_text",
+    "tokenise",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
