@@ -1,5 +1,7 @@
-"""Convolutions along a sequence."""
+"""Convolutions along a sequence, and filters made from the data."""
 
 from .causal import causal_conv1d
+from .dynamic import dynamic_conv2d
+from .volo import outlook
 
-__all__ = ["causal_conv1d"]
+__all__ = ["causal_conv1d", "dynamic_conv2d", "outlook"]

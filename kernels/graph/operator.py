@@ -96,7 +96,8 @@ def _check_ptr(ptr: Tensor, x: Tensor) -> None:
         return
     if int(ptr[0]) != 0 or int(ptr[-1]) != len(x) or bool((ptr.diff() < 0).any()):
         raise ValueError(
-            f"ptr of shape {tuple(ptr.shape)} must run from 0, never decrease, and end in {len(x)}, the rows of x"
+            f"ptr of shape {tuple(ptr.shape)} must run from 0, never decrease, and end in {len(x)},"
+            " the rows of x"
         )
 
 

@@ -21,12 +21,12 @@ class Walk(NamedTuple):
 
     Attributes:
         ptr: where the edges of each owner begin.
-        index: the node at the other end.
+        other: the node at the other end.
         order: which edge of the graph each is; None is the order of the walk.
     """
 
     ptr: Tensor
-    index: Tensor
+    other: Tensor
     order: Tensor | None
 
 
@@ -38,9 +38,7 @@ def walk(graph: list[Tensor], flipped: bool, columns: int) -> Walk:
         index, row = graph[1], graph[2]
         order = torch.argsort(index, stable=True)
         counts = torch.bincount(index, minlength=columns).cumsum(0)
-        return Walk(
-            torch.nn.functional.pad(counts, (1, 0)).to(row.dtype), row[order], order.to(row.dtype)
-        )
+        return Walk(torch.nn.functional.pad(counts, (1, 0)).to(row.dtype), row[order], order.to(row.dtype))
     return Walk(graph[3], graph[4], graph[5])
 
 
@@ -192,9 +190,7 @@ softmax_backward.register_autograd(_second_backward, setup_context=_second_setup
 
 
 @torch.library.custom_op("graphrec::graph_maxima", mutates_args=())
-def maxima(
-    x: Tensor, weight: Tensor | None, graph: list[Tensor], backend: str
-) -> tuple[Tensor, Tensor]:
+def maxima(x: Tensor, weight: Tensor | None, graph: list[Tensor], backend: str) -> tuple[Tensor, Tensor]:
     """The largest ``weight[e] * x[index[e]]`` of each row and how many edges reach it.
 
     Args:
@@ -218,7 +214,13 @@ def _(x: Tensor, weight: Tensor | None, graph: list[Tensor], backend: str) -> tu
 
 @torch.library.custom_op("graphrec::graph_maxima_backward", mutates_args=())
 def maxima_backward(
-    grad: Tensor, out: Tensor, ties: Tensor, x: Tensor, weight: Tensor | None, graph: list[Tensor], backend: str
+    grad: Tensor,
+    out: Tensor,
+    ties: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    graph: list[Tensor],
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of ``x`` and ``weight`` (empty without one); edges that reach the maximum share ``grad``."""
     share = grad / ties.clamp(min=1).to(grad.dtype)
@@ -232,7 +234,13 @@ def maxima_backward(
 
 @maxima_backward.register_fake
 def _(
-    grad: Tensor, out: Tensor, ties: Tensor, x: Tensor, weight: Tensor | None, graph: list[Tensor], backend: str
+    grad: Tensor,
+    out: Tensor,
+    ties: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    graph: list[Tensor],
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), x.new_empty(0 if weight is None else weight.shape[0])
 

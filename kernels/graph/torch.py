@@ -23,7 +23,7 @@ _CHUNK = 1 << 18
 def sums(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
     """See :func:`graphrec.kernels.graph.registered.sums`."""
     count = len(owners.ptr) - 1
-    if len(owners.index) == 0 or x.numel() == 0:
+    if len(owners.other) == 0 or x.numel() == 0:
         return x.new_zeros(count, *x.shape[1:])
     if weight is not None and owners.order is not None:
         weight = weight.index_select(0, owners.order)
@@ -39,7 +39,12 @@ def _bags(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
     """Weighted sums of rows of (N, D)."""
     weight = None if weight is None else weight.contiguous()
     return F.embedding_bag(
-        owners.index, x.contiguous(), owners.ptr, mode="sum", per_sample_weights=weight, include_last_offset=True
+        owners.other,
+        x.contiguous(),
+        owners.ptr,
+        mode="sum",
+        per_sample_weights=weight,
+        include_last_offset=True,
     )
 
 
@@ -110,7 +115,9 @@ def _buckets(ptr: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]
     step = (1 << (degree.clamp(min=1).log2().floor().long() - 2).clamp(min=0)).clamp(min=1)
     padded = (degree + step - 1) // step * step
     widths, order = padded.sort(stable=True)
-    for size, count in zip(*(one.tolist() for one in widths.unique_consecutive(return_counts=True)), strict=True):
+    for size, count in zip(
+        *(one.tolist() for one in widths.unique_consecutive(return_counts=True)), strict=True
+    ):
         owners, order = order[:count], order[count:]
         if size == 0:
             continue
@@ -131,7 +138,7 @@ def maxima(owners: Walk, x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tens
     out = x.new_zeros(count, x.shape[1])
     ties = torch.zeros(count, x.shape[1], dtype=torch.int32, device=x.device)
     for some, edges, real in _buckets(owners.ptr, x.shape[1]):
-        values = _rows(x, owners.index[edges])
+        values = _rows(x, owners.other[edges])
         if weight is not None:
             values *= weight[edges].unsqueeze(-1)
         top = values.amax(1)
@@ -147,7 +154,7 @@ def maxima_to_nodes(leaving: Walk, share: Tensor, out: Tensor, x: Tensor, weight
     count = len(out)
     share, out = (F.pad(one, (0, 0, 0, 1)) for one in (share, out))  # filling edges lead to a row of zeros
     for some, edges, real in _buckets(leaving.ptr, x.shape[1]):
-        rows = torch.where(real, leaving.index[edges], count)
+        rows = torch.where(real, leaving.other[edges], count)
         found, given, sent = _rows(out, rows), _rows(share, rows), x[some].unsqueeze(1)
         if weight is not None:
             assert leaving.order is not None

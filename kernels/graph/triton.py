@@ -58,11 +58,12 @@ def sums(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
         return out
     config = graph_config(dim)
     tiles = -(-dim // config.features)
-    order = owners.index if owners.order is None else owners.order
+    order = owners.other if owners.order is None else owners.order
     steps = (0, 0) if weight is None else weight.stride()
     triton_kernels.sums[(tiles * count * heads,)](
-        x, x if weight is None else weight, out, owners.ptr, owners.index, order, *x.stride(), *steps,
-        count, heads, dim, tiles, WEIGHT=weight is not None, ORDER=owners.order is not None, **config.settings(),
+        x, x if weight is None else weight, out, owners.ptr, owners.other, order, *x.stride(), *steps,
+        count, heads, dim, tiles, WEIGHT=weight is not None, ORDER=owners.order is not None,
+        **config.settings(),
     )  # fmt: skip
     return out
 
@@ -78,7 +79,18 @@ def products(graph: list[Tensor], a: Tensor, b: Tensor) -> Tensor:
     config = graph_config(dim)
     blocks = -(-edges // config.edges)
     triton_kernels.products[(blocks * heads,)](
-        a, b, out, graph[2], graph[1], *a.stride(), *b.stride(), edges, heads, dim, blocks, **config.settings()
+        a,
+        b,
+        out,
+        graph[2],
+        graph[1],
+        *a.stride(),
+        *b.stride(),
+        edges,
+        heads,
+        dim,
+        blocks,
+        **config.settings(),
     )
     return out
 
@@ -129,7 +141,7 @@ def maxima(owners: Walk, x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tens
     config = graph_config(dim)
     tiles = -(-dim // config.features)
     triton_kernels.maxima[(tiles * count,)](
-        x, x if weight is None else weight.contiguous(), out, ties, owners.ptr, owners.index, *x.stride(),
+        x, x if weight is None else weight.contiguous(), out, ties, owners.ptr, owners.other, *x.stride(),
         dim, tiles, WEIGHT=weight is not None, **config.settings(),
     )  # fmt: skip
     return out, ties
@@ -145,10 +157,10 @@ def maxima_to_nodes(leaving: Walk, share: Tensor, out: Tensor, x: Tensor, weight
         return dx
     config = graph_config(dim)
     tiles = -(-dim // config.features)
-    order = leaving.index if leaving.order is None else leaving.order
+    order = leaving.other if leaving.order is None else leaving.order
     triton_kernels.maxima_to_nodes[(tiles * count,)](
         share.contiguous(), out.contiguous(), x, x if weight is None else weight.contiguous(), dx,
-        leaving.ptr, leaving.index, order, *x.stride(), dim, tiles,
+        leaving.ptr, leaving.other, order, *x.stride(), dim, tiles,
         WEIGHT=weight is not None, ORDER=leaving.order is not None, **config.settings(),
     )  # fmt: skip
     return dx
@@ -199,7 +211,21 @@ def fused_attention(
     read, steps, constants = _given(q, k, v, bias)
     if lse.numel():
         triton_attention.forward[(rows * heads,)](
-            q, k, v, read, out, lse, graph[0], graph[1], *steps, scale, rows, heads, dim, v.shape[2], **constants
+            q,
+            k,
+            v,
+            read,
+            out,
+            lse,
+            graph[0],
+            graph[1],
+            *steps,
+            scale,
+            rows,
+            heads,
+            dim,
+            v.shape[2],
+            **constants,
         )
     return out, lse
 
@@ -234,12 +260,27 @@ def fused_backward(
     sizes = (heads, dim, v.shape[2])
     if rows * heads:
         triton_attention.backward_rows[(rows * heads,)](
-            q, k, v, read, grad, lse, delta, dq, db, graph[0], graph[1], *steps, scale, rows, *sizes, **constants
+            q,
+            k,
+            v,
+            read,
+            grad,
+            lse,
+            delta,
+            dq,
+            db,
+            graph[0],
+            graph[1],
+            *steps,
+            scale,
+            rows,
+            *sizes,
+            **constants,
         )
     if len(k) * heads:
         triton_attention.backward_columns[(len(k) * heads,)](
-            q, k, v, read, grad, lse, delta, dk, dv, *walk(graph, True, len(k)), *steps, scale, len(k), *sizes,
-            **constants,
+            q, k, v, read, grad, lse, delta, dk, dv, *walk(graph, True, len(k)),
+            *steps, scale, len(k), *sizes, **constants,
         )  # fmt: skip
     return dq, dk, dv, db
 
