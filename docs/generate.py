@@ -1,7 +1,8 @@
-"""Write the parts of the documentation that come from the code: models, their table, and recorded results.
+"""Write the parts of the documentation that come from the code.
 
-`python docs/generate.py` rewrites docs/models.md, docs/benchmarks.md and the table of models in README.md;
-`--check` writes nothing and exits with 1 when one of them is stale. tests/test_docs.py does the same.
+`python docs/generate.py` rewrites docs/models.md, docs/benchmarks.md, the table of models in README.md, and
+the pictures of patterns in docs/kernels.md and docs/pictures; `--check` writes nothing and exits with 1 when
+one of them is stale. tests/test_docs.py does the same.
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ from pathlib import Path
 from graphrec.registry import Card, card, list_models, model_options
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import draw_patterns  # noqa: E402
+
+PICTURES = ROOT / "docs" / "pictures"
+DRAWN, DRAWN_END = "<!-- pictures: written by docs/generate.py -->", "<!-- end of pictures -->"
 START, END = "<!-- models: written by docs/generate.py -->", "<!-- end of models -->"
 NOTICE = "<!-- Written by docs/generate.py; edit the cards or the benchmarks instead. -->"
 TASKS = {"ctr": "Click-through rate"}
@@ -42,13 +49,22 @@ def model_rows(task: str) -> list[list[str]]:
     ]
 
 
+def between(path: Path, start: str, end: str, body: str) -> str:
+    """A page with what stands between two marks replaced."""
+    before, rest = path.read_text(encoding="utf-8").split(start)
+    _, after = rest.split(end)
+    return f"{before}{start}\n{body}\n{end}{after}"
+
+
 def readme() -> str:
     """README.md with a fresh table of models."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    before, rest = text.split(START)
-    _, after = rest.split(END)
     body = table(["model", "published as", "made for"], model_rows("ctr"))
-    return f"{before}{START}\n{body}\n{END}{after}"
+    return between(ROOT / "README.md", START, END, body)
+
+
+def kernels() -> str:
+    """docs/kernels.md with fresh pictures of the patterns."""
+    return between(ROOT / "docs" / "kernels.md", DRAWN, DRAWN_END, draw_patterns.gallery())
 
 
 def options(name: str) -> str:
@@ -103,16 +119,18 @@ def outputs() -> dict[Path, str]:
         ROOT / "README.md": readme(),
         ROOT / "docs" / "models.md": catalogue(),
         ROOT / "docs" / "benchmarks.md": benchmarks(),
+        ROOT / "docs" / "kernels.md": kernels(),
+        **{PICTURES / name: text for name, text in draw_patterns.pictures().items()},
     }
 
 
 def stale() -> list[Path]:
-    """Files that do not hold what the code says."""
-    return [
-        path
-        for path, text in outputs().items()
-        if not path.exists() or path.read_text(encoding="utf-8") != text
+    """Files that do not hold what the code says, and pictures that it no longer draws."""
+    wanted = outputs()
+    old = [
+        path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
+    return old + sorted(set(PICTURES.glob("*")) - set(wanted))
 
 
 def main() -> int:
@@ -124,7 +142,11 @@ def main() -> int:
         for path in old:
             print(f"stale: {path.relative_to(ROOT)}; run python docs/generate.py", file=sys.stderr)
         return int(bool(old))
-    for path, text in outputs().items():
+    wanted = outputs()
+    PICTURES.mkdir(exist_ok=True)
+    for path in set(PICTURES.glob("*")) - set(wanted):
+        path.unlink()
+    for path, text in wanted.items():
         path.write_text(text, encoding="utf-8")
     return 0
 

@@ -81,3 +81,34 @@ def test_what_a_card_calls_verified_has_a_test(name: str) -> None:
 def test_changelog_knows_the_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_pattern_is_drawn(generate: ModuleType) -> None:
+    from graphrec.kernels import patterns
+
+    drawing = generate.draw_patterns
+    code = " ".join(one.code for group in drawing.VOCABULARY.values() for one in group)
+    machinery = {"And", "BlockPlan", "Or", "Pattern", "TilePlan", "decode", "encode"}
+    assert {name for name in patterns.__all__ if f"{name}(" not in code} == machinery
+    page = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\(pictures/([^)]+)\)", page)) == set(drawing.pictures())
+
+
+def cells(path: str, rows: int, columns: int) -> set[tuple[int, int]]:
+    """The cells that a path of a picture covers."""
+    found: set[tuple[int, int]] = set()
+    for x, y, width in re.findall(r"M(\d+) (\d+)h(\d+)v1h-\d+z", path):
+        found |= {(int(y), int(x) + step) for step in range(int(width))}
+    assert all(y < rows and x < columns for y, x in found)
+    return found
+
+
+def test_pictures_show_the_mask(generate: ModuleType) -> None:
+    drawing = generate.draw_patterns
+    for group in drawing.VOCABULARY.values():
+        for picture in group:
+            seen = drawing.made(picture).mask(*picture.lengths)
+            last = seen.flatten(0, -3)[-1] if seen.dim() > 2 else seen
+            text = (ROOT / "docs" / "pictures" / f"{picture.file}.svg").read_text(encoding="utf-8")
+            shown = cells(text[text.rindex('<g transform="translate') :], *picture.lengths)
+            assert shown == set(map(tuple, last.nonzero().tolist())), picture.code
