@@ -96,7 +96,8 @@ def from_masks(train: Any, valid: Any, test: Any, name: str = "masks") -> IndexS
     parts = [torch.as_tensor(m, dtype=torch.bool).flatten() for m in (train, valid, test)]
     if len({len(p) for p in parts}) != 1:
         raise DataError(f"{name}: masks of {[len(p) for p in parts]} values; they must be equally long")
-    return IndexSplit.of(*(p.nonzero() for p in parts), total=len(parts[0]), name=name)
+    first, second, third = (p.nonzero() for p in parts)
+    return IndexSplit.of(first, second, third, len(parts[0]), name)
 
 
 def stratified_folds(

@@ -60,11 +60,11 @@ def _finish(
     classes: Sequence[str] | None,
     name: str,
 ) -> GraphSet:
-    pointers = [torch.tensor(np.concatenate([[0], np.cumsum(n)]).astype(np.int64)) for n in (sizes, edges)]
+    nodes, ends = (torch.tensor(np.concatenate([[0], np.cumsum(n)]).astype(np.int64)) for n in (sizes, edges))
     if y.is_floating_point():
         y = y.float()
         _refuse_graphs(~torch.isfinite(y.flatten(1) if y.dim() > 1 else y[:, None]).all(1), name, "target")
-        return GraphSet(x, edge_index, *pointers, y, attr, name=name)
+        return GraphSet(x, edge_index, nodes, ends, y, attr, name=name)
     _refuse_graphs((y < 0).reshape(len(y), -1).any(1), name, "class")
     largest = int(y.max())
     known = tuple(classes) if classes is not None else tuple(str(i) for i in range(largest + 1))
@@ -72,7 +72,7 @@ def _finish(
         raise DataError(
             f"{name}: graph {int(y.argmax())} is of class {largest}, and classes names {len(known)}"
         )
-    return GraphSet(x, edge_index, *pointers, y.long(), attr, known, name=name)
+    return GraphSet(x, edge_index, nodes, ends, y.long(), attr, known, name=name)
 
 
 def _refuse_graphs(bad: Tensor, name: str, what: str) -> None:

@@ -110,7 +110,7 @@ def node_split(data: Data, number: int = 0) -> IndexSplit:
         if not 0 <= number < mask.shape[1]:
             raise ConfigError(f"split {number}: the graph has splits 0 to {mask.shape[1] - 1}")
         masks.append(mask[:, number])
-    split = from_masks(*masks, name=f"split {number}")
+    split = from_masks(masks[0], masks[1], masks[2], f"split {number}")
     return _refuse_unlabelled(split, data)
 
 

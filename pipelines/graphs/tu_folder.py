@@ -56,7 +56,7 @@ def read_tu_folder(
     nodes = len(owner)
     wrong = ((edges < 1) | (edges > nodes)).any(axis=1)
     _refuse(f"{base}_A.txt", wrong, f"leads to a missing node; nodes are 1 to {nodes}", edges)
-    across = owner[edges[:, 0] - 1] != owner[edges[:, 1] - 1]
+    across = np.asarray(owner[edges[:, 0] - 1] != owner[edges[:, 1] - 1])
     _refuse(f"{base}_A.txt", across, "joins nodes of two graphs", edges)
     x = _features(f"{base}_node", nodes)
     order = np.argsort(owner, kind="stable")

@@ -6,8 +6,9 @@ The first line is the number of graphs. A graph is a line ``nodes label`` and a 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ Features = Literal["auto", "tags", "degree", "attributes", "constant"]
 _CHOICES = ("auto", "tags", "degree", "attributes", "constant")
 
 
-class _Lines(NamedTuple):
+@dataclass(frozen=True)
+class _Lines:
     values: np.ndarray  # every number of the file
     start: np.ndarray  # where each line begins in it
     count: np.ndarray  # how many each line has

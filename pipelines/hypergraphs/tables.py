@@ -74,7 +74,7 @@ def read_incidence(
     refuse_rows(~pairs.to_struct().is_first_distinct(), name, "an earlier row says the same", "keep one")
     chosen = number_columns(known, [vertex, label or ""]) if features is None else list(features)
     x = matrix(known, chosen, vertex_name) if chosen else np.ones((known.height, 1), np.float32)
-    y, classes = None, []
+    y, classes = None, list[str]()
     if label is not None:
         need(known, vertex_name, [label], "label")
         codes, classes = class_codes(known[label], vertex_name, unlabelled=unlabelled)

@@ -194,7 +194,8 @@ class RelationSet:
         known = {w: i for i, w in enumerate(words)}
         change = torch.tensor([known.get(w, 1) for w in self._names(column)])
         names = {"word": "words", "pos": "pos_names", "dep": "dep_names"}[column]
-        return replace(self, **{column: change[getattr(self, column)], names: tuple(words)})
+        new: dict[str, Any] = {column: change[getattr(self, column)], names: tuple(words)}
+        return replace(self, **new)
 
     def with_chain(self) -> RelationSet:
         """Every token hangs on the one before: edges for texts without a parse."""

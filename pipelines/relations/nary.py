@@ -98,7 +98,9 @@ def read_nary_folds(
 
 def _read(paths: Sequence[str | Path], positive: str | None, negative: str) -> tuple[Builder, torch.Tensor]:
     """All instances of the files, and the number of each one's file."""
-    builder, fold, names = None, [], ()
+    builder: Builder | None = None
+    fold: list[int] = []
+    names: tuple[str, ...] = ()
     for number, path in enumerate(paths):
         rows = _load(path)
         if builder is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +79,9 @@ def _coded(one: RelationSet, names: dict[str, tuple[str, ...]], classes: tuple[s
 def _concatenated(sets: list[RelationSet], classes: tuple[str, ...]) -> RelationSet:
     texts = np.cumsum([0] + [len(s.text_ptr) - 1 for s in sets])
     instances = np.cumsum([0] + [len(s) for s in sets])
-    columns = {k: torch.cat([getattr(s, k) for s in sets]) for k in ("word", "pos", "dep", "head", "y")}
+    columns: dict[str, Any] = {
+        k: torch.cat([getattr(s, k) for s in sets]) for k in ("word", "pos", "dep", "head", "y")
+    }
     lengths = torch.cat([s.text_ptr.diff() for s in sets])
     spans = [s.spans + torch.tensor([int(instances[i]), 0, 0, 0]) for i, s in enumerate(sets)]
     return replace(
