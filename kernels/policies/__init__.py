@@ -13,12 +13,11 @@ A policy never runs attention and passes no gradient: what it returns says who s
 from .biformer import biformer_region, biformer_routing
 from .duo import duo_gates, duo_heads, duo_pattern
 from .importance import block_importance
-from .psa import Pyramid, PyramidPart, psa_levels, psa_pyramid, similar_levels
+from .psa import Pyramid, psa_levels, psa_pyramid, similar_levels
 from .vmoba import vmoba_region, vmoba_selection
 
 __all__ = [
     "Pyramid",
-    "PyramidPart",
     "biformer_region",
     "biformer_routing",
     "block_importance",

@@ -7,8 +7,8 @@ code: ziplab/Pyramid-Sparse-Attention (``src/psa_triton``, and ``qwen2.5-vl-exam
 For each block of queries and block of keys a *level* is chosen: 0 skips the block, 1 shows its keys, ``c``
 shows the means of ``c`` neighbouring keys and values, with ``log(c)`` added to their logits, because each
 stands for ``c`` keys of one softmax. A pattern speaks of one sequence of keys, so the policy returns a
-:class:`Pyramid`: one pattern per level, over keys pooled for that level. The parts are disjoint, so that
-attention over each, merged through the log-sum-exp, is attention over all.
+:class:`Pyramid`: one pattern per level, over keys pooled for that level, which
+:func:`graphrec.kernels.joint_attention` joins under one softmax.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..attention.source import Source
 from ..patterns import Blocks, Pattern, PooledCausal
 from .importance import block_importance
 from .means import check_pair, expand_heads, run_means
@@ -28,21 +29,6 @@ from .means import check_pair, expand_heads, run_means
 Measure = Literal["rank", "mass"]
 VIDEO_SHARES: Mapping[int, float] = {1: 0.1, 2: 0.15, 4: 0.15, 8: 0.35}
 """Cumulative shares of the official defaults for video: a tenth of the blocks whole, 65 percent skipped."""
-
-
-class PyramidPart(NamedTuple):
-    """One level: what ``attention(q, *part[:3], bias=part.bias, return_lse=True)`` takes.
-
-    Attributes:
-        k, v: keys and values of the level, (B, Hkv, ceil(Lk / c), …).
-        pattern: the blocks of this level.
-        bias: ``log`` of how many keys each stands for, (1, 1, 1, ceil(Lk / c)).
-    """
-
-    k: Tensor
-    v: Tensor
-    pattern: Pattern
-    bias: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +49,18 @@ class Pyramid:
     k_block: int
     causal: bool = False
 
-    def parts(self, k: Tensor, v: Tensor) -> list[PyramidPart]:
-        """One part per level in use, disjoint, so that their attentions merge exactly.
+    def sources(self, k: Tensor, v: Tensor) -> list[Source]:
+        """What :func:`graphrec.kernels.joint_attention` takes: one source per level in use.
 
         Gradients reach k and v through the means.
 
         Args:
             k: (B, Hkv, Lk, D).
             v: (B, Hkv, Lk, Dv).
+
+        Returns:
+            Per level ``c`` the pooled keys (B, Hkv, ceil(Lk / c), D) and values, the blocks of that level as
+            a pattern, and the logarithms of the counts as a bias (1, 1, 1, ceil(Lk / c)).
         """
         found = []
         for level in self.used:
@@ -80,7 +70,7 @@ class Pyramid:
             if self.causal:
                 pattern = pattern & PooledCausal(level)
             work = torch.promote_types(k.dtype, torch.float32)
-            found.append(PyramidPart(keys, values, pattern, sizes.to(work).log().view(1, 1, 1, -1)))
+            found.append(Source(keys, values, pattern, sizes.to(work).log().view(1, 1, 1, -1)))
         return found
 
     @property
@@ -221,7 +211,7 @@ def psa_pyramid(
         generator: draws the tokens.
 
     Returns:
-        The levels; :meth:`Pyramid.parts` are what attention takes.
+        The levels; :meth:`Pyramid.sources` is what ``joint_attention`` takes.
 
     Raises:
         ValueError: shapes, blocks or levels that do not fit.

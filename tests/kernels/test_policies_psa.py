@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphrec.kernels import attention, merge
+from graphrec.kernels import attention, joint_attention, merge
+from graphrec.kernels.patterns import Full
 from graphrec.kernels.policies import (
     Pyramid,
     block_importance,
@@ -26,11 +27,7 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
 def pyramid_attention(
     q: Tensor, k: Tensor, v: Tensor, pyramid: Pyramid, backend: str | None = None
 ) -> Tensor:
-    parts = [
-        attention(q, one.k, one.v, one.pattern, bias=one.bias, return_lse=True, backend=backend)
-        for one in pyramid.parts(k, v)
-    ]
-    return merge([out for out, _ in parts], [lse for _, lse in parts])[0]
+    return joint_attention(q, pyramid.sources(k, v), backend=backend)
 
 
 def attention_by_hand(q: Tensor, k: Tensor, v: Tensor, pyramid: Pyramid) -> Tensor:
@@ -162,6 +159,17 @@ def test_attention_over_the_pyramid(causal: bool, length: int) -> None:
         torch.testing.assert_close(pyramid_attention(q, k, v, pyramid, backend), truth)
 
 
+def test_levels_merge_from_attention_over_each() -> None:
+    q, k, v = (draw(1, 2, 64, 8, seed=seed) for seed in range(3))
+    pyramid = psa_pyramid(q, k, q_block=16, k_block=16, shares={1: 0.3, 2: 0.6, 8: 0.8})
+    parts = [
+        attention(q, one.k, one.v, one.pattern or Full(), bias=one.bias, return_lse=True)
+        for one in pyramid.sources(k, v)
+    ]
+    merged = merge([out for out, _ in parts], [lse for _, lse in parts])[0]
+    torch.testing.assert_close(merged, pyramid_attention(q, k, v, pyramid))
+
+
 def test_unequal_blocks_and_lengths() -> None:
     q, k, v = draw(2, 2, 40, 8), draw(2, 2, 70, 8, seed=1), draw(2, 2, 70, 8, seed=2)
     pyramid = psa_pyramid(q, k, q_block=16, k_block=8, by="mass", shares={1: 0.3, 4: 0.8}, sample=0.5)
@@ -241,7 +249,7 @@ def test_gradients_reach_keys_and_values_through_the_means() -> None:
         (lambda q: psa_pyramid(q, q, sample=0.0), "sample=0.0"),
         (lambda q: psa_pyramid(q, q, similarity={16: 0.5}), "similarity="),
         (lambda q: psa_pyramid(q, q[0]), r"k of shape \(3, 16, 4\)"),
-        (lambda q: psa_pyramid(q, q).parts(q, q)[0].pattern.check(16, 90), "map of shape"),
+        (lambda q: pyramid_attention(q[..., :9, :], q, q, psa_pyramid(q, q, q_block=4)), "map of shape"),
     ],
 )
 def test_bad_input_is_named(call: Callable[[Tensor], object], message: str) -> None:
