@@ -6,11 +6,13 @@ from typing import Literal, overload
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..backends import choose
-from . import reference
+from ..backends import choose, triton_refusal
+from . import reference, triton
 from . import torch as plain
+from .selective import state_dtype
+from .selective_torch import selective_scan as blocked_selective_scan
+from .selective_triton import tile_selective_scan
 
 
 def scan(
@@ -22,10 +24,10 @@ def scan(
         a, b: (B, T, ...).
         initial: the state before the first step, (B, ...); None is zero.
         reverse: run from the last position to the first: ``h[t] = a[t] * h[t + 1] + b[t]``.
-        backend: "reference", "torch" or None to choose.
+        backend: "reference", "torch", "triton" or None to choose.
 
     Returns:
-        (B, T, ...).
+        (B, T, ...), in the dtype that ``a`` and ``b`` promote to.
 
     Raises:
         ValueError: shapes that do not fit each other, or an unknown backend.
@@ -34,9 +36,15 @@ def scan(
         raise ValueError(f"a and b must be (B, T, ...) alike, got {tuple(a.shape)} and {tuple(b.shape)}")
     if initial is not None and initial.shape != (b.shape[0], *b.shape[2:]):
         raise ValueError(f"initial of shape {tuple(initial.shape)} must be {(b.shape[0], *b.shape[2:])}")
-    name = choose("scan", backend, {"reference": None, "torch": None}).backend
+    given = [a, b] if initial is None else [a, b, initial]
+    refusals = {"reference": None, "torch": None, "triton": triton_refusal(*given)}
+    name = choose("scan", backend, refusals).backend
     if b.numel() == 0:
         return torch.zeros_like(b)
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    a, b, initial = a.to(dtype), b.to(dtype), None if initial is None else initial.to(dtype)
+    if name == "triton":
+        return triton.scan(a, b, initial, reverse)
     if reverse:
         a, b = a.flip(1), b.flip(1)
     out = (reference if name == "reference" else plain).scan(a, b, initial)
@@ -94,10 +102,16 @@ def selective_scan(
     """The state-space layer of Mamba (arXiv:2312.00752, algorithm 2), with its names A, B, C, D spelled out.
 
     ``h[t] = exp(delta[t] A) h[t - 1] + delta[t] B[t] u[t]``, ``y[t] = C[t] h[t] + D u[t]``, times
-    ``silu(gate)``.
+    ``silu(gate)``; ``selective_scan_fn`` of state-spaces/mamba. Training keeps the states in front of some
+    positions, no more numbers than ``u`` has, and computes the others again.
+
+    Two directions, as in Vision Mamba (arXiv:2401.09417, algorithm 1), are two calls that add up, since each
+    has parameters of its own; ``reverse`` turns nothing around in memory:
+    ``selective_scan(u, *forward) + selective_scan(u, *backward, reverse=True)``.
 
     Args:
-        u, delta: (B, T, D); delta is positive (after its softplus).
+        u, delta: (B, T, D); delta is positive (after its softplus). Inputs may differ in dtype: a layer in
+            bfloat16 can keep ``decay`` and ``skip`` in float32. Computation is in float32 at least.
         decay: A, (D, N), negative for a stable layer.
         read_in, read_out: B and C, (B, T, N).
         skip: D, (D,).
@@ -105,25 +119,31 @@ def selective_scan(
         state: the state before the first step, (B, D, N).
         reverse: run from the last position to the first.
         return_state: also return the state after the last step taken.
-        backend: "reference", "torch" or None to choose. The torch backend holds all states, B * T * D * N
-        numbers.
+        backend: "reference", "torch", "triton" or None to choose.
 
     Returns:
-        (B, T, D), with ``return_state`` also (B, D, N).
+        (B, T, D) in the dtype of ``u``; with ``return_state`` also (B, D, N), float32 at least.
 
     Raises:
         ValueError: shapes that do not fit each other, or an unknown backend.
     """
     _check_selective(u, delta, decay, read_in, read_out, skip, gate, state)
-    rate = (delta.unsqueeze(-1) * decay).exp()  # [B, T, D, N]
-    drive = (delta * u).unsqueeze(-1) * read_in.unsqueeze(2)
-    states = scan(rate, drive, initial=state, reverse=reverse, backend=backend)
-    out = (states @ read_out.unsqueeze(-1)).squeeze(-1)
-    if skip is not None:
-        out = out + skip * u
-    if gate is not None:
-        out = out * F.silu(gate)
-    return (out, states[:, 0 if reverse else -1]) if return_state else out
+    given = (u, delta, decay, read_in, read_out, skip, gate, state)
+    refusals = {
+        "reference": None,
+        "torch": None,
+        "triton": triton_refusal(*(one for one in given if one is not None)),
+    }
+    name = choose("selective_scan", backend, refusals).backend
+    if u.numel() == 0:
+        final = u.new_zeros(u.shape[0], *decay.shape, dtype=state_dtype(u)) if state is None else state
+        out = torch.zeros_like(u)
+    elif name == "reference":
+        out, final = reference.selective_scan(*given, reverse)
+    else:
+        run = tile_selective_scan if name == "triton" else blocked_selective_scan
+        out, final, _ = run(*given, reverse)
+    return (out, final) if return_state else out
 
 
 def _check_selective(
@@ -136,7 +156,7 @@ def _check_selective(
     gate: Tensor | None,
     state: Tensor | None,
 ) -> None:
-    if u.dim() != 3 or decay.dim() != 2:
+    if u.dim() != 3 or decay.dim() != 2 or decay.shape[1] == 0:
         raise ValueError(
             f"u must be (B, T, D) and decay (D, N), got {tuple(u.shape)} and {tuple(decay.shape)}"
         )

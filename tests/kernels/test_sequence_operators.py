@@ -1,4 +1,4 @@
-"""Recurrences, short convolutions and field attention against plain float64 forms."""
+"""Short convolutions and field attention against plain float64 forms."""
 
 from __future__ import annotations
 
@@ -6,108 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from kernel_tools import assert_within_budget
 from torch import Tensor
 from torch.nn import functional as F
 
-from graphrec.kernels import attention, causal_conv1d, field_attention, scan, selective_scan
-
-LENGTHS = st.sampled_from([1, 2, 7, 49, 63, 65, 130])
-
-
-def test_the_past_does_not_see_the_future() -> None:
-    a, b, x = torch.rand(1, 20, 3), torch.randn(1, 20, 3), torch.randn(1, 20, 3)
-    weight = torch.randn(3, 4)
-
-    def outputs() -> list[Tensor]:
-        return [
-            scan(a, b)[0, :12],
-            causal_conv1d(x, weight)[0, :12],
-        ]
-
-    before = outputs()
-    for one in (a, b, x):
-        one[:, 12:] = 99.0
-    for one, other in zip(before, outputs(), strict=True):
-        assert torch.equal(one, other)
-
-
-@settings(max_examples=20, deadline=None)
-@given(LENGTHS, st.booleans(), st.booleans(), st.integers(0, 99))
-def test_scan(length: int, reverse: bool, initial: bool, seed: int) -> None:
-    torch.manual_seed(seed)
-    inputs = [torch.rand(2, length, 3, 2) * 1.2 - 0.1, torch.randn(2, length, 3, 2)]
-    if initial:
-        inputs.append(torch.randn(2, 3, 2))
-
-    def run(backend: str) -> Callable[..., tuple[Tensor]]:
-        return lambda a, b, *first: (
-            scan(a, b, initial=first[0] if first else None, reverse=reverse, backend=backend),
-        )
-
-    assert_within_budget(run("torch"), run("reference"), inputs)
-
-
-def test_scan_by_hand() -> None:
-    assert scan(torch.full((1, 3), 2.0), torch.ones(1, 3)).tolist() == [[1, 3, 7]]
-    assert scan(torch.full((1, 3), 2.0), torch.ones(1, 3), reverse=True).tolist() == [[7, 3, 1]]
-    assert scan(torch.zeros(1, 0, 2), torch.zeros(1, 0, 2)).shape == (1, 0, 2)
-
-
-def mamba_by_hand(
-    u: Tensor, delta: Tensor, decay: Tensor, read_in: Tensor, read_out: Tensor, skip: Tensor, gate: Tensor
-) -> Tensor:
-    """Algorithm 2 of the paper, one step at a time."""
-    state, steps = torch.zeros(u.shape[0], *decay.shape, dtype=u.dtype), []
-    for t in range(u.shape[1]):
-        state = (delta[:, t, :, None] * decay).exp() * state + delta[:, t, :, None] * read_in[:, t, None] * u[
-            :, t, :, None
-        ]
-        steps.append((state * read_out[:, t, None]).sum(-1) + skip * u[:, t])
-    return torch.stack(steps, 1) * F.silu(gate)
-
-
-@pytest.mark.parametrize("length", [1, 2, 33])
-def test_selective_scan(length: int) -> None:
-    torch.manual_seed(0)
-    inputs = [
-        torch.randn(2, length, 4),
-        torch.rand(2, length, 4),
-        -torch.rand(4, 3) - 0.1,
-        torch.randn(2, length, 3),
-        torch.randn(2, length, 3),
-        torch.randn(4),
-        torch.randn(2, length, 4),
-    ]
-
-    def run(
-        u: Tensor, delta: Tensor, decay: Tensor, read_in: Tensor, read_out: Tensor, skip: Tensor, gate: Tensor
-    ) -> tuple[Tensor]:
-        return (selective_scan(u, delta, decay, read_in, read_out, skip=skip, gate=gate),)
-
-    assert_within_budget(run, lambda *given: (mamba_by_hand(*given),), inputs)
-
-
-def test_selective_scan_reversed_and_in_halves() -> None:
-    torch.manual_seed(0)
-    u, delta, decay = torch.randn(1, 20, 4), torch.rand(1, 20, 4), -torch.rand(4, 3)
-    read_in, read_out = torch.randn(1, 20, 3), torch.randn(1, 20, 3)
-    parts = (u, delta, read_in, read_out)
-
-    def run(part: slice, **options: object) -> tuple[Tensor, Tensor]:
-        a, b, c, d = (one[:, part] for one in parts)
-        return selective_scan(a, b, decay, c, d, return_state=True, **options)  # type: ignore[call-overload, no-any-return]
-
-    whole, end = run(slice(None))
-    first, state = run(slice(0, 7))
-    last, final = run(slice(7, None), state=state)
-    torch.testing.assert_close(torch.cat([first, last], 1), whole)
-    torch.testing.assert_close(final, end)
-    back = selective_scan(u, delta, decay, read_in, read_out, reverse=True)
-    turned = [one.flip(1) for one in parts]
-    torch.testing.assert_close(back, selective_scan(*turned[:2], decay, *turned[2:]).flip(1))
+from graphrec.kernels import attention, causal_conv1d, field_attention
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 7])
@@ -156,18 +59,6 @@ BIG = torch.zeros(1, 2, 3, 4)
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: scan(torch.zeros(1, 2), torch.zeros(1, 3)), r"\(1, 2\) and \(1, 3\)"),
-        (
-            lambda: scan(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), initial=torch.zeros(1, 2)),
-            r"must be \(1, 3\)",
-        ),
-        (
-            lambda: selective_scan(
-                *[torch.zeros(1, 2, 3)] * 2, torch.zeros(3, 4), *[torch.zeros(1, 2, 3)] * 2
-            ),
-            r"read_in of shape \(1, 2, 3\)",
-        ),
-        (lambda: selective_scan(BIG, BIG, BIG, BIG, BIG), r"u must be \(B, T, D\)"),
         (lambda: causal_conv1d(torch.zeros(1, 2, 3), torch.zeros(4, 2)), r"weight \(D, W\)"),
         (
             lambda: causal_conv1d(torch.zeros(1, 2, 3), torch.zeros(3, 2), activation="gelu"),
