@@ -111,7 +111,7 @@ def run_table(
     prepared = [prepare_table(frame, labels, seed, cache) for seed in range(options.seeds)]
     models = options.models or (*(ONE_LABEL if len(labels) == 1 else SEVERAL), "lightgbm")
     results: dict[str, Any] = dict(done)
-    for model in (m for m in models if m not in done):
+    for model in (m for m in models if options.redo or m not in done):
 
         def one(seed: int, settings: dict[str, Any], model: str = model) -> dict[str, Any]:
             if model == "lightgbm":
@@ -126,6 +126,7 @@ def run_table(
             "chosen": best,
             "search": [{"settings": s, "valid_auc": r["valid"]["auc"], "cpu": r["cpu"]} for s, r in tried],
             "runs": runs,
+            "commit": common.commit(),
         }
         aucs = [run["test"]["auc"] for run in runs]
         print(
@@ -162,6 +163,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=["movielens"])
     parser.add_argument("--models", nargs="*")
+    parser.add_argument("--redo", action="store_true", help="measure models again that have a result")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="quality_real", help="name of the result file")
@@ -174,13 +176,16 @@ def main() -> None:
 
     def keep(name: str, table: dict[str, Any]) -> None:
         tables[name] = table
-        facts = {"script": "benchmarks/quality_real.py", "commit": common.commit(), "machine": machine}
+        facts = {"script": "benchmarks/quality_real.py", "machine": machine}
         file.write_text(json.dumps({**facts, "tables": tables}, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory() as cache:
         for name in options.tables:
             run_table(name, options, Path(cache), tables.get(name, {}).get("models", {}), keep)
-    about = f"`benchmarks/quality_real.py`, commit {common.commit()}, {machine['cpu']}, {options.seeds} seeds"
+    commits = sorted({found["commit"] for table in tables.values() for found in table["models"].values()})
+    about = (
+        f"`benchmarks/quality_real.py`, {machine['cpu']}, {options.seeds} seeds; commits {', '.join(commits)}"
+    )
     page = f"## Quality on real tables\n\n{text(tables)}\n\n{about}; mean ± standard deviation over seeds.\n"
     print(page)
     (common.RESULTS / f"{options.name}.md").write_text(page)

@@ -107,12 +107,20 @@ def memory() -> dict[str, Any]:
 
 
 class RandomIds:
-    """Batches of random ids, uniform (most ids of a large vocabulary are new to a step) or as 1 / rank."""
+    """Batches of random ids: as 1 / rank, uniform (most ids of a large vocabulary are new to a step), or
+    uniform among the same number of ids, spread evenly over the vocabulary.
+    """
 
-    steps = 10**9
+    steps, used = 10**9, 10_000
 
-    def __init__(self, fields: int, size: int, uniform: bool) -> None:
-        self.fields, self.size, self.uniform = fields, size, uniform
+    def __init__(self, fields: int, size: int, draw: str) -> None:
+        self.fields, self.size, self.draw = fields, size, draw
+
+    def _ids(self, drawn: Any) -> Any:
+        if self.draw == "same":
+            drawn = (drawn * self.used).floor() / self.used
+        places = self.size ** (drawn - 1) if self.draw == "skewed" else drawn
+        return places.mul(self.size - 2).add(2).int()
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Any]:
         """Batches without end."""
@@ -123,9 +131,8 @@ class RandomIds:
         generator = torch.Generator().manual_seed(0)
         while True:
             drawn = torch.rand(BATCH, self.fields, generator=generator, dtype=torch.float64)
-            ids = (drawn if self.uniform else self.size ** (drawn - 1)).mul(self.size - 2).add(2).int()
             labels = torch.randint(0, 2, (BATCH, 1), generator=generator).float()
-            yield Batch(Features(ids, torch.empty(BATCH, 0)), labels)
+            yield Batch(Features(self._ids(drawn), torch.empty(BATCH, 0)), labels)
 
 
 def vocabulary() -> dict[str, Any]:
@@ -136,7 +143,7 @@ def vocabulary() -> dict[str, Any]:
 
     size = given["ids"] // 10
     spec = FeatureSpec(tuple(Field(f"C{i}", FieldKind.CATEGORICAL, size=size) for i in range(10)), ("label",))
-    source = Timed(RandomIds(10, size, given["uniform"]), given["warmup"], given["steps"])
+    source = Timed(RandomIds(10, size, given["draw"]), given["warmup"], given["steps"])
     config = TrainConfig(epochs=1, progress=False, checkpoint_every=None)
     Trainer(config).fit(create_model(given["model"], spec, embedding_dim=16), source)
     return {**source.result, "ms_per_step": round(1000 * BATCH / source.result["rows_per_cpu_second"], 2)}
