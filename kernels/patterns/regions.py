@@ -161,12 +161,12 @@ class Regions(Pattern):
         query as many zero keys with value zero as its regions lack: one more key with logit ``log(count)``.
 
         Returns:
-            float32 (B', H', Lq), -inf where the regions are whole; None when all are.
+            float64 (B', H', Lq), -inf where the regions are whole; None when all are.
         """
         lacking = prod(self.region) - (self.cells.members() >= 0).sum(1)
         if not bool(lacking.any()):
             return None
-        zeros = (self.map.float() @ lacking.to(self.map.device, torch.float32)).log()
+        zeros = (self.map.double() @ lacking.to(self.map.device, torch.float64)).log()
         return zeros[..., self._row(torch.arange(self.cells.length, device=zeros.device))]
 
 
