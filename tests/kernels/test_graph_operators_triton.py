@@ -107,7 +107,9 @@ def test_edge_softmax(heads: int | None) -> None:
     graph = draw_graph(5, 6, 150)
     scores = torch.randn(150, *(() if heads is None else (heads,))) * 5
     compare(lambda scores, backend: edge_softmax(graph, scores, backend=backend), scores)
-    total = spmm(graph, torch.ones(6, 1, device=DEVICE), edge_softmax(graph, scores.to(DEVICE).view(150, -1)[:, 0]))
+    total = spmm(
+        graph, torch.ones(6, 1, device=DEVICE), edge_softmax(graph, scores.to(DEVICE).view(150, -1)[:, 0])
+    )
     assert torch.allclose(total.squeeze(1)[graph.degree > 0], torch.tensor(1.0, device=DEVICE))
 
 
@@ -203,9 +205,10 @@ def test_compiles_into_one_graph() -> None:
 
     def run(q: Tensor, k: Tensor) -> Tensor:
         weight = edge_softmax(graph, sddmm(graph, q, k, backend="triton"), backend="triton")[:, 0]
-        return edge_attention(graph, q, k, k, backend="triton").sin().sum() + spmm(
-            graph, k[:, 0], weight, reduce="max", backend="triton"
-        ).sum()
+        return (
+            edge_attention(graph, q, k, k, backend="triton").sin().sum()
+            + spmm(graph, k[:, 0], weight, reduce="max", backend="triton").sum()
+        )
 
     for made in (False, True):  # without and with a transpose from before
         if made:
