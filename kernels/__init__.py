@@ -8,11 +8,19 @@
 torch.Size([1, 2, 64, 16])
 """
 
-from .attention import RelativeBias, Source, attention, joint_attention, merge
+from .attention import (
+    RelativeBias,
+    Source,
+    attention,
+    gather_attention,
+    joint_attention,
+    merge,
+    select_blocks,
+)
 from .conv import causal_conv1d, dynamic_conv2d, outlook
 from .explain import Explanation, explain
 from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
-from .interaction import field_attention
+from .interaction import field_attention, interacting_layer
 from .linear import delta_rule, gated_linear_attention, linear_attention
 from .scan import scan, selective_scan
 
@@ -23,13 +31,15 @@ __all__ = [
     "Source",
     "attention",
     "causal_conv1d",
-    "dynamic_conv2d",
     "delta_rule",
+    "dynamic_conv2d",
     "edge_attention",
     "edge_softmax",
     "explain",
     "field_attention",
     "gated_linear_attention",
+    "gather_attention",
+    "interacting_layer",
     "joint_attention",
     "linear_attention",
     "merge",
@@ -37,6 +47,7 @@ __all__ = [
     "scan",
     "sddmm",
     "segment_reduce",
+    "select_blocks",
     "selective_scan",
     "spmm",
 ]

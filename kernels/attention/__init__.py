@@ -1,8 +1,18 @@
 """Softmax attention under a pattern."""
 
 from .bias import RelativeBias
+from .blocks import select_blocks
+from .keylists import gather_attention
 from .merging import merge
 from .operator import attention, joint_attention
 from .source import Source
 
-__all__ = ["RelativeBias", "Source", "attention", "joint_attention", "merge"]
+__all__ = [
+    "RelativeBias",
+    "Source",
+    "attention",
+    "gather_attention",
+    "joint_attention",
+    "merge",
+    "select_blocks",
+]

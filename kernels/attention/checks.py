@@ -19,16 +19,8 @@ def check_inputs(
     plus: Weights | None = None,
 ) -> None:
     """Raise ValueError, naming the argument, for what attention cannot take."""
-    for name, one in (("q", q), ("k", k), ("v", v)):
-        if one.dim() != 4:
-            raise ValueError(f"{name} of shape {tuple(one.shape)} must be (batch, heads, length, dim)")
-        if one.device != q.device or one.dtype != q.dtype:
-            raise ValueError(
-                f"{name} is {one.dtype} on {one.device}, q is {q.dtype} on {q.device}: they must agree"
-            )
-    if not q.is_floating_point():
-        raise ValueError(f"q must be floating point, got {q.dtype}")
-    _check_shapes(q, k, v)
+    check_tensors(q, k, v)
+    check_shapes(q, k, v)
     if not isinstance(pattern, Pattern):
         raise ValueError(f"pattern must be a Pattern, got {type(pattern).__name__}")
     batch, heads, q_len, k_len = *q.shape[:3], k.shape[2]
@@ -40,7 +32,21 @@ def check_inputs(
         _check_pairs(name, pairs, pattern, (batch, heads, q_len, k_len))
 
 
-def _check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
+def check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Raise ValueError where axes, dtypes or devices do not fit together."""
+    for name, one in (("q", q), ("k", k), ("v", v)):
+        if one.dim() != 4:
+            raise ValueError(f"{name} of shape {tuple(one.shape)} must be (batch, heads, length, dim)")
+        if one.device != q.device or one.dtype != q.dtype:
+            raise ValueError(
+                f"{name} is {one.dtype} on {one.device}, q is {q.dtype} on {q.device}: they must agree"
+            )
+    if not q.is_floating_point():
+        raise ValueError(f"q must be floating point, got {q.dtype}")
+
+
+def check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Raise ValueError where keys or values do not have the shape that the queries ask for."""
     batch, heads, _, dim = q.shape
     if k.shape[0] != batch or k.shape[3] != dim or k.shape[1] < 1 or heads % k.shape[1]:
         want = f"({batch}, a divisor of {heads}, any, {dim})"

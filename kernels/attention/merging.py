@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..checking import check_floating
 from ..patterns import Pattern
 from .bias import RelativeBias
 from .checks import per_query
@@ -54,7 +55,7 @@ def merge(outputs: list[Tensor], lses: list[Tensor]) -> tuple[Tensor, Tensor]:
         Output (B, H, Lq, Dv) and log-sum-exp (B, H, Lq) over all keys. A key in two sets counts twice.
 
     Raises:
-        ValueError: the lists differ in length, are empty, or shapes differ.
+        ValueError: the lists differ in length, are empty, or shapes or devices differ.
     """
     if not outputs or len(outputs) != len(lses):
         raise ValueError(
@@ -64,6 +65,10 @@ def merge(outputs: list[Tensor], lses: list[Tensor]) -> tuple[Tensor, Tensor]:
         if out.shape != outputs[0].shape or lse.shape != out.shape[:-1]:
             found, want = f"{tuple(out.shape)} and {tuple(lse.shape)}", tuple(outputs[0].shape)
             raise ValueError(f"outputs and lses of shape {found} must be {want} and {want[:-1]}")
+    check_floating(
+        **{f"outputs[{place}]": out for place, out in enumerate(outputs)},
+        **{f"lses[{place}]": lse for place, lse in enumerate(lses)},
+    )
     total = lses[0]
     for lse in lses[1:]:
         total = log_add(total, lse)

@@ -1,0 +1,150 @@
+"""Attention to listed keys in plain torch, by pieces: all products and a choice, or only the listed rows.
+
+Multiplying a query with all keys and picking is faster on a CPU than gathering rows while lists are longer
+than some hundredth of the keys (measured with keys of 32 to 64 numbers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .rows import uses_of
+
+_SHARE = 128
+"""Keys per listed key up to which all products are computed."""
+
+_PIECE = 1 << 20
+"""Numbers per piece of products."""
+
+
+class _Lists:
+    """Lists of one head, for a run of its queries: products with, sums of, and sums back to listed rows."""
+
+    def __init__(self, index: Tensor, k_len: int, work: torch.dtype) -> None:
+        self.hidden = index < 0
+        self.index = index.clamp(min=0)
+        self.k_len, self.work = k_len, work
+        self.dense = self.index.shape[1] * _SHARE >= k_len
+
+    def products(self, x: Tensor, rows: Tensor) -> Tensor:
+        """(m, S): each of ``x`` (m, D) with the listed rows of ``rows`` (Lk, D)."""
+        if self.dense:
+            return (x @ rows.mT).gather(1, self.index).to(self.work)
+        return (rows[self.index].to(self.work) @ x.to(self.work).unsqueeze(-1)).squeeze(-1)
+
+    def _matrix(self, weights: Tensor, dtype: torch.dtype) -> Tensor:
+        empty = torch.zeros(weights.shape[0], self.k_len, dtype=self.work, device=weights.device)
+        return empty.scatter_add_(1, self.index, weights).to(dtype)
+
+    def sums(self, weights: Tensor, rows: Tensor) -> Tensor:
+        """(m, D): listed rows under weights (m, S)."""
+        if self.dense:
+            return self._matrix(weights, rows.dtype) @ rows
+        return F.embedding_bag(self.index, rows.to(self.work), per_sample_weights=weights, mode="sum")
+
+    def back(self, weights: Tensor, x: Tensor) -> Tensor:
+        """(Lk, D): for each key the sum of ``x`` (m, D) over the lists that name it, under weights (m, S)."""
+        if self.dense:
+            return self._matrix(weights, x.dtype).mT @ x
+        start, order = uses_of(self.index, self.k_len)
+        lists = torch.div(order, self.index.shape[1], rounding_mode="floor")
+        return F.embedding_bag(
+            lists, x.to(self.work), start, per_sample_weights=weights.flatten()[order], mode="sum"
+        )
+
+
+def _pieces(q: Tensor, k: Tensor, index: Tensor) -> Iterator[tuple[int, int, int, slice, _Lists]]:
+    """Batch entry, head, key head, queries and their lists, piece by piece."""
+    batch, heads, q_len, _ = q.shape
+    work, k_len = torch.promote_types(q.dtype, torch.float32), k.shape[2]
+    step = max(1, _PIECE // max(k_len, index.shape[3] * q.shape[3], 1))
+    for b in range(batch):
+        for h in range(heads):
+            for low in range(0, q_len, step):
+                rows = slice(low, min(low + step, q_len))
+                lists = _Lists(index[b, h % index.shape[1], rows].long(), k_len, work)
+                yield b, h, h // (heads // k.shape[1]), rows, lists
+
+
+def _usable(k: Tensor, index: Tensor) -> bool:
+    return k.shape[2] > 0 and index.shape[3] > 0
+
+
+@torch.library.custom_op("graphrec::listed_attention", mutates_args=())
+def listed_attention(
+    q: Tensor, k: Tensor, v: Tensor, index: Tensor, bias: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Output (B, H, Lq, Dv) and probabilities (B, H, Lq, S) in at least float32."""
+    out = q.new_zeros(*q.shape[:3], v.shape[3])
+    work = torch.promote_types(q.dtype, torch.float32)
+    weights = q.new_zeros(*q.shape[:3], index.shape[3], dtype=work)
+    if not _usable(k, index):
+        return out, weights
+    for b, h, g, rows, lists in _pieces(q, k, index):
+        logits = lists.products(q[b, h, rows], k[b, g]) * scale
+        if bias is not None:
+            logits = logits + bias[b, h, rows]
+        logits = logits.masked_fill(lists.hidden, -torch.inf)
+        high = logits.amax(1, keepdim=True)
+        spread = (logits - torch.where(high == -torch.inf, 0, high)).exp()
+        made = spread / spread.sum(1, keepdim=True).clamp(min=torch.finfo(work).tiny)
+        weights[b, h, rows] = made
+        out[b, h, rows] = lists.sums(made, v[b, g]).to(q.dtype)
+    return out, weights
+
+
+@listed_attention.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, index: Tensor, bias: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    work = torch.promote_types(q.dtype, torch.float32)
+    return q.new_empty(*q.shape[:3], v.shape[3]), q.new_empty(*q.shape[:3], index.shape[3], dtype=work)
+
+
+@torch.library.custom_op("graphrec::listed_attention_backward", mutates_args=())
+def listed_attention_backward(
+    grad: Tensor, weights: Tensor, q: Tensor, k: Tensor, v: Tensor, index: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, and of the logits (B, H, Lq, S) in the dtype of ``weights``."""
+    dq, dlogits = torch.zeros(q.shape, dtype=q.dtype, device=q.device), torch.zeros_like(weights)
+    dk, dv = (torch.zeros(one.shape, dtype=weights.dtype, device=one.device) for one in (k, v))
+    if _usable(k, index):
+        for b, h, g, rows, lists in _pieces(q, k, index):
+            given, here = grad[b, h, rows], weights[b, h, rows]
+            into = lists.products(given, v[b, g])
+            slope = here * (into - (here * into).sum(1, keepdim=True))
+            dlogits[b, h, rows] = slope
+            slope = slope * scale
+            dv[b, g] += lists.back(here, given)
+            dk[b, g] += lists.back(slope, q[b, h, rows])
+            dq[b, h, rows] = lists.sums(slope, k[b, g]).to(q.dtype)
+    return dq, dk.to(k.dtype), dv.to(v.dtype), dlogits
+
+
+@listed_attention_backward.register_fake
+def _(
+    grad: Tensor, weights: Tensor, q: Tensor, k: Tensor, v: Tensor, index: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    made = [torch.empty(one.shape, dtype=one.dtype, device=one.device) for one in (q, k, v, weights)]
+    return made[0], made[1], made[2], made[3]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, index, bias, ctx.scale = inputs
+    ctx.save_for_backward(q, k, v, index, output[1])
+    ctx.bias_dtype = None if bias is None else bias.dtype
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
+    q, k, v, index, weights = ctx.saved_tensors
+    dq, dk, dv, dlogits = listed_attention_backward(grad.to(q.dtype), weights, q, k, v, index, ctx.scale)
+    return dq, dk, dv, None, None if ctx.bias_dtype is None else dlogits.to(ctx.bias_dtype), None
+
+
+listed_attention.register_autograd(_backward, setup_context=_setup)
