@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import attention, merge
-from .conv import causal_conv1d
+from .attention import attention, joint_attention, merge
+from .conv import causal_conv1d, dynamic_conv2d, outlook
 from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
 from .interaction import field_attention
-from .linear import linear_attention
+from .linear import delta_rule, gated_linear_attention, linear_attention
 from .patterns import Window
 from .scan import scan, selective_scan
 
@@ -90,6 +90,28 @@ def _segments(draw: Draw) -> Arguments:
     return (x, torch.tensor([0, 3, 3, 9], device=x.device)), {}
 
 
+def _joint(draw: Draw) -> Arguments:
+    q, k, v = _qkv(draw)
+    return (q, [(k, v, Window(3, 3)), (draw(1, 2, 5, 8), draw(1, 2, 5, 6))]), {}
+
+
+def _gated(draw: Draw) -> Arguments:
+    return (*_qkv(draw), -draw(1, 2, 20).exp()), {}
+
+
+def _delta(draw: Draw) -> Arguments:
+    q, k, v = _qkv(draw)
+    return (q, k / 3, v, draw(1, 2, 20).sigmoid()), {}
+
+
+def _dynamic(draw: Draw) -> Arguments:
+    return (draw(1, 4, 5, 6), draw(1, 2, 9, 5, 6)), {"kernel_size": 3}
+
+
+def _outlook(draw: Draw) -> Arguments:
+    return (draw(1, 4, 5, 6), draw(1, 2, 9, 9, 5, 6)), {"kernel_size": 3}
+
+
 def _selective(draw: Draw) -> Arguments:
     sizes = (1, 9, 6), (1, 9, 6), (6, 4), (1, 9, 4), (1, 9, 4)
     u, delta, decay, read_in, read_out = (draw(*size) for size in sizes)
@@ -99,11 +121,16 @@ def _selective(draw: Draw) -> Arguments:
 _ALL = (
     Call(attention, lambda draw: ((*_qkv(draw), Window(3, 3)), {})),
     Call(causal_conv1d, lambda draw: ((draw(2, 9, 6), draw(6, 4)), {"activation": "silu"})),
+    Call(delta_rule, _delta),
+    Call(dynamic_conv2d, _dynamic),
     Call(edge_attention, _on_graph((7, 2, 4), (5, 2, 4), (5, 2, 3))),
     Call(edge_softmax, _on_graph((12, 2))),
     Call(field_attention, lambda draw: ((draw(3, 2, 7, 4), draw(3, 2, 7, 4), draw(3, 2, 7, 5)), {})),
+    Call(gated_linear_attention, _gated),
+    Call(joint_attention, _joint),
     Call(linear_attention, lambda draw: (_qkv(draw), {})),
     Call(merge, _merge, backends=False),
+    Call(outlook, _outlook),
     Call(scan, lambda draw: ((draw(2, 9, 4).sigmoid(), draw(2, 9, 4)), {})),
     Call(sddmm, _on_graph((7, 4), (5, 4))),
     Call(segment_reduce, _segments),

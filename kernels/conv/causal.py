@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..backends import choose
+from ..backends import choose, triton_refusal
+from ..checking import check_floating
+from .causal_triton import LONGEST, tile_causal_conv1d
 
 
 def causal_conv1d(
@@ -26,10 +30,10 @@ def causal_conv1d(
         bias: (D,).
         activation: "silu" or None.
         state: the W - 1 positions before the first, (B, W - 1, D); None is zeros.
-        backend: "reference", "torch" or None to choose.
+        backend: "reference", "torch", "triton" (up to 16 taps) or None to choose.
 
     Returns:
-        (B, T, D).
+        (B, T, D), in the dtype that the inputs promote to.
 
     Raises:
         ValueError: shapes that do not fit each other, or an activation or backend that does not exist.
@@ -43,13 +47,25 @@ def causal_conv1d(
         raise ValueError(f"state of shape {tuple(state.shape)} must be {before}")
     if bias is not None and tuple(bias.shape) != (x.shape[2],):
         raise ValueError(f"bias of shape {tuple(bias.shape)} must be {(x.shape[2],)}")
+    check_floating(x=x, weight=weight, bias=bias, state=state)
     if activation not in (None, "silu"):
         raise ValueError(f"activation={activation!r} must be 'silu' or None")
-    name = choose("causal_conv1d", backend, {"reference": None, "torch": None}).backend
+    given = [one for one in (x, weight, bias, state) if one is not None]
+    refusals = {"reference": None, "torch": None, "triton": _refusal(given, weight.shape[1])}
+    name = choose("causal_conv1d", backend, refusals).backend
+    if name == "triton" and x.numel():
+        dtype = reduce(torch.promote_types, (one.dtype for one in given))
+        return tile_causal_conv1d(x.to(dtype), weight, bias, state, activation == "silu")  # type: ignore[no-any-return]
     padded = torch.cat([x.new_zeros(before) if state is None else state, x], 1)
     out = (_reference if name == "reference" else _shifted)(padded, weight, x.shape[1])
     out = out if bias is None else out + bias
     return F.silu(out) if activation == "silu" else out
+
+
+def _refusal(given: list[Tensor], taps: int) -> str | None:
+    if taps > LONGEST:
+        return f"its kernels take filters of at most {LONGEST}, not {taps}; long_conv takes longer ones"
+    return triton_refusal(*given)
 
 
 def _reference(padded: Tensor, weight: Tensor, length: int) -> Tensor:

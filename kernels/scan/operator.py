@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..backends import choose, triton_refusal
+from ..checking import check_floating
 from . import reference, triton
 from . import torch as plain
 from .selective import state_dtype
@@ -36,6 +37,7 @@ def scan(
         raise ValueError(f"a and b must be (B, T, ...) alike, got {tuple(a.shape)} and {tuple(b.shape)}")
     if initial is not None and initial.shape != (b.shape[0], *b.shape[2:]):
         raise ValueError(f"initial of shape {tuple(initial.shape)} must be {(b.shape[0], *b.shape[2:])}")
+    check_floating(a=a, b=b, initial=initial)
     given = [a, b] if initial is None else [a, b, initial]
     refusals = {"reference": None, "torch": None, "triton": triton_refusal(*given)}
     name = choose("scan", backend, refusals).backend
@@ -174,3 +176,4 @@ def _check_selective(
     for name, (given, want) in wanted.items():
         if given is not None and tuple(given.shape) != want:
             raise ValueError(f"{name} of shape {tuple(given.shape)} must be {want}")
+    check_floating(u=u, **{name: given for name, (given, _) in wanted.items()})

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from kernel_tools import distance
@@ -164,19 +161,3 @@ def test_autocast_and_checkpointing() -> None:
         out = run(x)
     assert out.dtype == torch.bfloat16
     assert distance(out, run(x)) < 0.02
-
-
-def test_triton_is_not_needed() -> None:
-    """With triton out of reach the package imports and computes, and says what is missing."""
-    code = """
-import sys
-sys.modules["triton"] = None
-import torch
-from graphrec.kernels import attention, explain
-from graphrec.kernels.patterns import Windows
-q = torch.randn(1, 2, 64, 8)
-attention(q, q, q, Windows((8, 8), 4, shift=2))
-assert not [name for name in sys.modules if name.startswith("triton.")]
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

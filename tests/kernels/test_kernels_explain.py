@@ -16,7 +16,7 @@ CHOOSING = [call for call in CALLS.values() if call.backends]
 
 
 def test_every_operator_is_in_the_catalogue() -> None:
-    values = {"CSR", "Explanation", "RelativeBias", "explain"}
+    values = {"CSR", "Explanation", "RelativeBias", "Source", "explain"}
     assert {*CALLS} == {*graphrec.kernels.__all__} - values
 
 
