@@ -42,7 +42,7 @@ def assemble(
     """
     ends = torch.from_numpy(np.ascontiguousarray(edges.T, dtype=np.int64)).reshape(2, -1)
     ends, edge_attr, notes = clean_edges(ends, len(x), edge_attr, policy, edge_name or name)
-    graph = torch.from_numpy(np.asarray(node_graph, dtype=np.int64))
+    graph = torch.from_numpy(np.array(node_graph, dtype=np.int64))
     node_ptr = _pointers(graph, len(y))
     owner = graph[ends[0]]
     if bool((owner.diff() < 0).any()):

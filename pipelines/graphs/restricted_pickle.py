@@ -1,7 +1,7 @@
 """Read arrays out of old pickles without running what a pickle may run.
 
-A pickle is a program; loading one can start any command. This reader knows five harmless things and refuses
-the rest: lists and defaultdicts, numpy arrays and their types, and the fields of a SciPy CSR matrix.
+A pickle is a program; loading one can start any command. This reader knows a few harmless things and refuses
+the rest: lists and dicts, bytes, numpy arrays and their types, and the fields of a SciPy CSR matrix.
 """
 
 from __future__ import annotations
@@ -58,12 +58,20 @@ def csr_to_dense(
     return dense
 
 
+def _latin1(text: Any, encoding: Any = None) -> bytes:
+    """How Python 3 writes bytes into pickles for Python 2; every other use of the codecs is refused."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise DataError("holds a codec's call that makes no bytes; it is refused")
+    return text.encode("latin1")
+
+
 _RECONSTRUCT: Callable[..., Any] = np.empty(0).__reduce__()[0]  # type: ignore[assignment]
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("__builtin__", "list"): list,
     ("builtins", "list"): list,
     ("collections", "defaultdict"): defaultdict,
     ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _latin1,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,

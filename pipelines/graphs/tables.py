@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphrec.errors import ConfigError, DataError
+from graphrec.errors import ConfigError
 
 from ..frames import class_codes, id_column, matrix, need, number_columns, positions, read_frame, refuse_rows
 from ..index_splits import PARTS
@@ -65,21 +65,20 @@ def read_graphs(
     )
     empty = ~graph_ids.is_in(node_frame[graph].cast(graph_ids.dtype).implode())
     refuse_rows(empty, label_name, "the graph has no nodes", f"add them to {node_name}", graph_ids)
-    node_frame = node_frame.with_columns(owner.alias("__graph")).with_row_index("__row")
-    node_frame = node_frame.sort("__graph", maintain_order=True)
-    key = pl.struct(pl.col("__graph"), id_column(node_frame, node, node_name).alias("__id"))
-    _refuse_repeats(node_frame, node_frame.select(key).to_series(), node_name, "node")
-    x = _features(
-        node_frame.drop("__graph", "__row"), features, [graph, node], node_name, node_frame["__row"]
-    )
-    ends, attr, edge_name = _edges_of_graphs(
-        edges, node_frame, graph_ids, (graph, node, source, target), edge_features
-    )
+    ids = id_column(node_frame, node, node_name)
+    known = pl.DataFrame({"graph": owner, "id": ids})
+    again = ~known.to_struct().is_first_distinct()
+    refuse_rows(again, node_name, "this node has an earlier row in its graph", "keep one", ids)
+    x = _features(node_frame, features, [graph, node], node_name)
+    ends, attr, edge_name = _edges_of_graphs(edges, known, graph_ids, (graph, source, target), edge_features)
     y, classes = _targets(label_frame, label, label_name, task)
+    order = np.argsort(owner.to_numpy(), kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
     return assemble(
-        x,
-        node_frame["__graph"].to_numpy(),
-        ends,
+        x[torch.from_numpy(order)],
+        owner.to_numpy()[order],
+        place[ends],
         y,
         edge_attr=attr,
         classes=classes,
@@ -153,28 +152,9 @@ def _unique(ids: pl.Series, name: str, what: str) -> pl.Series:
     return ids
 
 
-def _refuse_repeats(frame: pl.DataFrame, key: pl.Series, name: str, what: str) -> None:
-    again = frame.filter(~key.is_first_distinct())
-    if again.height:
-        row = int(again["__row"].min())  # type: ignore[arg-type]
-        raise DataError(f"{name}: row {row + 1}: this {what} has an earlier row in its graph; keep one")
-
-
-def _features(
-    frame: pl.DataFrame,
-    columns: Sequence[str] | None,
-    ids: Sequence[str],
-    name: str,
-    rows: pl.Series | None = None,
-) -> Tensor:
+def _features(frame: pl.DataFrame, columns: Sequence[str] | None, ids: Sequence[str], name: str) -> Tensor:
     chosen = number_columns(frame, ids) if columns is None else list(columns)
-    if not chosen:
-        return torch.ones(frame.height, 1)
-    if rows is not None:  # sorted by graph: check in the file's order, so that messages name the file's row
-        back = rows.arg_sort()
-        x = matrix(frame[back], chosen, name)
-        return torch.from_numpy(x[rows.to_numpy()])
-    return torch.from_numpy(matrix(frame, chosen, name))
+    return torch.from_numpy(matrix(frame, chosen, name)) if chosen else torch.ones(frame.height, 1)
 
 
 def _edge_features(
@@ -186,33 +166,33 @@ def _edge_features(
 
 def _edges_of_graphs(
     edges: Any,
-    nodes: pl.DataFrame,
+    known: pl.DataFrame,
     graph_ids: pl.Series,
-    names: tuple[str, str, str, str],
+    names: tuple[str, str, str],
     features: Sequence[str] | None,
 ) -> tuple[np.ndarray, Tensor | None, str]:
-    """Ends of every edge, numbered through all nodes, (E, 2); their features; the table's name."""
-    graph, node, source, target = names
+    """Rows of the node table at the ends of every edge, (E, 2); their features; the table's name."""
     if edges is None:
         return np.zeros((0, 2), np.int64), None, "edges"
+    graph, source, target = names
     frame, name = read_frame(edges, "edges")
-    need(frame, name, [graph, source, target])
+    need(frame, name, names)
     owner = positions(id_column(frame, graph, name), graph_ids)
     refuse_rows(
         owner.is_null(), name, "its graph has no label", "add the graph or drop the edge", frame[graph]
     )
-    known = pl.DataFrame({"graph": nodes["__graph"], "id": nodes[node]}).with_row_index("at")
     ends = []
     for column in (source, target):
         ids = id_column(frame, column, name)
-        if ids.dtype != known["id"].dtype and not (ids.dtype.is_integer() and known["id"].dtype.is_integer()):
-            ids, known = ids.cast(pl.String), known.with_columns(pl.col("id").cast(pl.String))
-        wanted = pl.DataFrame({"graph": owner, "id": ids.cast(known["id"].dtype)})
-        found = wanted.join(known, on=["graph", "id"], how="left", maintain_order="left")["at"]
+        as_text = ids.dtype == pl.String or known["id"].dtype == pl.String
+        kind = pl.String if as_text else pl.Int64
+        nodes = known.with_columns(pl.col("id").cast(kind)).with_row_index("at")
+        wanted = pl.DataFrame({"graph": owner, "id": ids.cast(kind)})
+        found = wanted.join(nodes, on=["graph", "id"], how="left", maintain_order="left")["at"]
         why = f"column {column!r} names a node that its graph does not have"
         refuse_rows(found.is_null(), name, why, "add the node or drop the edge", ids)
         ends.append(found.cast(pl.Int64).to_numpy())
-    return np.stack(ends, axis=1), _edge_features(frame, features, [graph, source, target], name), name
+    return np.stack(ends, axis=1), _edge_features(frame, features, names, name), name
 
 
 def _edges_of_one(

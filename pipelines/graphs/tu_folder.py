@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,9 +125,9 @@ def _table(path: str, width: int | None = None) -> np.ndarray:
     return values
 
 
-def _refuse(path: str, wrong: np.ndarray, why: str, values: object) -> None:
+def _refuse(path: str, wrong: Any, why: str, values: Any) -> None:
     if wrong.any():
         row = int(wrong.argmax())
-        found = values[row]  # type: ignore[index]
+        found = values[row]
         shown = found.rows()[0] if hasattr(found, "rows") else np.asarray(found).tolist()
         raise DataError(f"{path}: row {row + 1} ({str(shown).strip('()[],')}) {why}")
