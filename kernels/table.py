@@ -20,7 +20,7 @@ import torch
 SHIPPED = Path(__file__).with_name("configurations.json")
 FORMAT = 1
 ANY = "any"
-"""The architecture of rows that hold where none of their own is listed."""
+"""The architecture of rows that hold where none of their own is listed, and the dtype of rows for all."""
 
 
 Key = tuple[str, str, int, str]
@@ -34,7 +34,7 @@ class Row:
         operator: whose kernels.
         architecture: "sm_90" and the like, "interpreter", or "any".
         dim: padded head dimension (or what an operator has in its place) up to which the row holds.
-        dtype: "float32", "float16" or "bfloat16".
+        dtype: "float32", "float16" or "bfloat16", or "any" for operators that do not tell them apart.
         settings: launch settings by name.
         source: where the settings come from.
         milliseconds: what was measured with them, None when nothing was.
@@ -145,9 +145,9 @@ def trying(operator: str, settings: Mapping[str, int]) -> Iterator[None]:
         del _TRIAL[operator]
 
 
-def find(operator: str, dim: int, dtype: torch.dtype, kind: str) -> Row | None:
+def find(operator: str, dim: int, dtype: torch.dtype | None, kind: str) -> Row | None:
     """The row for an architecture, or else for any; of several that of the nearest ``dim`` from above."""
-    name = str(dtype).removeprefix("torch.")
+    name = ANY if dtype is None else str(dtype).removeprefix("torch.")
     if operator in _TRIAL:
         return Row(operator, kind, dim, name, _TRIAL[operator], "on trial")
     return _nearest(operator, dim, name, kind)

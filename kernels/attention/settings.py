@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..configs import padded
+from ..configs import padded, tabled
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class ListConfig:
     warps: int
 
 
+@tabled("gather_attention", by="dim")
 def list_config(dim: int, interpreted: bool = False) -> ListConfig:
     """Settings for the larger head dimension: some 4,096 gathered numbers a step.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..configs import tabled
 from .dynamic_places import Axis
 
 
@@ -22,6 +23,7 @@ class DynamicConfig:
         return {"BM": self.members, "BP": self.positions, "num_warps": self.warps}
 
 
+@tabled("dynamic_conv2d", by="members")
 def dynamic_config(members: int, positions: int) -> DynamicConfig:
     """Some two thousand numbers per program, sixteen a thread; few positions take a smaller tile."""
     m = min(16, 1 << (max(members, 1) - 1).bit_length())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..backends import interpreting
+from ..configs import tabled
 from .registered import Walk, walk
 
 
@@ -30,6 +31,7 @@ def power(size: int) -> int:
     return 1 << (max(size, 1) - 1).bit_length()
 
 
+@tabled("spmm", by="dim")
 def graph_config(dim: int) -> GraphConfig:
     """Some thousand numbers at a time: 16 to 64 edges of up to 128 features.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..configs import padded
+from ..configs import padded, tabled
 
 NONE, SCALAR, VECTOR = 0, 1, 2
 """Kinds of decay, as the kernels know them."""
@@ -24,6 +24,13 @@ class LinearConfig:
     stages: int
 
 
+@tabled(
+    "linear_attention",
+    "gated_linear_attention",
+    "gated_linear_attention by dimension",
+    by="dim",
+    which="decay",
+)
 def linear_config(
     dim: int, v_dim: int, dtype: torch.dtype, decay: int, interpreted: bool = False
 ) -> LinearConfig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..configs import tabled
+
 PROGRAMS = 512
 """How many programs keep a GPU busy: some four for each of its multiprocessors."""
 
@@ -21,6 +23,7 @@ class ScanConfig:
         return -(-width // self.bd)
 
 
+@tabled("scan", by="width")
 def scan_config(width: int, interpreted: bool = False) -> ScanConfig:
     """Settings of :func:`graphrec.kernels.scan`: 64 channels of bfloat16 are one line of memory.
 
@@ -31,6 +34,7 @@ def scan_config(width: int, interpreted: bool = False) -> ScanConfig:
     return ScanConfig(32, 64 if width > 32 else 32, 4)
 
 
+@tabled("selective_scan", by="width")
 def selective_config(width: int, interpreted: bool = False) -> ScanConfig:
     """Settings of :func:`graphrec.kernels.selective_scan`; states are kept at every ``bt`` positions."""
     if interpreted:
