@@ -21,11 +21,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from graphrec.kernels.interaction import interacting_layer, project
 from graphrec.pipelines.tables.features import Features, FeatureSpec
 from graphrec.registry import Card, register_model
 
 from .base import CTRModel
-from .field_attention import interacting_layer, project
 from .layers import MLP, at_least_one, attention_weights, xavier_normal
 
 _PAPER = "https://arxiv.org/abs/1810.11921"

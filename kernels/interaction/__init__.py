@@ -1,5 +1,6 @@
-"""Interactions between the fields of a table's row."""
+"""Interactions between the fields of a table's row: many thousand tiny problems."""
 
-from .field import field_attention
+from .operator import field_attention, interacting_layer
+from .reference import project
 
-__all__ = ["field_attention"]
+__all__ = ["field_attention", "interacting_layer", "project"]
