@@ -25,7 +25,7 @@ def filtered(
 ):  # fmt: skip
     """The output in front of the activation. The weight is (W, D)."""
     out = tl.zeros((BT, BD), tl.float32)
-    for w in tl.static_range(W):
+    for w in range(W):
         p = t - (W - 1) + w
         x = load_tile(x_base, p, columns, length, width, x_t, x_d)
         if STATE:
@@ -87,7 +87,7 @@ def grad_filter(
     part = batch * tiles + tile
     if BIAS:
         tl.store(dbias_ptr + part * width + columns, tl.sum(slope, 0), mask=inside)
-    for w in tl.static_range(W):
+    for w in range(W):
         p = t - (W - 1) + w
         x = load_tile(x_base, p, columns, length, width, x_t, x_d)
         if STATE:
@@ -108,7 +108,7 @@ def grad_input(
     if STATE:
         p -= W - 1
     grad = tl.zeros((BT, BD), tl.float32)
-    for w in tl.static_range(W):
+    for w in range(W):
         weight = tl.load(weight_ptr + w * width + columns, mask=columns < width, other=0.0).to(tl.float32)
         slope_base = slope_ptr + batch * length * width
         grad += load_tile(slope_base, p + (W - 1 - w), columns, length, width, width, 1) * weight[None, :]

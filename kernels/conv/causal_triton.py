@@ -20,7 +20,7 @@ class _Launch:
         self, x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, more: int = 0
     ) -> None:
         self.batch, length, width = x.shape
-        bt, bd = (32, 16) if interpreting() else (64, 64)
+        bt, bd = (32, 32) if interpreting() else (32, 64)
         self.blocks, self.tiles = -(-width // bd), -(-(length + more) // bt)
         self.sizes = (length, width, self.blocks, self.tiles)
         self.grid = (self.batch * self.tiles * self.blocks,)

@@ -11,13 +11,14 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton_compile import usage
 
+from graphrec.kernels.conv import causal_kernels
 from graphrec.kernels.scan import selective_kernels
 from graphrec.kernels.scan import triton_kernels as scan_kernels
 from graphrec.kernels.scan.settings import scan_config, selective_config
 
 FLOATS = {
     "decay_ptr", "end_ptr", "first_ptr", "later_ptr", "rate_ptr", "starts_ptr", "arriving_ptr",
-    "drate_ptr", "din_ptr", "dread_ptr", "dskip_ptr",
+    "drate_ptr", "slope_ptr", "dweight_ptr", "dbias_ptr", "din_ptr", "dread_ptr", "dskip_ptr",
 }  # fmt: skip
 """Pointers to float32 whatever the dtype under test; others that end in _ptr have it, the rest is int32."""
 
@@ -40,6 +41,19 @@ def table() -> list[Case]:
     bits |= {"u_d": 1, "delta_d": 1, "gate_d": 1, "in_n": 1, "read_n": 1}
     for name in ("chunk_ends", "forward", "grad_ends", "gradients"):
         cases.append((getattr(selective_kernels, name), "bf16", selective.warps, bits))
+    for taps, dtype in ((4, "bf16"), (16, "fp32")):
+        conv = {
+            "W": taps,
+            "BT": 64,
+            "BD": 64,
+            "STATE": True,
+            "BIAS": True,
+            "SILU": True,
+            "x_d": 1,
+            "state_d": 1,
+        }
+        for name in ("forward", "grad_filter", "grad_input"):
+            cases.append((getattr(causal_kernels, name), dtype, 4, conv))
     return cases
 
 
