@@ -53,7 +53,7 @@ class Launch(NamedTuple):
             "BE": padded(v.shape[3]),
             "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32",
             "INTERPRET": interpreting(),
-            "WIDE": any(_span(one) >= 1 << 31 for one in given),
+            "WIDE": any(span(one) >= 1 << 31 for one in given),
             "num_warps": self.config.warps,
             "num_stages": self.config.stages,
         }
@@ -67,7 +67,7 @@ class Launch(NamedTuple):
         return (plan.q_rows, plan.k_rows, *lists, plan.bits, soft, *places)
 
 
-def _span(x: Tensor) -> int:
+def span(x: Tensor) -> int:
     """How far the elements of one batch entry and head lie apart in memory."""
     return sum((size - 1) * step for size, step in zip(x.shape[-2:], x.stride()[-2:], strict=True))
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..patterns import Pattern, encode
+from . import small
 from .launch import prepare, split_pairs
 from .pair_gradient import pair_gradient
 from .source import Weights
@@ -59,13 +60,16 @@ def tile_attention(
     scale: float,
     flat: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Forward kernel.
+    """Forward kernel: that of small groups where it can, else that of tiles.
 
     ``bias`` and ``times`` are (B or 1, H or 1, Lq, Lk), or tables (B or 1, H or 1, Lq or 1, columns) where
     their part of ``windows``, as in "7,7;3,3", is not empty. ``flat`` leaves out the pattern's penalty.
     """
     from . import triton_kernels
 
+    few = None if tensors else small.small_for(q, k, v, bias, times, pattern, windows, flat)
+    if few is not None:
+        return small.forward(few, q, k, v, scale)
     batch, heads, q_len, dim = q.shape
     launch = prepare(q, k, v, bias, times, tensors, pattern, windows, flat)
     out = q.new_empty(batch, heads, q_len, v.shape[3])
@@ -122,6 +126,16 @@ def tile_attention_backward(
     """
     from . import triton_kernels
 
+    few = None if tensors else small.small_for(q, k, v, bias, times, pattern, windows, flat)
+    if few is not None:
+        *made, last = small.backward(few, grad, delta, lse, q, k, v, scale, bias_grad)
+        return (
+            made[0],
+            made[1],
+            made[2],
+            last.view_as(bias) if bias_grad and bias is not None else last,
+            q.new_empty(0),
+        )
     batch, heads, q_len, dim = q.shape
     launch = prepare(q, k, v, bias, times, tensors, pattern, windows, flat)
     plan, grad = launch.plan, grad.contiguous()
@@ -141,11 +155,11 @@ def tile_attention_backward(
             scale, launch.penalty, heads, share, q_len, k.shape[2], len(plan.k_rows), *ends, **settings,
         )  # fmt: skip
     sizes = batch, heads, share, q_len
-    last = [
+    pairs = [
         pair_gradient(launch, of_times, read, steps, sizes, ends, scale, settings) if want else q.new_empty(0)
         for of_times, want in ((False, bias_grad), (True, times_grad))
     ]
-    return dq, dk, dv, last[0], last[1]
+    return dq, dk, dv, pairs[0], pairs[1]
 
 
 @tile_attention_backward.register_fake
