@@ -32,9 +32,9 @@ def main() -> None:
     cases = [run(job, options.threads) for job in jobs]
     text = (
         table(cases, "forward and backward")
-        + "\n\n`dynamic_conv2d` at 56x56, 64 channels in 4 groups; `outlook` at 28x28, 192 channels in 6 heads,"
-        " as in the first stage of VOLO-D1, where the stride is 2. Batch 1 and float32 unless it says otherwise."
-        " Outputs and the gradients of both inputs, which are compared with float64 first."
+        + "\n\n`dynamic_conv2d` at 56x56, 64 channels in 4 groups; `outlook` at 28x28, 192 channels in 6"
+        " heads, as in the first stage of VOLO-D1, where the stride is 2. Batch 1 and float32 unless it says"
+        " otherwise. Outputs and the gradients of both inputs, which are compared with float64 first."
     )
     every = [job for contenders in cases for job in contenders]
     common.record("dynamic_conv", "Dynamic convolution on a CPU", text, every, options)
