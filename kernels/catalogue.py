@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import attention, joint_attention, merge
+from .attention import attention, gather_attention, joint_attention, merge, select_blocks
 from .conv import causal_conv1d, dynamic_conv2d, outlook
 from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
-from .interaction import field_attention
+from .interaction import field_attention, interacting_layer
 from .linear import delta_rule, gated_linear_attention, linear_attention
 from .patterns import Window
 from .scan import scan, selective_scan
@@ -95,6 +95,18 @@ def _joint(draw: Draw) -> Arguments:
     return (q, [(k, v, Window(3, 3)), (draw(1, 2, 5, 8), draw(1, 2, 5, 6))]), {}
 
 
+def _gather(draw: Draw) -> Arguments:
+    q, k, v = _qkv(draw)
+    place = torch.arange(20, device=q.device).view(1, 1, 20, 1)
+    index = (place * 3 + torch.arange(4, device=q.device)) % 20
+    return (q, k, v, index.masked_fill(index == 7, -1)), {}
+
+
+def _select(draw: Draw) -> Arguments:
+    q, k, _ = _qkv(draw)
+    return (q, k), {"block": 4, "topk": 2}
+
+
 def _gated(draw: Draw) -> Arguments:
     return (*_qkv(draw), -draw(1, 2, 20).exp()), {}
 
@@ -128,12 +140,15 @@ _ALL = (
     Call(field_attention, lambda draw: ((draw(3, 2, 7, 4), draw(3, 2, 7, 4), draw(3, 2, 7, 5)), {})),
     Call(gated_linear_attention, _gated),
     Call(joint_attention, _joint),
+    Call(gather_attention, _gather),
+    Call(interacting_layer, lambda draw: ((draw(3, 7, 6), draw(32, 6)), {"heads": 2})),
     Call(linear_attention, lambda draw: (_qkv(draw), {})),
     Call(merge, _merge, backends=False),
     Call(outlook, _outlook),
     Call(scan, lambda draw: ((draw(2, 9, 4).sigmoid(), draw(2, 9, 4)), {})),
     Call(sddmm, _on_graph((7, 4), (5, 4))),
     Call(segment_reduce, _segments),
+    Call(select_blocks, _select, gradients=False),
     Call(selective_scan, _selective),
     Call(spmm, _on_graph((5, 4), (12,))),
 )

@@ -36,7 +36,8 @@ class Case:
     @property
     def key(self) -> table.Key:
         """The row's key."""
-        return self.operator, self.architecture, self.dim, self.dtype
+        dtype = self.dtype if WORKLOADS[self.operator].typed else table.ANY
+        return self.operator, self.architecture, self.dim, dtype
 
 
 def cases(operators: Iterable[str], dims: Sequence[int], dtypes: Sequence[str], kind: str) -> list[Case]:
@@ -49,9 +50,9 @@ def cases(operators: Iterable[str], dims: Sequence[int], dtypes: Sequence[str], 
     for operator in operators:
         if operator not in WORKLOADS:
             raise ValueError(f"operator {operator!r} must be one of {sorted(WORKLOADS)}")
-        for dtype in dtypes:
-            if dtype not in DTYPES:
-                raise ValueError(f"dtype {dtype!r} must be one of {DTYPES}")
+        if unknown := set(dtypes) - set(DTYPES):
+            raise ValueError(f"dtype {min(unknown)!r} must be one of {DTYPES}")
+        for dtype in dtypes if WORKLOADS[operator].typed else list(dtypes)[-1:]:
             for dim in dims or WORKLOADS[operator].dims:
                 if dim < 16 or dim & (dim - 1):
                     raise ValueError(f"dim {dim} must be a power of two of at least 16")

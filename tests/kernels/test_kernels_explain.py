@@ -90,6 +90,18 @@ def test_tiles_are_told_where_triton_runs(monkeypatch: pytest.MonkeyPatch) -> No
     assert "row interpreter" in told["settings from"]
 
 
+def test_settings_are_told_where_triton_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    for name in ("field_attention", "gated_linear_attention", "gather_attention", "linear_attention", "scan"):
+        args, kwargs = CALLS[name].make()
+        told = explain(CALLS[name].operator, *args, **kwargs, backend="triton").details
+        assert "warps" in told["settings"], name
+        assert told["settings from"] == "static limits (a rule, no row)"
+    args, kwargs = CALLS["spmm"].make()
+    assert explain(CALLS["spmm"].operator, *args, **kwargs).details == {"edges": 12, "density": 0.342857}
+
+
 def test_operators_without_a_choice_and_those_made_of_others() -> None:
     q = torch.randn(1, 2, 5, 3)
     assert "same plain torch" in explain(merge, [q], [q[..., 0]]).reason

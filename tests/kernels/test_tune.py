@@ -30,7 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def flat(case: tune.Case, settings: Settings) -> float:
     """Pretends that large tiles and few warps are fast."""
-    return 1000 / settings["bm"] + settings["warps"]
+    return 1000 / settings.get("bm", 1) + settings["warps"]
 
 
 def wanted(*dims: int, kind: str = "sm_90") -> list[tune.Case]:
@@ -227,3 +227,34 @@ def test_the_command_measures_writes_and_goes_on(home: Path, monkeypatch: pytest
     other = home / "other.json"
     assert command("--dim", "16", "--dtype", "float32", "--output", str(other)).exit_code == 0
     assert [row.dim for row in table.read(other)] == [16] * len(WORKLOADS)
+    dtypes = {row.operator: row.dtype for row in table.read(other)}
+    assert (dtypes["attention"], dtypes["scan"]) == ("float32", "any")
+
+
+def test_rows_go_before_rules() -> None:
+    from graphrec.kernels.configs import tabled
+    from graphrec.kernels.linear.settings import NONE, SCALAR, linear_config
+    from graphrec.kernels.scan.settings import scan_config
+
+    rule = scan_config(100), linear_config(64, 64, torch.float32, NONE)
+    table.write(
+        table.user_file(),
+        [
+            table.Row("scan", "any", 128, "any", {"bt": 64}, SOURCE),
+            table.Row("gated_linear_attention", "any", 64, "float32", {"warps": 2}, SOURCE),
+            table.Row("broken", "any", 64, "any", {"bq": 2}, SOURCE),
+        ],
+    )
+    table.forget()
+    assert scan_config(100).bt == 64
+    assert scan_config(100).bd == rule[0].bd
+    assert scan_config(100, interpreted=True).bt == 64, "rows for any architecture hold everywhere"
+    assert linear_config(64, 64, torch.float32, SCALAR).warps == 2
+    assert linear_config(64, 64, torch.float32, NONE) == rule[1]
+
+    @tabled("broken", by="dim")
+    def config(dim: int) -> AttentionConfig:
+        return AttentionConfig(16, 32, 4, 1)
+
+    with pytest.raises(ValueError, match="bq"):
+        config(64)
