@@ -1,4 +1,4 @@
-"""The kernels of small groups, listed keys and chosen blocks compile for three architectures within limits."""
+"""The kernels of small groups, listed keys and chosen blocks compile for three architectures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compile the kernels of small groups, listed keys and chosen blocks for one architecture; print resources."""
+"""Compile kernels of small groups, listed keys and chosen blocks for one architecture; print resources."""
 
 from __future__ import annotations
 
