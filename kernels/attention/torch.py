@@ -48,8 +48,8 @@ def route(
     pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Gather | None:
     """The groups to compute by, or None when all pairs should be computed."""
-    if isinstance(pattern, Full | Causal) or q_len == 0 or k_len == 0:
-        return None
+    if isinstance(pattern, Full | Causal) or q_len <= 1 or k_len == 0:
+        return None  # a single query, as in decoding, is computed in less time than its plan is made
     return gather_for(pattern, q_len, k_len, device, dtype, _DENSE_SHARE)
 
 

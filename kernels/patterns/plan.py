@@ -302,7 +302,7 @@ def _make_blocks(pattern: Pattern, q_len: int, k_len: int) -> BlockPlan:
     pattern.check(q_len, k_len)
     q_index = pattern.partition(q_len)
     if q_index is None:
-        q_index = block_partition(q_len, 64)
+        q_index = block_partition(q_len, min(64, max(q_len, 1)))
     k_index = _group_keys(pattern, q_index, q_len, k_len)
     mask = _group_mask(pattern, q_index, k_index, q_len, k_len)
     soft = pattern.penalty(
