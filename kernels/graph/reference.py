@@ -14,7 +14,9 @@ def segment_reduce(x: Tensor, ptr: Tensor, reduce: str) -> Tensor:
     row = torch.repeat_interleave(torch.arange(rows, device=x.device), ptr.diff())
     if reduce == "max":
         place = row.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
-        return x.new_zeros(rows, *x.shape[1:]).scatter_reduce(0, place, x, "amax", include_self=False)
+        low = x.new_full((rows, *x.shape[1:]), -torch.inf)  # torch counts a start of 0 among the ties of 0
+        high = low.scatter_reduce(0, place, x, "amax")
+        return torch.where(ptr.diff().view(-1, *[1] * (x.dim() - 1)) > 0, high, 0)
     total = x.new_zeros(rows, *x.shape[1:]).index_add(0, row, x)
     if reduce == "sum":
         return total
