@@ -106,9 +106,10 @@ class _Gatherer:
             made = torch.embedding_bag(flat, order, start, False, 0, False, None, False)[0]
         piece.copy_(made.view(piece.shape))
 
-    def product(self, one: Tensor, other: Tensor, into: Tensor, part: Part) -> None:
-        """Write a product of groups, summed over each row."""
-        self.paste(torch.bmm(one, other), into, part)
+    def product(self, one: Tensor, other: Tensor, into: Tensor, part: Part, factor: float = 1.0) -> None:
+        """Write a factor times a product of groups, summed over each row."""
+        made = one.new_empty(one.shape[0], one.shape[1], other.shape[2])
+        self.paste(torch.baddbmm(made, one, other, beta=0, alpha=factor, out=made), into, part)
 
 
 class _Viewer:
@@ -127,9 +128,10 @@ class _Viewer:
         """Write groups to where they were cut from."""
         into[part].copy_(grouped.view(into[part].shape))
 
-    def product(self, one: Tensor, other: Tensor, into: Tensor, part: Part) -> None:
-        """Write a product of groups."""
-        torch.bmm(one, other, out=into[part].view(-1, self.width, into.shape[-1]))
+    def product(self, one: Tensor, other: Tensor, into: Tensor, part: Part, factor: float = 1.0) -> None:
+        """Write a factor times a product of groups."""
+        made = into[part].view(-1, self.width, into.shape[-1])
+        torch.baddbmm(made, one, other, beta=0, alpha=factor, out=made)
 
 
 def cutters(found: Gather, k_len: int) -> tuple[_Gatherer | _Viewer, _Gatherer | _Viewer]:
@@ -223,12 +225,9 @@ class GroupAttend(torch.autograd.Function):
             if pairs[1] is not None and dtimes is not None:
                 _add_piece(pairs[1], part, dtimes)
             ds = ds.to(q.dtype)
-            queries.product(ds, keys.cut(k, part), dq, part)
-            keys.product(ds.mT, queries.cut(q, part), dk, part)
-        found = [
-            None if one is None else one.to(q.dtype)
-            for one in (dq.mul_(ctx.scale), dk.mul_(ctx.scale), dv, *pairs)
-        ]
+            queries.product(ds, keys.cut(k, part), dq, part, ctx.scale)
+            keys.product(ds.mT, queries.cut(q, part), dk, part, ctx.scale)
+        found = [None if one is None else one.to(q.dtype) for one in (dq, dk, dv, *pairs)]
         return (*found, None, None, None)
 
 

@@ -41,13 +41,12 @@ class GroupConfig:
 def group_config(width: int, dim: int, dtype: torch.dtype, interpreted: bool = False) -> GroupConfig | None:
     """Settings for groups of ``width`` positions, or None where a program could not hold one.
 
-    The backward holds three tiles of sums and two of logits at once: 64 positions of float32 with dimensions
-    above 32 would spill.
+    The backward holds three tiles of sums and two of logits at once. float32 products are split in three,
+    which takes registers: 64 positions of float32 would spill.
     """
-    size = 32 if width <= 32 else 64
-    most = 128 if dtype.itemsize == 2 else 64 if size == 32 else 32
-    if width > 64 or padded(dim) > most:
-        return None
+    size, wide = (32 if width <= 32 else 64), dtype.itemsize > 2
     if interpreted:
-        return GroupConfig(64, 4, 4)
-    return GroupConfig(size, 4, 8 if padded(dim) > 64 or dtype.itemsize > 2 else 4)
+        return GroupConfig(64, 4, 4) if width <= 64 else None
+    if width > (32 if wide else 64) or padded(dim) > (64 if wide else 128):
+        return None
+    return GroupConfig(size, 4, 8 if padded(dim) > 64 or wide else 4)

@@ -12,6 +12,7 @@ from kernel_tools import assert_within_budget, distance
 from torch import Tensor
 
 from graphrec.kernels import RelativeBias, attention
+from graphrec.kernels.attention.settings import group_config
 from graphrec.kernels.backends import triton_missing
 from graphrec.kernels.patterns import Neighborhood, Pattern, PerHead, Segments, Windows, stripes
 
@@ -60,6 +61,13 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+def is_small(pattern: Pattern, length: int) -> bool:
+    """Whether a program on this machine holds the pattern's groups in float32."""
+    groups = pattern.partition(length)
+    assert groups is not None
+    return group_config(groups.shape[1], 32, torch.float32, not ON_GPU) is not None
+
+
 CASES: list[tuple[Pattern, int, int, int, int]] = [
     (Windows((14, 7), 7), 98, 2, 2, 2),
     (Windows((14, 14), 7, shift=3), 196, 1, 1, 1),
@@ -91,7 +99,7 @@ def test_groups(
         return run
 
     assert_within_budget(runner("triton"), runner("reference"), given)
-    assert launches == ["forward", "backward"]
+    assert launches == (["forward", "backward"] if is_small(pattern, length) else [])
 
 
 @pytest.mark.parametrize("dims", [(1, 1), (6, 16), (20, 30), (32, 17)])
@@ -107,7 +115,7 @@ def test_head_dimensions(dims: tuple[int, int], launches: list[str]) -> None:
         return run
 
     assert_within_budget(runner("triton"), runner("reference"), given)
-    assert launches == ["forward", "backward"]
+    assert launches == (["forward", "backward"] if is_small(Windows((7, 7), 7), 49) else [])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
