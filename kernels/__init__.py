@@ -17,7 +17,7 @@ from .attention import (
     merge,
     select_blocks,
 )
-from .conv import causal_conv1d, dynamic_conv2d, outlook
+from .conv import causal_conv1d, dynamic_conv2d, long_conv, outlook
 from .explain import Explanation, explain
 from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
 from .interaction import field_attention, interacting_layer
@@ -42,6 +42,7 @@ __all__ = [
     "interacting_layer",
     "joint_attention",
     "linear_attention",
+    "long_conv",
     "merge",
     "outlook",
     "scan",

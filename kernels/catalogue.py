@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .attention import attention, gather_attention, joint_attention, merge, select_blocks
-from .conv import causal_conv1d, dynamic_conv2d, outlook
+from .conv import causal_conv1d, dynamic_conv2d, long_conv, outlook
 from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
 from .interaction import field_attention, interacting_layer
 from .linear import delta_rule, gated_linear_attention, linear_attention
@@ -143,6 +143,7 @@ _ALL = (
     Call(gather_attention, _gather),
     Call(interacting_layer, lambda draw: ((draw(3, 7, 6), draw(32, 6)), {"heads": 2})),
     Call(linear_attention, lambda draw: (_qkv(draw), {})),
+    Call(long_conv, lambda draw: ((draw(2, 9, 6), draw(6, 20), draw(6)), {})),
     Call(merge, _merge, backends=False),
     Call(outlook, _outlook),
     Call(scan, lambda draw: ((draw(2, 9, 4).sigmoid(), draw(2, 9, 4)), {})),
