@@ -159,6 +159,16 @@ def test_attention_over_the_pyramid(causal: bool, length: int) -> None:
         torch.testing.assert_close(pyramid_attention(q, k, v, pyramid, backend), truth)
 
 
+def test_means_in_the_querys_own_block_hold_no_later_key() -> None:
+    q, k, v = (draw(1, 2, 30, 8, seed=seed) for seed in range(3))
+    levels = torch.full((1, 2, 4, 4), 4).tril()
+    pyramid = Pyramid(levels, (1, 4), 8, 8, causal=True)
+    found = pyramid_attention(q, k, v, pyramid)
+    torch.testing.assert_close(found, attention_by_hand(q, k, v, pyramid))
+    assert not found[:, :, :3].any()  # the first mean is whole at the fourth query
+    assert found[:, :, 3:].all()
+
+
 def test_levels_merge_from_attention_over_each() -> None:
     q, k, v = (draw(1, 2, 64, 8, seed=seed) for seed in range(3))
     pyramid = psa_pyramid(q, k, q_block=16, k_block=16, shares={1: 0.3, 2: 0.6, 8: 0.8})
