@@ -1,7 +1,7 @@
 """Attention to listed keys in plain torch, by pieces: all products and a choice, or only the listed rows.
 
 Multiplying a query with all keys and picking is faster on a CPU than gathering rows while lists are longer
-than some hundredth of the keys (measured with keys of 32 to 64 numbers).
+than some thirtieth of the keys (measured with keys of 64 numbers).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .rows import uses_of
 
-_SHARE = 128
+_SHARE = 32
 """Keys per listed key up to which all products are computed."""
 
 _PIECE = 1 << 20
