@@ -6,7 +6,7 @@ registers or shared memory cannot hold are left out before anything is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -45,7 +45,7 @@ class Workload:
         typed: whether rows are told apart by dtype.
     """
 
-    choices: dict[str, tuple[int, ...]]
+    choices: Mapping[str, tuple[int, ...]]
     fits: Callable[[Settings, int, int, int], bool]
     steps: Callable[[int, torch.dtype, torch.device], list[Step]]
     dims: Sequence[int] = (16, 32, 64, 128)
