@@ -44,12 +44,14 @@ def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor
     ctx.save_for_backward(inputs[0], output)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
     step, states = ctx.saved_tensors
     turned = step.mT if ctx.matrix else step
     back = carry_states(turned.flip(1), grad[:, :-1].flip(1), grad[:, -1], ctx.matrix).flip(1)
     after, before = back[:, 1:], states[:, :-1]
-    if ctx.matrix:
+    if not ctx.needs_input_grad[0]:
+        dstep = None
+    elif ctx.matrix:
         dstep = after @ before.mT
     else:
         dstep = (after * before).sum(-1, keepdim=True)

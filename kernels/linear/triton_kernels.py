@@ -56,7 +56,7 @@ def load_decays(base, start, step, first, d_step, length, width, shift, C: tl.co
                 DECAY: tl.constexpr):  # fmt: skip
     """Log decays of a chunk as float32, each row that of ``shift`` positions later within the chunk, else 0.
 
-    (C, BD) with one per dimension, else (C, 1).
+    (C, BD) with one per dimension, else (C,).
     """
     t = tl.arange(0, C)
     here = tl.cast(start, tl.int64) * step
@@ -66,8 +66,8 @@ def load_decays(base, start, step, first, d_step, length, width, shift, C: tl.co
         places = base + here + (t + shift)[:, None] * step + d[None, :] * d_step
         mask = inside[:, None] & (d < width)[None, :]
     else:
-        places = base + here + (t + shift)[:, None] * step
-        mask = inside[:, None]
+        places = base + here + (t + shift) * step
+        mask = inside
     return tl.load(places, mask=mask, other=0.0).to(tl.float32)
 
 
@@ -76,7 +76,8 @@ def since_start(base, start, step, first, d_step, length, width, C: tl.constexpr
                 DECAY: tl.constexpr):  # fmt: skip
     """``exp`` of F, the sum of log decays up to and with each position."""
     g = load_decays(base, start, step, first, d_step, length, width, 0, C, BD, DECAY)
-    return tl.exp(tl.cumsum(g, 0))
+    sums = tl.exp(tl.cumsum(g, 0))
+    return sums if DECAY == 2 else sums[:, None]
 
 
 @triton.jit
@@ -84,7 +85,8 @@ def until_end(base, start, step, first, d_step, length, width, C: tl.constexpr, 
               DECAY: tl.constexpr):  # fmt: skip
     """``exp`` of R, the sum of log decays after each position."""
     g = load_decays(base, start, step, first, d_step, length, width, 1, C, BD, DECAY)
-    return tl.exp(tl.cumsum(g, 0, reverse=True))
+    sums = tl.exp(tl.cumsum(g, 0, reverse=True))
+    return sums if DECAY == 2 else sums[:, None]
 
 
 @triton.jit
@@ -92,18 +94,21 @@ def between(base, start, step, length, C: tl.constexpr):
     """``exp`` of the sums of log decays over s < r <= t, (C, C), 0 for s > t; one decay per head."""
     t, s = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
     g = load_decays(base, start, step, 0, 0, length, 1, 0, C, 1, 1)
-    sums = tl.cumsum(tl.where(t > s, g, 0.0), 0)
+    sums = tl.cumsum(tl.where(t > s, g[:, None], 0.0), 0)
     return tl.where(t >= s, tl.exp(sums), 0.0)
 
 
 @triton.jit
 def level(g, later, H: tl.constexpr, C: tl.constexpr, BD: tl.constexpr):
     """Decays to a border between two blocks of H positions: of queries since it, and of keys until it."""
-    t = tl.arange(0, C)
-    later = tl.where(((t + 1) % H != 0)[:, None], later, 0.0)
-    since = tl.cumsum(tl.reshape(g, (C // H, H, BD)), 1)
-    until = tl.cumsum(tl.reshape(later, (C // H, H, BD)), 1, reverse=True)
-    return tl.exp(tl.reshape(since, (C, BD))), tl.exp(tl.reshape(until, (C, BD)))
+    if H == 1:
+        since, until = g, tl.zeros((C, BD), tl.float32)
+    else:
+        t = tl.arange(0, C)
+        later = tl.where(((t + 1) % H != 0)[:, None], later, 0.0)
+        since = tl.reshape(tl.cumsum(tl.reshape(g, (C // H, H, BD)), 1), (C, BD))
+        until = tl.reshape(tl.cumsum(tl.reshape(later, (C // H, H, BD)), 1, reverse=True), (C, BD))
+    return tl.exp(since), tl.exp(until)
 
 
 @triton.jit
@@ -185,7 +190,7 @@ def states(
                 shrink = until_end(g_base, start, g_t, d, g_d, length, dim, C, BK, DECAY)
             total = tl.sum(load_decays(g_base, start, g_t, d, g_d, length, dim, 0, C, BK, DECAY), 0)
             k = (k.to(tl.float32) * shrink).to(k.dtype)
-            state = state * tl.exp(total)[:, None]
+            state = state * (tl.exp(total)[:, None] if DECAY == 2 else tl.exp(total))
         state += dot(tl.trans(k), v, PRECISION, INTERPRET)
     tl.store(places + (0 if BACK else tl.cast(chunks, tl.int64)) * dim * v_dim, state, mask=mask)
 
