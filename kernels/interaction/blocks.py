@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LOG2E = math.log2(math.e)
+LOG2E = math.log2(math.e)
 
-_BLOCK_LOGITS = 250_000
-"""Logits of a block: 1 MB of float32, a few of which the second-level cache holds."""
+_BLOCK_BYTES = 1_000_000
+"""Size of a block's logits as operands; the second-level cache holds a few of these."""
 
 _HUGE = 1 << 22
 """Bytes from which memory is asked for in huge pages."""
@@ -51,9 +51,9 @@ def columns(fields: int, dtype: torch.dtype) -> int:
     return fields if dtype.itemsize < 4 else -(-fields // 4) * 4
 
 
-def blocks(rows: int, heads: int, fields: int) -> Iterator[slice]:
+def blocks(rows: int, heads: int, fields: int, dtype: torch.dtype) -> Iterator[slice]:
     """Slices of rows, as many in each as the cache holds logits for."""
-    step = max(1, _BLOCK_LOGITS // max(1, heads * fields * fields))
+    step = max(1, _BLOCK_BYTES // max(1, heads * fields * fields * dtype.itemsize))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
@@ -124,15 +124,24 @@ def borrow(rows: int, heads: int, fields: int, dtype: torch.dtype) -> Buffers:
 
 
 def logits(q: Tensor, k: Tensor, scale: float, buffers: Buffers) -> Tensor:
-    """Binary logits ``log2(e) * scale * q k^T``, (G, F, width), -inf in the columns that fill."""
-    made = buffers.logits("p", len(q))
+    """``scale * q k^T`` in the precision between products, (G, F, width), -inf in the columns that fill."""
+    made = buffers.logits("s", len(q))
     if buffers.exact:
-        torch.baddbmm(made, q, k.mT, beta=0, alpha=scale * _LOG2E, out=made)
+        torch.baddbmm(made, q, k.mT, beta=0, alpha=scale, out=made)
         if buffers.width > buffers.fields:
             made[:, :, buffers.fields :] = -torch.inf
         return made
-    torch.bmm(q, k.mT, out=buffers.logits("p", len(q), exact=False))
-    return made.copy_(buffers.logits("p", len(q), exact=False)).mul_(scale * _LOG2E)
+    low = buffers.logits("s", len(q), exact=False)
+    torch.bmm(q, k.mT, out=low)
+    return made.copy_(low).mul_(scale)
+
+
+def softmax(values: Tensor, buffers: Buffers, out: Tensor) -> Tensor:
+    """Softmax of logits, written to ``out`` in the precision of the operands."""
+    if buffers.exact:
+        return torch.softmax(values, -1, out=out)
+    made = buffers.logits("p", len(values))
+    return out.copy_(torch.softmax(values, -1, out=made))
 
 
 def normalise(binary: Tensor) -> Tensor:
@@ -155,16 +164,16 @@ def backward_logits(weights: Tensor, grad: Tensor, v: Tensor, scale: float, buff
     """Gradient of ``q k^T``, (G, F, width) in the precision of the operands.
 
     Args:
-        weights: softmax of the logits, in the precision between products.
+        weights: softmax of the logits, in the precision between products or in that of the operands.
         grad: gradient of the attention's output, (G, F, Dv).
         v: (G, width, Dv).
         scale: factor of the products.
         buffers: memory.
     """
-    made = buffers.logits("ds", len(grad))
-    low = buffers.logits("ds", len(grad), exact=False)
+    low = buffers.logits("dp", len(grad), exact=False)
     torch.bmm(grad, v.mT, out=low)
-    if not buffers.exact:
-        made.copy_(low)
-    torch._softmax_backward_data(made, weights, -1, weights.dtype, grad_input=made)
-    return as_operand(made.mul_(scale), "ds", buffers)
+    given = low if weights.dtype == low.dtype else buffers.logits("dp", len(grad)).copy_(low)
+    made = buffers.logits("ds", len(grad), exact=weights.dtype == work_type(low.dtype))
+    torch._softmax_backward_data(given, weights, -1, weights.dtype, grad_input=made)
+    made.mul_(scale)
+    return made if made.dtype == low.dtype else low.copy_(made)

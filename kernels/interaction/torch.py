@@ -16,7 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .blocks import Buffers, as_operand, backward_logits, blocks, borrow, fresh, logits, normalise, work_type
+from .blocks import (
+    LOG2E,
+    Buffers,
+    as_operand,
+    backward_logits,
+    blocks,
+    borrow,
+    fresh,
+    logits,
+    normalise,
+    work_type,
+)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -34,7 +45,7 @@ def field_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tens
     lse = fresh((batch, heads, fields, 1), work_type(q.dtype))
     if out.numel() == 0 and lse.numel() == 0:
         return out, lse
-    parts = list(blocks(batch, heads, fields))
+    parts = list(blocks(batch, heads, fields, q.dtype))
     buffers = borrow(parts[0].stop, heads, fields, q.dtype)
     with torch.autocast("cpu", enabled=False):
         for part in parts:
@@ -47,7 +58,7 @@ def field_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tens
 
 def _weights(q: Tensor, k: Tensor, scale: float, buffers: Buffers) -> tuple[Tensor, Tensor]:
     query, key = buffers.operand("q", q), buffers.operand("k", k, fill=True)
-    weights = logits(query, key, scale, buffers)
+    weights = logits(query, key, scale * LOG2E, buffers)
     return weights, normalise(weights)
 
 
@@ -65,14 +76,14 @@ def field_attention_backward(
     dq, dk, dv = (fresh(one.shape, one.dtype) for one in (q, k, v))
     if lse.numel() == 0:
         return dq, dk, dv
-    parts = list(blocks(batch, heads, fields))
+    parts = list(blocks(batch, heads, fields, q.dtype))
     buffers = borrow(parts[0].stop, heads, fields, q.dtype)
     with torch.autocast("cpu", enabled=False):
         for part in parts:
             query, key = buffers.operand("q", q[part]), buffers.operand("k", k[part], fill=True)
             value = buffers.operand("v", v[part], fill=True)
             given = buffers.operand("grad", grad[part])
-            weights = logits(query, key, scale, buffers).sub_(lse[part].flatten(0, 1))
+            weights = logits(query, key, scale * LOG2E, buffers).sub_(lse[part].flatten(0, 1))
             torch.exp2(weights, out=weights)
             low = as_operand(weights, "p", buffers)[:, :, :fields]
             torch.bmm(low.mT, given, out=dv[part].flatten(0, 1))
