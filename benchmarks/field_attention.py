@@ -23,7 +23,7 @@ PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}
 
 def make_jobs(options: common.argparse.Namespace) -> list[common.Job]:
     """One job per operator and precision; its runs hold the times of all contenders."""
-    shape = {"batch": options.batch, "fields": options.fields, "heads": options.heads, "dim": options.dim}
+    shape = {name: getattr(options, name) for name in ("batch", "fields", "heads", "dim", "rounds")}
     return [
         common.Job(
             f"{operator}, {PRECISIONS[dtype]}",
@@ -46,6 +46,7 @@ def row(job: common.Job) -> list[str]:
 def main() -> None:
     """Run and record."""
     parser = common.parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender in a process")
     for name, default in (("batch", 4096), ("fields", 39), ("heads", 2), ("dim", 32)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()

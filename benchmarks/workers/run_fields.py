@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from graphrec.kernels import field_attention, interacting_layer
 
 given = settings()
-ROUNDS = 5
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Error relative to float64 from which a contender is wrong and its time worth nothing."""
 
@@ -88,7 +87,7 @@ def main() -> None:
     weight = torch.randn_like(contenders["graphrec"](*tensors))
     check(contenders, tensors, weight)
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(ROUNDS + 1):
+    for turn in range(given["rounds"] + 1):
         for name, run in contenders.items():
             start = time.process_time()
             step(run, tensors, weight)
