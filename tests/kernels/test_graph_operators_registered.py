@@ -182,3 +182,12 @@ def test_explain_tells_why_not_triton() -> None:
     told = explain(edge_softmax, draw_graph(3, 4, 9), torch.randn(9))
     assert told.backend == "torch"
     assert "TRITON_INTERPRET" in told.refused["triton"]
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_a_maximum_of_zero_has_a_whole_gradient(backend: str) -> None:
+    graph = CSR(torch.tensor([0, 2, 4]), torch.tensor([0, 1, 1, 2]), 3)
+    x = torch.tensor([[0.0], [-1.0], [-1.0]], requires_grad=True)
+    out = spmm(graph, x, reduce="max", backend=backend)
+    assert out.tolist() == [[0], [-1]]
+    assert torch.autograd.grad(out.sum(), x)[0].tolist() == [[1], [0.5], [0.5]]
