@@ -31,7 +31,8 @@ def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     def fill(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def empty(*args: Any, **kwargs: Any) -> Tensor:
             made = make(*args, **kwargs)
-            return made.fill_(torch.nan) if made.is_floating_point() else made
+            with torch.no_grad():
+                return made.fill_(torch.nan) if made.is_floating_point() else made
 
         return empty
 
