@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce as reduce_pairs
 from math import prod
 from typing import Literal
 
@@ -22,10 +23,7 @@ def _select(operator: str, backend: str | None, *tensors: Tensor) -> Backend:
 
 def _together(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """Tensors in the widest of their dtypes, as their products would be."""
-    kind = torch.float16
-    for one in tensors:
-        if one is not None:
-            kind = one.dtype if kind == torch.float16 else torch.promote_types(kind, one.dtype)
+    kind = reduce_pairs(torch.promote_types, (one.dtype for one in tensors if one is not None))
     return tuple(None if one is None else one.to(kind) for one in tensors)
 
 
