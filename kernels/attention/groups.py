@@ -63,6 +63,16 @@ def parts(batch: int, heads: int, pairs: int, folded: bool) -> Iterator[Part]:
         yield from ((slice(b, b + 1), slice(h, min(h + many, heads))) for h in range(0, heads, many))
 
 
+def _run(x: Tensor, part: Part) -> Tensor:
+    """The rows of a piece of (B, H, L, D), one head after another; a view where ``x`` is contiguous."""
+    if not x.is_contiguous():
+        return x[part].reshape(-1, x.shape[-1])
+    heads, length = x.shape[1:3]
+    batch, many = (one.stop - one.start for one in part)
+    first = part[0].start * heads + part[1].start
+    return x.view(-1, x.shape[-1]).narrow(0, first * length, batch * many * length)
+
+
 class _Gatherer:
     """Cuts pieces of (B, H, L, D) into (count * N, m, D) by row numbers, and sums such pieces back."""
 
@@ -82,10 +92,9 @@ class _Gatherer:
 
     def cut(self, x: Tensor, part: Part) -> Tensor:
         """The groups of a piece."""
-        piece = x[part]
-        flat = piece.reshape(-1, x.shape[-1])
-        count = piece.shape[0] * piece.shape[1]
-        return flat.index_select(0, self._places(count)[0]).view(-1, self.rows.places.shape[1], x.shape[-1])
+        flat = _run(x, part)
+        places = self._places(flat.shape[0] // max(self.length, 1))[0]
+        return flat.index_select(0, places).view(-1, self.rows.places.shape[1], x.shape[-1])
 
     def cut_gradient(self, x: Tensor, part: Part) -> Tensor:
         """The groups of a piece, zero in the rows that fill a group up."""
@@ -97,14 +106,13 @@ class _Gatherer:
 
     def paste(self, grouped: Tensor, into: Tensor, part: Part) -> None:
         """Write the sums of groups over each row to a piece."""
-        piece = into[part]
+        piece = _run(into, part)
         flat = grouped.reshape(-1, into.shape[-1])
-        _, order, start = self._places(piece.shape[0] * piece.shape[1])
+        _, order, start = self._places(piece.shape[0] // max(self.length, 1))
         if self.rows.once:
-            made = flat.index_select(0, order)
+            torch.index_select(flat, 0, order, out=piece)
         else:
-            made = torch.embedding_bag(flat, order, start, False, 0, False, None, False)[0]
-        piece.copy_(made.view(piece.shape))
+            piece.copy_(torch.embedding_bag(flat, order, start, False, 0, False, None, False)[0])
 
     def product(self, one: Tensor, other: Tensor, into: Tensor, part: Part, factor: float = 1.0) -> None:
         """Write a factor times a product of groups, summed over each row."""
