@@ -79,8 +79,9 @@ def clean_edges(
     edge_index, edge_attr = _loops(edge_index, edge_attr, policy, name, notes)
     if policy.duplicates == "refuse":
         _refuse_duplicates(edge_index, num_nodes, name)
-    if policy.undirected:
-        edge_index, edge_attr = _both_directions(edge_index, edge_attr)
+    if policy.undirected:  # a loop, and an edge listed both ways, is merged again below
+        edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+        edge_attr = None if edge_attr is None else torch.cat([edge_attr, edge_attr])
     if policy.duplicates == "keep":
         return edge_index, edge_attr, tuple(notes)
     if policy.duplicates == "merge" and not policy.undirected:
@@ -118,9 +119,3 @@ def _refuse_duplicates(edge_index: Tensor, num_nodes: int, name: str) -> None:
             f"{name}: row {row + 1}: an earlier row has the same two ends; remove one, or read with "
             "duplicates='merge' or 'keep'"
         )
-
-
-def _both_directions(edge_index: Tensor, edge_attr: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    other = edge_index[0] != edge_index[1]  # a loop is its own reverse
-    both = torch.cat([edge_index, edge_index[:, other].flip(0)], dim=1)
-    return both, None if edge_attr is None else torch.cat([edge_attr, edge_attr[other]])

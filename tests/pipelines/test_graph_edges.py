@@ -39,6 +39,15 @@ def test_merged_edges_have_the_mean_of_their_features() -> None:
     assert pairs(edges) == [(0, 1), (1, 0)]
     assert attr is not None
     assert attr.tolist() == [[5.0], [2.0]]
+    _, both, _ = clean_edges(ends, 2, torch.tensor([[1.0], [5.0], [3.0]]), EdgePolicy(undirected=True))
+    assert both is not None
+    assert both.tolist() == [[3.0], [3.0]]
+    loop, attr, _ = clean_edges(
+        torch.tensor([[0], [0]]), 1, torch.tensor([[7.0]]), EdgePolicy(undirected=True)
+    )
+    assert pairs(loop) == [(0, 0)]
+    assert attr is not None
+    assert attr.tolist() == [[7.0]]
 
 
 def test_what_is_refused_names_the_row() -> None:

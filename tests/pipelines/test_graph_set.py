@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from graph_tools import graph_lists
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
+from torch_geometric.datasets import FakeDataset
 from torch_geometric.loader import DataLoader
 
 from graphrec.errors import ConfigError, DataError
@@ -145,3 +149,24 @@ def test_a_graph_for_node_tasks_is_checked() -> None:
         from_pyg(one(edge_index=torch.tensor([[0], [9]])))
     with pytest.raises(DataError, match="holds no graphs"):
         from_pyg([])
+
+
+def test_pygs_data_sets_are_read() -> None:
+    dataset = FakeDataset(
+        num_graphs=6, avg_num_nodes=9, num_channels=5, edge_dim=2, num_classes=3, task="graph"
+    )
+    graphs = from_pyg(dataset, name="fake")
+    assert (len(graphs), graphs.num_features, graphs.num_edge_features) == (6, 5, 2)
+    assert torch.equal(graphs[4].edge_index, dataset[4].edge_index)
+    assert torch.equal(graphs[4].edge_attr, dataset[4].edge_attr)
+    again = GraphSet.from_data_list(Batch.from_data_list(list(dataset)).to_data_list(), name="fake")
+    assert torch.equal(again.x, graphs.x)
+
+
+@pytest.mark.parametrize("name", ["graphs", "hypergraphs", "eeg", "relations"])
+def test_importing_a_package_loads_nothing_heavy(name: str) -> None:
+    code = f"import sys, graphrec.pipelines.{name}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert f"graphrec.pipelines.{name}" in loaded
+    assert not loaded & {"torch", "polars", "torch_geometric", "mne", "scipy"}
