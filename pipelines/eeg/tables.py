@@ -49,6 +49,8 @@ def read_eeg_table(
             the row.
     """
     frame, name = read_frame(data, "recordings")
+    if not frame.height:
+        raise DataError(f"{name}: holds no rows")
     beside = [c for c in (recording, subject, label, time) if c is not None]
     need(frame, name, beside)
     if channel is not None or value is not None:

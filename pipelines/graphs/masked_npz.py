@@ -59,6 +59,10 @@ def read_masked_npz(
         raise DataError(
             f"{path}: features {x.shape}, labels {y.shape} and edges {edges.shape} do not fit together"
         )
+    if edges.dtype.kind not in "iu" or x.dtype.kind not in "iufb":
+        raise DataError(
+            f"{path}: edges are {edges.dtype} and features {x.dtype}; must be whole numbers and numbers"
+        )
     bad = ((edges < 0) | (edges >= len(x))).any(axis=1)
     if bad.any():
         row = int(bad.argmax())
@@ -67,9 +71,10 @@ def read_masked_npz(
         raise DataError(
             f"{path}: node_features: row {int((~np.isfinite(x)).any(axis=1).argmax()) + 1} is not finite"
         )
-    if y.min(initial=0) < 0 or not np.array_equal(y, y.astype(np.int64)):
+    wrong = ~((y >= 0) & (y == np.floor(y)))
+    if wrong.any():
         raise DataError(
-            f"{path}: node_labels: row {int((y < 0).argmax()) + 1}: classes must be numbered from 0"
+            f"{path}: node_labels: row {int(wrong.argmax()) + 1}: classes must be numbered from 0"
         )
     ends, _, _ = clean_edges(
         torch.from_numpy(edges.T.astype(np.int64)), len(x), None, policy, f"{path}: edges"

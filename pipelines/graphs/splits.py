@@ -75,7 +75,7 @@ def _indices(path: Path, graphs: int) -> np.ndarray:
         ) from error
     if not tokens:
         raise DataError(f"{path}: is empty")
-    wrong = next((i for i, t in enumerate(tokens) if not t.isdigit() or int(t) >= graphs), None)
+    wrong = next((i for i, t in enumerate(tokens) if not t.isdecimal() or int(t) >= graphs), None)
     if wrong is not None:
         raise DataError(
             f"{path}: row {wrong + 1}: {tokens[wrong]!r} is no graph of this set (0 to {graphs - 1}); "

@@ -130,7 +130,7 @@ def _headers(lines: _Lines) -> tuple[np.ndarray, np.ndarray]:
                 f"nodes and its label, not with {lines.count[line]} numbers"
             )
         nodes = lines.values[lines.start[line]]
-        if nodes < 1 or nodes != int(nodes) or line + int(nodes) >= total:
+        if not 1 <= nodes < total or nodes != int(nodes) or line + int(nodes) >= total:
             raise DataError(
                 f"{lines.path}: line {lines.number[line]}: graph {graph} announces {nodes:g} nodes, and "
                 f"the file has {total - line - 1} more lines; cut short?"
@@ -142,23 +142,24 @@ def _headers(lines: _Lines) -> tuple[np.ndarray, np.ndarray]:
             f"{lines.path}: line {lines.number[line]}: goes on after the {graphs} graphs of line 1"
         )
     header = np.array(at)
-    return header, lines.values[lines.start[header] + 1].astype(np.int64)
+    labels = lines.values[lines.start[header] + 1]
+    _refuse(lines, header, ~_whole(labels), "the label is not a whole number")
+    return header, labels.astype(np.int64)
 
 
 def _edges(lines: _Lines, at: np.ndarray, node_graph: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Ends of all edges, numbered through all nodes, (E, 2)."""
     _refuse(lines, at, lines.count[at] < 2, "a node needs a tag and a degree")
     degree = lines.values[lines.start[at] + 1]
-    _refuse(
-        lines, at, (degree < 0) | (degree != np.floor(degree)), "the degree is not a whole number from 0 up"
-    )
+    _refuse(lines, at, ~_whole(lines.values[lines.start[at]]), "the tag is not a whole number")
+    _refuse(lines, at, ~_whole(degree) | (degree < 0), "the degree is not a whole number from 0 up")
     degree = degree.astype(np.int64)
     _refuse(lines, at, lines.count[at] < 2 + degree, "fewer neighbours than its degree says")
     place = np.repeat(lines.start[at] + 2 - (np.cumsum(degree) - degree), degree) + np.arange(degree.sum())
     node = np.repeat(np.arange(len(at)), degree)
     neighbour = lines.values[place]
     limit = sizes[node_graph[node]]
-    wrong = (neighbour < 0) | (neighbour >= limit) | (neighbour != np.floor(neighbour))
+    wrong = (neighbour < 0) | (neighbour >= limit) | ~_whole(neighbour)
     if wrong.any():
         first = int(wrong.argmax())
         raise DataError(
@@ -180,6 +181,10 @@ def _attributes(lines: _Lines, at: np.ndarray) -> np.ndarray:
     values = lines.values[(lines.start[at] + used)[:, None] + np.arange(width)]
     _refuse(lines, at, ~np.isfinite(values).all(axis=1), "an attribute is not finite")
     return values.astype(np.float32)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    return (values == np.floor(values)) & (np.abs(values) < 2.0**53)
 
 
 def _refuse(lines: _Lines, at: np.ndarray, wrong: np.ndarray, why: str) -> None:

@@ -27,6 +27,11 @@ def read_hypergraph_npz(path: str | Path) -> Hypergraph:
         DataError: The file is broken, or a vertex, label or feature cannot be right; names the array.
     """
     found = read_npz(path, _KEYS)
+    for key in ("labels", "edge_ptr", "edge_idx", "x_indices", "x_indptr"):
+        if found[key].dtype.kind not in "iu" or found[key].ndim != 1:
+            raise DataError(
+                f"{path}: {key} is {found[key].dtype} {found[key].shape}; must list whole numbers"
+            )
     if found["x_shape"].shape != (2,):
         raise DataError(f"{path}: x_shape must hold rows and columns")
     rows, columns = (int(n) for n in found["x_shape"])

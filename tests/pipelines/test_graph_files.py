@@ -159,6 +159,8 @@ def test_masked_npz(tmp_path: Path) -> None:
         ({"node_labels": np.array([0, 1])}, "do not fit together"),
         ({"train_masks": np.ones((2, 3), bool)}, "train_masks: bool of shape"),
         ({"train_masks": np.ones((2, 4), bool)}, "node 1 is in two parts"),
+        ({"node_labels": np.array([0, 1, np.nan, 0])}, "node_labels: row 3"),
+        ({"edges": np.array([[0, 0.5]])}, "edges are float64"),
         ({"edges": None}, "array 'edges' is missing"),
         ({"edges": np.array([[0, 1], None], object)}, "cannot be read"),
     ],

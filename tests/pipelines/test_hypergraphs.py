@@ -134,6 +134,12 @@ def test_incidence_tables(tmp_path: Path, extension: str) -> None:
     assert graph.vertex_degrees.tolist() == [1, 2, 0]
 
 
+def test_no_incidences_at_all() -> None:
+    graph = read_incidence(INCIDENCE.head(0), VERTICES, weight="w")
+    assert graph.num_edges == 0
+    assert graph.with_singletons().edge_lists() == [[0], [1], [2]]
+
+
 def test_hyperedges_may_be_listed_and_empty() -> None:
     edges = pl.DataFrame({"edge": [1, 3, 7], "weight": [1.0, 2.0, 3.0]})
     graph = read_incidence(INCIDENCE, VERTICES, edges=edges, edge_weight="weight", label=None, features=["f"])
@@ -221,6 +227,7 @@ def test_arrays(tmp_path: Path) -> None:
         ({"edge_ptr": np.array([0, 2, 1])}, "edge_ptr must rise from 0 to 2"),
         ({"labels": np.array([0, 1])}, "labels must be 3 classes"),
         ({"labels": np.array([0, 1, -1])}, "labels must be 3 classes from 0 up"),
+        ({"edge_idx": np.array([2.0, 0.5])}, "edge_idx is float64"),
         ({"x_indices": np.array([1, 2])}, "x: a column is outside 0 to 1"),
         ({"x_indptr": np.array([0, 1, 2])}, "x: its row pointers do not fit 3 rows"),
     ],
