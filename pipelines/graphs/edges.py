@@ -19,8 +19,7 @@ class EdgePolicy:
     """How the edges of a file become the edges of a graph.
 
     Attributes:
-        undirected: Whether every edge also gets its reverse. False leaves the directions as the file has
-            them.
+        undirected: Whether every edge also gets its reverse; False leaves the directions of the file.
         duplicates: ``"merge"`` makes edges with the same ends one, with the mean of their features;
             ``"keep"`` leaves a multigraph, in the order of the file; ``"refuse"`` raises.
         self_loops: Edges from a node to itself: ``"keep"``, ``"drop"`` or ``"refuse"``.

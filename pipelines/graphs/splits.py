@@ -29,8 +29,7 @@ def read_folds(folder: str | Path, graphs: int, *, most_left_out: float = 0.1) -
 
     Raises:
         DataError: A file is missing or broken, an index is no graph of the set, test parts overlap, or the
-            folds
-            leave out too many: they are those of another set.
+            folds leave out too many: they are those of another set.
     """
     tests = sorted(Path(folder).glob("test_idx-*.txt"), key=_number)
     if not tests:
