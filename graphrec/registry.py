@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from graphrec.errors import ConfigError
 
-_MODULES = ("graphrec.ctr",)
-"""Packages whose import fills the registry."""
+_MODULES: dict[str, tuple[str, ...]] = {"graphrec.ctr": ("ctr",), "graphrec.graph.cards": ("graph", "node")}
+"""Packages whose import fills the registry, with the tasks of their models. A package is imported when a task
+of its own is asked for, or a name that those before it do not know: PyG takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,18 @@ def register_model(card: Card) -> Callable[[_T], _T]:
     return decorate
 
 
-def _load() -> None:
-    for module in _MODULES:
-        importlib.import_module(module)
+def _load(*, task: str | None = None, name: str | None = None) -> None:
+    """Import the packages of a task, or all until a name is known, or simply all."""
+    for module, tasks in _MODULES.items():
+        if name in _cards:
+            return
+        if task is None or task in tasks:
+            importlib.import_module(module)
 
 
 def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
     """Registered names that match a shell pattern, sorted; ``task`` narrows them."""
-    _load()
+    _load(task=task)
     return sorted(n for n, c in _cards.items() if fnmatch.fnmatch(n, pattern) and task in (None, c.task))
 
 
@@ -88,7 +93,7 @@ def card(name: str) -> Card:
     Raises:
         ConfigError: The name is unknown; the message lists the nearest names.
     """
-    _load()
+    _load(name=name)
     if name not in _cards:
         import difflib
 

@@ -20,7 +20,8 @@ FOLDERS = {"graphrec": "graphrec", "kernels": "graphrec.kernels", "pipelines": "
 BASE = {"errors"}
 ENGINE = BASE | {"metrics", "kernels", "pipelines"}
 MODELS = ENGINE | {"training", "registry"}
-FACADE = MODELS | {"ctr", "data", "report", "runs", "explain", "export", "estimators", "doctor"}
+GRAPH = MODELS | {"runs", "report"}
+FACADE = MODELS | {"ctr", "graph", "data", "report", "runs", "explain", "export", "estimators", "doctor"}
 MAY_IMPORT = {
     "errors": set(),
     "data": set(),
@@ -31,6 +32,7 @@ MAY_IMPORT = {
     "report": BASE | {"metrics"},
     "training": ENGINE,
     "ctr": MODELS,
+    "graph": GRAPH,
     "runs": FACADE,
     "explain": FACADE,
     "export": FACADE,

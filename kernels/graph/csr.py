@@ -111,6 +111,24 @@ class CSR:
             self._reversed.append(back)
         return self._reversed[0]
 
+    def with_transpose(self, back: CSR, order: Tensor) -> CSR:
+        """This graph, with its `transpose` given instead of made.
+
+        Args:
+            back: the reversed graph.
+            order: which edge of this one each of its edges is, (E,).
+
+        Raises:
+            ValueError: it has other nodes or another number of edges.
+        """
+        if (back.rows, back.columns, back.edges) != (self.columns, self.rows, self.edges):
+            raise ValueError(
+                f"a transpose of ({self.columns}, {self.rows}) with {self.edges} edges is needed, got "
+                f"({back.rows}, {back.columns}) with {back.edges}"
+            )
+        self._reversed[:] = [(back, order)]
+        return self
+
     def tensors(self, transposed: bool) -> list[Tensor]:
         """What crosses an operator: ``[ptr, index, row]``, then the transpose's ptr and index and its order.
 

@@ -1,0 +1,145 @@
+"""A stack of graph convolutions that returns the activations of every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.nn import BatchNorm, GPSConv
+
+from graphrec.errors import ConfigError
+
+from .convolutions import GATConv, GatedGCNConv, GCNConv, GINConv, SAGEConv
+from .topology import Topology
+
+
+class _GPS(nn.Module):
+    """PyG's GPS layer around our GIN (Rampášek et al., arXiv:2205.12454)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.layer = GPSConv(width, _Adapter(_gin(width, heads)), heads=heads)
+
+    def forward(self, x: Tensor, topology: Topology, batch: Tensor | None = None) -> Tensor:
+        """(N, D) -> (N, D); ``batch`` says which nodes see each other."""
+        return self.layer(x, topology, batch)
+
+
+class _Adapter(nn.Module):
+    """A convolution with the method that `GPSConv` asks of PyG's."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def reset_parameters(self) -> None:
+        """Weights are drawn by their modules."""
+
+    def forward(self, x: Tensor, topology: Topology) -> Tensor:
+        """(N, D) -> (N, D)."""
+        return self.conv(x, topology)
+
+
+def _gin(width: int, heads: int) -> nn.Module:
+    layers = nn.Sequential(
+        nn.Linear(width, width),
+        BatchNorm(width, allow_single_element=True),
+        nn.ReLU(),
+        nn.Linear(width, width),
+    )
+    return GINConv(layers, train_eps=True)
+
+
+def _gat(width: int, heads: int) -> nn.Module:
+    if width % heads:
+        raise ConfigError(f"hidden={width}: must be a multiple of heads={heads}")
+    return GATConv(width, width // heads, heads)
+
+
+CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module] | None] = {
+    "gcn": lambda width, heads: GCNConv(width, width),
+    "gin": _gin,
+    "gat": _gat,
+    "graphsage": lambda width, heads: SAGEConv(width, width),
+    "gatedgcn": lambda width, heads: GatedGCNConv(width, width, normalise=True),
+    "gps": _GPS,
+    "mlp": None,
+}
+"""Name -> maker of a layer of a width with so many heads. ``"mlp"`` has no edges, a floor to compare with."""
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": lambda width: BatchNorm(width, allow_single_element=True),
+    "layer": nn.LayerNorm,
+    "none": lambda width: nn.Identity(),
+}
+
+
+class Backbone(nn.Module):
+    """Embedding, then ``layers`` times: convolution, norm, ReLU, dropout, and a residual if asked for.
+
+    The history of a forward pass is ``[X0, X1, ..., X_layers]``: X0 the embedded features, Xl the output of
+    layer l, all (N, hidden). A plain network uses the last alone; `HistoGraph` all.
+
+    Args:
+        in_features: F.
+        hidden: D.
+        layers: How many convolutions.
+        conv: One of `CONVOLUTIONS`.
+        norm: ``"batch"``, ``"layer"`` or ``"none"``.
+        dropout: Share of activations that training drops, also of the input.
+        residual: Whether a layer's input is added to its output.
+        heads: Of attention, where the convolution has any.
+
+    Raises:
+        ConfigError: A name is unknown, or ``layers`` is less than 1.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int = 64,
+        layers: int = 5,
+        *,
+        conv: str = "gin",
+        norm: str = "batch",
+        dropout: float = 0.0,
+        residual: bool = False,
+        heads: int = 4,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (("conv", conv, CONVOLUTIONS), ("norm", norm, NORMS)):
+            if value not in known:
+                raise ConfigError(f"{name}={value!r}: must be one of {', '.join(known)}")
+        if layers < 1:
+            raise ConfigError(f"layers={layers}: must be at least 1")
+        self.hidden, self.layers, self.dropout, self.residual = hidden, layers, dropout, residual
+        self.embed = nn.Linear(in_features, hidden)
+        make = CONVOLUTIONS[conv] or (lambda width, heads: nn.Linear(width, width))
+        self.needs_edges, self.needs_batch = conv != "mlp", conv == "gps"
+        self.convs = nn.ModuleList(make(hidden, heads) for _ in range(layers))
+        self.norms = nn.ModuleList(NORMS[norm](hidden) for _ in range(layers))
+
+    def forward(self, x: Tensor, edge_index: Tensor | Topology, batch: Tensor | None = None) -> list[Tensor]:
+        """The history.
+
+        Args:
+            x: (N, F).
+            edge_index: (2, E), or a topology.
+            batch: Graph of every node, ascending, int64 (N,); None for one graph.
+
+        Returns:
+            ``layers + 1`` tensors (N, hidden).
+        """
+        topology = Topology.of(edge_index, len(x))
+        more = (batch,) if self.needs_batch else ()
+        history = [self.embed(self._drop(x))]
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            old = history[-1]
+            new = conv(old, topology, *more) if self.needs_edges else conv(old)
+            new = self._drop(F.relu(norm(new)))
+            history.append(old + new if self.residual else new)
+        return history
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x

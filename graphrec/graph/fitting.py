@@ -1,0 +1,183 @@
+"""What the graph estimators share: metrics of classes, training by the package's engine, saving, loading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from graphrec import runs
+from graphrec.errors import ConfigError, RunError
+from graphrec.training import TrainConfig, Trainer
+from graphrec.training.interfaces import BatchSource
+
+if TYPE_CHECKING:
+    from graphrec.pipelines.index_splits import IndexSplit
+
+
+class ClassMetrics:
+    """Accuracy, log loss, macro F1 and, of two classes, AUC, by scikit-learn; the trainer's `Metrics`."""
+
+    def __init__(self) -> None:
+        self._labels: list[NDArray[Any]] = []
+        self._scores: list[NDArray[Any]] = []
+
+    def update(self, y: Any, p: Any, weights: Any = None, groups: Any = None) -> None:
+        """Add labels (n,) and probabilities (n, C)."""
+        self._labels.append(np.asarray(y))
+        self._scores.append(np.asarray(p))
+
+    def compute(self) -> dict[str, float | None]:
+        """The values; None for what is undefined."""
+        if not self._labels:
+            return {"accuracy": None, "logloss": None, "f1_macro": None}
+        return class_metrics(np.concatenate(self._labels), np.concatenate(self._scores))
+
+    def state(self) -> Mapping[str, Any]:
+        """All that was fed."""
+        return {"labels": self._labels, "scores": self._scores}
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add what another process was fed."""
+        self._labels += state["labels"]
+        self._scores += state["scores"]
+
+
+def class_metrics(y: NDArray[Any], p: NDArray[Any]) -> dict[str, float | None]:
+    """Metrics of labels (n,) and probabilities (n, C)."""
+    wide = p.astype(np.float64)
+    wide /= wide.sum(1, keepdims=True)
+    guess = wide.argmax(1)
+    found: dict[str, float | None] = {
+        "accuracy": float(accuracy_score(y, guess)),
+        "logloss": float(log_loss(y, wide, labels=np.arange(wide.shape[1]))),
+        "f1_macro": float(f1_score(y, guess, average="macro", zero_division=0)),
+    }
+    if wide.shape[1] == 2:
+        found["auc"] = float(roc_auc_score(y, wide[:, 1])) if len(np.unique(y)) == 2 else None
+    return found
+
+
+class GraphEstimator(ClassifierMixin, BaseEstimator):
+    """Base of the estimators of this package.
+
+    A subclass stores its constructor's arguments, among them ``epochs``, ``batch_size``, ``learning_rate``,
+    ``weight_decay``, ``patience``, ``monitor``, ``accelerator``, ``train_options``, ``random_state`` and
+    ``verbose``; builds its module in ``_build(**facts)`` from plain values that ``fit`` puts into
+    ``facts_``; and sets ``classes_`` and ``module_``. Then `_train`, `save` and `load` work.
+    """
+
+    classes_: NDArray[Any]
+    module_: nn.Module
+    facts_: dict[str, Any]
+    history_: list[dict[str, Any]]
+    metrics_: dict[str, dict[str, float | None]]
+
+    def _build(self, **facts: Any) -> nn.Module:
+        raise NotImplementedError
+
+    def _seed(self) -> int:
+        """A seed from ``random_state``: of an int itself, so that runs can be told apart by it."""
+        state: Any = self.random_state  # type: ignore[attr-defined]
+        if isinstance(state, int | np.integer):
+            return int(state)
+        return int(check_random_state(state).randint(2**31 - 1))
+
+    def _config(self, seed: int, **changes: Any) -> TrainConfig:
+        names = (
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "weight_decay",
+            "patience",
+            "monitor",
+            "accelerator",
+        )
+        values = {name: getattr(self, name) for name in names}
+        values |= {"scheduler": "none", "seed": seed, "progress": bool(self.verbose)}  # type: ignore[attr-defined]
+        return TrainConfig(**{**values, **(self.train_options or {}), **changes})  # type: ignore[attr-defined]
+
+    def _train(
+        self, module: nn.Module, train: BatchSource, valid: BatchSource | None, config: TrainConfig
+    ) -> list[dict[str, Any]]:
+        """Train a module; it ends on the CPU, in evaluation mode, with its best weights."""
+        history = Trainer(config).fit(module, train, valid, metrics=ClassMetrics())
+        module.cpu().eval()
+        return history.rows
+
+    def _predict(self, source: BatchSource) -> NDArray[np.float32]:
+        """Probabilities (rows, classes) of a source."""
+        check_is_fitted(self, "module_")
+        return Trainer(self._config(0, progress=False)).predict(self.module_, source)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the fitted estimator as a folder: weights, arguments, metrics and history in plain files.
+
+        Raises:
+            RunError: The folder exists and ``overwrite`` is false.
+        """
+        from graphrec import __version__
+
+        check_is_fitted(self, "module_")
+        info = {
+            "format_version": runs.FORMAT_VERSION,
+            "graphrec": __version__,
+            "torch": torch.__version__,
+            "estimator": type(self).__name__,
+            "classes": self.classes_.tolist(),
+            "facts": self.facts_,
+        }
+        with runs.atomic_folder(folder, overwrite=overwrite) as temporary:
+            runs.save_weights(temporary / runs.MODEL_FILE, self.module_)
+            runs.write_yaml(temporary / runs.CONFIG_FILE, self.get_params(deep=False))
+            runs.write_json(temporary / runs.METRICS_FILE, self.metrics_)
+            runs.write_history(temporary / runs.HISTORY_FILE, self.history_)
+            runs.write_json(temporary / runs.RUN_FILE, info)
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a folder that `save` wrote.
+
+        Raises:
+            RunError: A file is missing, damaged, or of another estimator or version.
+        """
+        folder = Path(folder)
+        info = runs.read_run(folder)
+        if info.get("estimator") != cls.__name__:
+            raise RunError(f"{folder}: holds a {info.get('estimator')}, not a {cls.__name__}")
+        try:
+            found = cls(**runs.read_yaml(folder / runs.CONFIG_FILE))
+            found.facts_, found.classes_ = info["facts"], np.asarray(info["classes"])
+            module = found._build(**found.facts_)
+        except (KeyError, TypeError, ConfigError) as error:
+            raise RunError(
+                f"{folder}: is not complete ({type(error).__name__}: {error}); fit again"
+            ) from error
+        runs.load_weights(folder / runs.MODEL_FILE, module)
+        found.module_ = module.eval()
+        found.metrics_ = runs.read_json(folder / runs.METRICS_FILE)
+        found.history_ = runs.read_history(folder / runs.HISTORY_FILE)
+        return found
+
+
+def check_split(split: IndexSplit, total: int, what: str) -> IndexSplit:
+    """Refuse a split of another number of things, or without any to train on.
+
+    Raises:
+        ConfigError: It is.
+    """
+    if split.total != total:
+        raise ConfigError(f"{split.name}: splits {split.total} {what}, there are {total}")
+    if not len(split.train):
+        raise ConfigError(f"{split.name}: no {what} to train on")
+    return split

@@ -1,0 +1,279 @@
+"""HISTOGRAPH: a readout that attends to all layers of a graph network, then to all nodes of a graph.
+
+Galron, Sinai, Maron, Eliasof: Learning from Historical Activations in Graph Neural Networks, ICLR 2026,
+arXiv:2601.01123, section 3. Official code: https://github.com/YanivDorGalron/HISTOGRAPH; it was not at hand,
+so what follows is made from the formulas. Symbols: N nodes, L layers (the embedded input is one), D width.
+
+    X~_l = W_l X_l + P_l                      one width for all layers; P sinusoidal in l
+    c_l = mean_v (X~_last W_q) . (X~_l W_k) / sqrt(D)        one number per layer and graph
+    a_l = c_l / sum_m c_m                     a division, no softmax: weights are signed and sum to 1
+    H = sum_l a_l X~_l                        (no projection of the values)
+    Z = MHSA(H)                               ordinary attention among the nodes
+    G = mean_v Z
+
+What differs from the paper: there N is the nodes of a batch, here the nodes of each graph, for the mean in c
+and for the attention, so that a graph's output does not depend on what shares its batch. And a sum of c near
+zero, of which the paper says nothing, is kept from zero by `safe_division`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.nn import Aggregation, MessagePassing
+
+from graphrec.errors import ConfigError, DataError
+from graphrec.kernels.graph import segment_reduce
+
+History = Sequence[Tensor] | Tensor
+"""L tensors (N, D_l), or one (N, L, D)."""
+
+
+def safe_division(scores: Tensor, floor: float = 0.1) -> Tensor:
+    """Signed scores over their sum, bounded where the sum comes near zero.
+
+    The divisor keeps its sign, and its size is at least ``floor`` of the sum of sizes. So weights sum to 1
+    unless positive and negative scores all but cancel, and their sizes never sum to more than ``1 / floor``.
+    The scale of the scores makes no difference, which a constant in place of the floor would.
+
+    Args:
+        scores: (..., L).
+        floor: Above 0.
+
+    Returns:
+        Like ``scores``; 0 where all scores are.
+    """
+    total, size = scores.sum(-1, keepdim=True), scores.abs().sum(-1, keepdim=True)
+    bound = torch.maximum(total.abs(), floor * size).clamp(min=torch.finfo(scores.dtype).tiny)
+    return scores / torch.where(total < 0, -bound, bound)
+
+
+def layer_positions(layers: int, width: int) -> Tensor:
+    """Sines and cosines of the layer's number, (L, D), as of positions in "Attention is all you need"."""
+    rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    angle = torch.arange(layers).unsqueeze(1) * rate  # (L, ceil(D / 2))
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :width]
+
+
+class HistoGraph(Aggregation):
+    """The readout. Called as PyG's aggregations are, with a history in place of the last activations.
+
+        with RecordHistory(any_pyg_model) as history:
+            any_pyg_model(x, edge_index)
+        vectors = HistoGraph([layer.shape[1] for layer in history], 64)(history, batch)
+
+    Args:
+        widths: D_l of every layer, the last layer last.
+        hidden: D, of the output.
+        heads: Of the attention among nodes.
+        weights: ``"signed"`` for the paper's division, ``"softmax"`` for its ablation, ``"last"`` to use the
+            last layer alone (no attention to layers).
+        node_attention: Whether nodes attend to each other.
+        floor: See `safe_division`.
+        dropout: Share of H that training drops.
+
+    Raises:
+        ConfigError: No layers, ``hidden`` is no multiple of ``heads``, or ``weights`` is unknown.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        hidden: int = 64,
+        heads: int = 4,
+        *,
+        weights: str = "signed",
+        node_attention: bool = True,
+        floor: float = 0.1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not widths or hidden % heads:
+            raise ConfigError(
+                f"hidden={hidden}, heads={heads}, widths={list(widths)}: need layers, and hidden"
+                " a multiple of heads"
+            )
+        if weights not in ("signed", "softmax", "last"):
+            raise ConfigError(f"weights={weights!r}: must be signed, softmax or last")
+        self.hidden, self.heads, self.weights, self.floor = hidden, heads, weights, floor
+        self.node_attention, self.dropout = node_attention, dropout
+        self.lift = nn.ModuleList(nn.Linear(width, hidden) for width in widths)
+        self.register_buffer("positions", layer_positions(len(widths), hidden), persistent=False)
+        self.query, self.key = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.mix = NodeAttention(hidden, heads) if node_attention else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As of any module: PyG's own checks take a tensor of nodes, where a history may be a list."""
+        return nn.Module.__call__(self, *args, **kwargs)
+
+    def forward(  # type: ignore[override]
+        self,
+        x: History,
+        index: Tensor | None = None,
+        ptr: Tensor | None = None,
+        dim_size: int | None = None,
+        dim: int = -2,
+    ) -> Tensor:
+        """A vector per graph.
+
+        Args:
+            x: The history.
+            index: Graph of every node, ascending, int64 (N,); None for one graph.
+            ptr: First node of every graph and N, (B + 1,), in place of ``index``.
+            dim_size: B, where graphs at the end may have no nodes.
+            dim: For PyG's sake; the nodes are always the first axis.
+
+        Returns:
+            (B, D); 0 for a graph without nodes.
+
+        Raises:
+            DataError: The history has other layers or widths, or ``index`` is not sorted.
+        """
+        ptr = graph_ptr(index, ptr, dim_size, len(x) if isinstance(x, Tensor) else len(x[0]))
+        return segment_reduce(self.nodes(x, ptr), ptr, "mean")
+
+    def nodes(self, x: History, ptr: Tensor) -> Tensor:
+        """Z, a vector per node (N, D), for tasks on nodes."""
+        lifted = self._lifted(x)
+        alpha = self._alpha(lifted, ptr)
+        each = alpha.repeat_interleave(ptr.diff(), 0)  # (N, L)
+        mixed = torch.einsum("nl,nld->nd", each, lifted)
+        mixed = F.dropout(mixed, self.dropout, self.training)
+        return mixed if self.mix is None else self.mix(mixed, ptr)
+
+    def attention(self, x: History, ptr: Tensor) -> tuple[Tensor, Tensor]:
+        """What the readout looks at.
+
+        Returns:
+            Weight of every layer, (B, L), and of every node in its graph's mean, (N,), which sum to 1 per
+            graph.
+        """
+        lifted = self._lifted(x)
+        alpha = self._alpha(lifted, ptr)
+        if self.mix is None:
+            return alpha, (1 / ptr.diff()).repeat_interleave(ptr.diff())
+        mixed = torch.einsum("nl,nld->nd", alpha.repeat_interleave(ptr.diff(), 0), lifted)
+        return alpha, self.mix.received(mixed, ptr)
+
+    def _lifted(self, x: History) -> Tensor:
+        layers = list(x.unbind(1)) if isinstance(x, Tensor) else list(x)
+        found, wanted = [one.shape[-1] for one in layers], [one.in_features for one in self.lift]
+        if found != wanted:
+            raise DataError(f"the history has layers of {found} features, the readout takes {wanted}")
+        lifted = [lift(one) for lift, one in zip(self.lift, layers, strict=True)]
+        return torch.stack(lifted, 1) + self.positions  # (N, L, D)
+
+    def _alpha(self, lifted: Tensor, ptr: Tensor) -> Tensor:
+        """(B, L)."""
+        if self.weights == "last":
+            alpha = lifted.new_zeros(len(ptr) - 1, len(self.lift))
+            alpha[:, -1] = 1
+            return alpha
+        # q . (W x + b) = (W^T q) . x + q . b: the keys of all layers are never made
+        query = self.query(lifted[:, -1])
+        scores = torch.einsum("nd,nld->nl", query @ self.key.weight, lifted)
+        scores = (scores + (query @ self.key.bias).unsqueeze(1)) / math.sqrt(self.hidden)
+        mean = segment_reduce(scores, ptr, "mean")
+        return mean.softmax(-1) if self.weights == "softmax" else safe_division(mean, self.floor)
+
+
+class NodeAttention(nn.Module):
+    """Multi-head self-attention among the nodes of each graph, with a residual and a layer norm.
+
+    Graphs of about equal size are padded together, so the cost is that of their own pairs of nodes.
+
+    Args:
+        hidden: D.
+        heads: H.
+    """
+
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.out = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
+        """(N, D) -> (N, D)."""
+        qkv, width = self.qkv(x), x.shape[1]
+        outputs, rows = [], []
+        for place, real in _padded(ptr):
+            q, k, v = self._heads(qkv, place)
+            mask = None if bool(real.all()) else real[:, None, None]
+            found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (b, H, n, D / H)
+            outputs.append(found.transpose(1, 2).reshape(*place.shape, width)[real])
+            rows.append(place[real])
+        if not rows:
+            return self.norm(x)
+        mixed = torch.cat(outputs)[torch.cat(rows).argsort()]
+        return self.norm(x + self.out(mixed))
+
+    def received(self, x: Tensor, ptr: Tensor) -> Tensor:
+        """Mean attention that each node receives in its graph, over queries and heads, (N,)."""
+        qkv, share = self.qkv(x), x.new_zeros(len(x))
+        for place, real in _padded(ptr):
+            q, k, _ = self._heads(qkv, place)
+            logits = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~real[:, None, None], -torch.inf)
+            weights = logits.softmax(-1).mean(1) * real.unsqueeze(2)  # (b, queries, keys)
+            share[place[real]] = (weights.sum(1) / real.sum(1, keepdim=True))[real]
+        return share
+
+    def _heads(self, qkv: Tensor, place: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values (b, H, n, D / H) of the nodes at (b, n)."""
+        some = qkv[place].view(*place.shape, 3, self.heads, -1)
+        return some.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _padded(ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Graphs whose sizes share a power of two: node numbers (b, n), and which of them are no padding."""
+    sizes = ptr.diff()
+    groups = torch.where(sizes > 0, (2 * sizes - 1).clamp(min=1).log2().floor().long(), -1)
+    for group in groups.unique().tolist():
+        if group < 0:
+            continue
+        chosen = (groups == group).nonzero().flatten()
+        steps = torch.arange(int(sizes[chosen].max()), device=ptr.device)
+        real = steps < sizes[chosen].unsqueeze(1)
+        yield ptr[chosen].unsqueeze(1) + torch.where(real, steps, 0), real
+
+
+def graph_ptr(index: Tensor | None, ptr: Tensor | None, graphs: int | None, nodes: int) -> Tensor:
+    """First node of every graph, and N, int64 (B + 1,).
+
+    Raises:
+        DataError: ``index`` is not ascending, or is of another number of nodes.
+    """
+    if ptr is not None:
+        return ptr
+    if index is None:
+        return torch.tensor([0, nodes])
+    if len(index) != nodes or bool((index[1:] < index[:-1]).any()):
+        raise DataError(f"batch must be ascending with one graph for each of {nodes} nodes, as PyG makes it")
+    counts = torch.bincount(index, minlength=graphs or 0)
+    return F.pad(counts.cumsum(0), (1, 0))
+
+
+@contextmanager
+def RecordHistory(model: nn.Module, kind: type[nn.Module] = MessagePassing) -> Iterator[list[Tensor]]:
+    """Collect what the layers of any model give while the block runs, in the order in which they run.
+
+    Args:
+        model: Such as `torch_geometric.nn.GIN`.
+        kind: Which of its modules are layers.
+    """
+    history: list[Tensor] = []
+    layers = [module for module in model.modules() if isinstance(module, kind)]
+    if not layers:
+        raise ConfigError(f"{type(model).__name__} has no {kind.__name__} whose output could be recorded")
+    hooks = [layer.register_forward_hook(lambda _m, _i, out: history.append(out)) for layer in layers]
+    try:
+        yield history
+    finally:
+        for hook in hooks:
+            hook.remove()

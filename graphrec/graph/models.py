@@ -1,0 +1,183 @@
+"""Networks for graphs and for nodes: a backbone, a readout, a head.
+
+`GraphModel` and `NodeModel` with ``readout="histograph"`` are HISTOGRAPH (`graphrec.graph.histograph`), with
+other readouts its baselines.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from graphrec.errors import ConfigError
+
+from .backbones import Backbone
+from .batches import GraphBatch
+from .histograph import HistoGraph, History, graph_ptr
+from .readouts import make_readout
+from .topology import Topology
+
+
+class Network(nn.Module):
+    """What both kinds share: backbone, loss and predictions."""
+
+    def __init__(self, in_features: int, hidden: int, layers: int, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.backbone = Backbone(in_features, hidden, layers, **options)
+
+    def history(self, batch: GraphBatch) -> History:
+        """The backbone's activations; a batch that holds them already gives them as they are."""
+        if batch.topology is None:
+            return batch.x
+        return self.backbone(batch.x, batch.topology, batch.batch)
+
+    def logits(self, batch: GraphBatch) -> Tensor:
+        """(labels, classes) of a batch."""
+        raise NotImplementedError
+
+    def training_loss(self, batch: GraphBatch) -> Tensor:
+        """Mean cross entropy."""
+        return F.cross_entropy(self.logits(batch), batch.labels)
+
+    def predict(self, batch: GraphBatch) -> Tensor:
+        """Probabilities (labels, classes)."""
+        return self.logits(batch).softmax(-1)
+
+    def _histograph(self, width: int, options: dict[str, Any]) -> HistoGraph:
+        return HistoGraph([width] * (self.backbone.layers + 1), width, **options)
+
+
+class GraphModel(Network):
+    """Classifies graphs: backbone, readout, two linear layers.
+
+    Args:
+        in_features: F.
+        classes: C.
+        hidden: D.
+        layers: Convolutions.
+        conv: See `backbones.CONVOLUTIONS`.
+        readout: ``"histograph"`` or one of `readouts.READOUTS`, which see the last layer alone.
+        norm: See `Backbone`.
+        dropout: In the backbone and before the last layer.
+        residual: See `Backbone`.
+        heads: Of every attention.
+        readout_options: Further arguments of `HistoGraph`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        classes: int,
+        *,
+        hidden: int = 64,
+        layers: int = 5,
+        conv: str = "gin",
+        readout: str = "histograph",
+        norm: str = "batch",
+        dropout: float = 0.0,
+        residual: bool = False,
+        heads: int = 4,
+        readout_options: dict[str, Any] | None = None,
+    ) -> None:
+        more = {"conv": conv, "norm": norm, "dropout": dropout, "residual": residual, "heads": heads}
+        super().__init__(in_features, hidden, layers, more)
+        self.readout: nn.Module
+        if readout == "histograph":
+            self.readout, width = (
+                self._histograph(hidden, {"heads": heads, **(readout_options or {})}),
+                hidden,
+            )
+        else:
+            self.readout, width = make_readout(readout, hidden)
+        self.head = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
+        )
+
+    def forward(self, x: Tensor, edge_index: Tensor | Topology, batch: Tensor | None = None) -> Tensor:
+        """Logits.
+
+        Args:
+            x: (N, F).
+            edge_index: (2, E), or a topology.
+            batch: Graph of every node, ascending, int64 (N,); None for one graph.
+
+        Returns:
+            (B, C).
+        """
+        ptr = graph_ptr(batch, None, None, len(x)).to(x.device)
+        if batch is None:
+            batch = ptr.new_zeros(len(x))
+        return self.read(self.backbone(x, edge_index, batch), batch, ptr)
+
+    def read(self, history: History, batch: Tensor, ptr: Tensor) -> Tensor:
+        """Logits (B, C) from a history."""
+        if isinstance(self.readout, HistoGraph):
+            return self.head(self.readout(history, ptr=ptr))
+        last = history[:, -1] if isinstance(history, Tensor) else history[-1]
+        return self.head(self.readout(last, batch, dim_size=len(ptr) - 1))
+
+    def logits(self, batch: GraphBatch) -> Tensor:
+        """(B, C)."""
+        return self.read(self.history(batch), batch.batch, batch.ptr)
+
+
+class NodeModel(Network):
+    """Classifies nodes: backbone, then a linear layer on the last activations, or on HISTOGRAPH's nodes.
+
+    Args:
+        in_features: F.
+        classes: C.
+        hidden: D.
+        layers: Convolutions.
+        conv: See `backbones.CONVOLUTIONS`.
+        readout: ``"histograph"`` or ``"last"``.
+        norm: See `Backbone`.
+        dropout: In the backbone and in the readout.
+        residual: See `Backbone`.
+        heads: Of every attention.
+        readout_options: Further arguments of `HistoGraph`.
+
+    Raises:
+        ConfigError: ``readout`` is unknown.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        classes: int,
+        *,
+        hidden: int = 64,
+        layers: int = 2,
+        conv: str = "gcn",
+        readout: str = "histograph",
+        norm: str = "none",
+        dropout: float = 0.5,
+        residual: bool = False,
+        heads: int = 4,
+        readout_options: dict[str, Any] | None = None,
+    ) -> None:
+        more = {"conv": conv, "norm": norm, "dropout": dropout, "residual": residual, "heads": heads}
+        super().__init__(in_features, hidden, layers, more)
+        if readout not in ("histograph", "last"):
+            raise ConfigError(f"readout={readout!r}: must be histograph or last for nodes")
+        options = {"heads": heads, "dropout": dropout, **(readout_options or {})}
+        self.readout = self._histograph(hidden, options) if readout == "histograph" else None
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor, edge_index: Tensor | Topology, batch: Tensor | None = None) -> Tensor:
+        """Logits (N, C) of (N, F) features; ``batch`` as in `GraphModel.forward`."""
+        ptr = graph_ptr(batch, None, None, len(x)).to(x.device)
+        return self.read(self.backbone(x, edge_index, batch), ptr)
+
+    def read(self, history: History, ptr: Tensor) -> Tensor:
+        """Logits (N, C) from a history."""
+        if self.readout is not None:
+            return self.head(self.readout.nodes(history, ptr))
+        return self.head(history[:, -1] if isinstance(history, Tensor) else history[-1])
+
+    def logits(self, batch: GraphBatch) -> Tensor:
+        """(n, C) of the nodes asked for."""
+        found = self.read(self.history(batch), batch.ptr)
+        return found if batch.nodes is None else found[batch.nodes]

@@ -1,0 +1,188 @@
+"""`NodeClassifier`: the networks for nodes as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from graphrec.errors import DataError
+from graphrec.pipelines.graphs import node_split
+from graphrec.pipelines.index_splits import IndexSplit
+
+from .batches import FullBatch, GraphBatch
+from .classifying import NetworkClassifier, frozen_history
+from .drawing import draw_attention
+from .fitting import check_split, class_metrics
+from .topology import Topology
+
+
+class NodeClassifier(NetworkClassifier):
+    """Classifies the nodes of one graph, with all of its edges at hand (transductively or on another graph).
+
+    Args:
+        model: ``"histograph"``, or a baseline such as ``"gcn"``: ``list_models(task="node")`` lists them
+            under names that begin with ``node_``.
+        model_options: Keyword arguments of the model; see `NodeModel`.
+        mode: ``"end_to_end"``, or ``"frozen"``; see `GraphClassifier`.
+        epochs: Steps on the whole graph, at most; in mode "frozen" of either stage.
+        learning_rate: Of Adam.
+        weight_decay: Of Adam.
+        patience: Stop after so many epochs without a better one on the validation nodes; None for never.
+        monitor: Validation metric that decides: ``"accuracy"``, ``"logloss"``, ``"f1_macro"``, ``"auc"``.
+        accelerator: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        train_options: Further fields of `graphrec.training.TrainConfig`.
+        random_state: Seed of weights and dropout.
+        verbose: 1 for a progress bar.
+
+    Attributes:
+        classes_: Class numbers, by column of `predict_proba`.
+        module_: The fitted network, on the CPU.
+        history_: A dict per epoch.
+        metrics_: ``{"valid": {...}, "test": {...}}`` of the split's parts.
+        split_: The split that was used.
+    """
+
+    _task = "node"
+    split_: IndexSplit
+
+    def __init__(
+        self,
+        model: str = "histograph",
+        *,
+        model_options: dict[str, Any] | None = None,
+        mode: str = "end_to_end",
+        epochs: int = 200,
+        learning_rate: float = 0.01,
+        weight_decay: float = 5e-4,
+        patience: int | None = 100,
+        monitor: str = "accuracy",
+        accelerator: str = "cpu",
+        train_options: dict[str, Any] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            model,
+            model_options=model_options,
+            mode=mode,
+            epochs=epochs,
+            batch_size=1,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            patience=patience,
+            monitor=monitor,
+            accelerator=accelerator,
+            train_options=train_options,
+            random_state=random_state,
+            verbose=verbose,
+        )
+
+    def fit(
+        self,
+        data: Data,
+        y: Any = None,
+        *,
+        split: IndexSplit | int = 0,
+        backbone: NodeClassifier | None = None,
+    ) -> Self:
+        """Train on one graph.
+
+        Args:
+            data: With x (N, F), edge_index (2, E), and y int64 (N,) unless ``y`` is given; -1 is no label.
+            y: Classes of the nodes.
+            split: Which nodes train, validate and test, or which of the graph's own splits (masks).
+            backbone: A fitted classifier whose backbone mode "frozen" takes.
+
+        Raises:
+            DataError: Labels are missing.
+            ConfigError: An argument is wrong, or the split is of another graph.
+        """
+        labels = _node_labels(data, y)
+        split = node_split(data, split) if isinstance(split, int) else split
+        self.split_ = check_split(split, len(labels), "nodes")
+        seed = self._seed()
+        self.classes_ = np.arange(int(labels.max()) + 1)
+        sizes = {"in_features": data.num_features, "classes": len(self.classes_)}
+        self.facts_ = {**sizes, "seed": seed}
+        module, source = self._new(backbone)
+        topology = Topology.of(data.edge_index, data.num_nodes)
+        self.history_ = []
+        if source is not None:
+            if backbone is None:
+                self.history_ += self._fit_on(source, data.x, topology, labels)
+            self._take_backbone(module, source)
+            everything = FullBatch(data.x, topology, torch.arange(len(labels)), labels).batch
+            self.history_ += self._fit_on(module, frozen_history(module, everything), None, labels)
+        else:
+            self.history_ = self._fit_on(module, data.x, topology, labels)
+        self.module_ = module
+        scores = self.predict_proba(data)
+        parts = {"valid": split.valid, "test": split.test}
+        measured = {name: index for name, index in parts.items() if len(index)} or {"train": split.train}
+        self.metrics_ = {
+            name: class_metrics(labels[index].numpy(), scores[index.numpy()])
+            for name, index in measured.items()
+        }
+        return self
+
+    def _fit_on(
+        self, module: nn.Module, x: Tensor, topology: Topology | None, labels: Tensor
+    ) -> list[dict[str, Any]]:
+        split = self.split_
+        train = FullBatch(x, topology, split.train, labels[split.train])
+        valid = FullBatch(x, topology, split.valid, labels[split.valid]) if len(split.valid) else None
+        return self._train(module, train, valid, self._config(self.facts_["seed"]))
+
+    def predict_proba(self, data: Data) -> NDArray[np.float32]:
+        """Probabilities (N, classes) of all nodes of a graph."""
+        batch = self._batch(data)
+        assert batch.nodes is not None
+        return self._predict(FullBatch(batch.x, batch.topology, batch.nodes, batch.labels))
+
+    def score(self, data: Data, y: Any = None, sample_weight: Any = None, *, nodes: Any = None) -> float:
+        """Accuracy on some nodes: those given, else those of ``test_mask``, else all that have a label."""
+        labels = _node_labels(data, y)
+        if nodes is None:
+            mask = data.get("test_mask")
+            nodes = labels >= 0 if mask is None or mask.dim() != 1 else mask
+        chosen = np.arange(len(labels))[np.asarray(nodes)]
+        guess = self.predict(data)[chosen]
+        return float(accuracy_score(labels.numpy()[chosen], guess, sample_weight=sample_weight))
+
+    def attention(self, data: Data) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What HISTOGRAPH looks at: weight of every layer (L,), and of every node (N,).
+
+        Raises:
+            ConfigError: The model has no such attention.
+        """
+        layers, nodes = self._attention(self._batch(data))
+        return layers[0], nodes
+
+    def plot_attention(self, data: Data, *, seed: int = 0) -> Figure:
+        """Attention over layers, and over nodes (of large graphs the most attended 200)."""
+        layers, nodes = self.attention(data)
+        return draw_attention(data.edge_index, layers, nodes, seed=seed)
+
+    def _batch(self, data: Data) -> GraphBatch:
+        check_is_fitted(self, "module_")
+        wanted = self.facts_["in_features"]
+        if data.num_features != wanted:
+            raise DataError(f"the graph has {data.num_features} node features, fitted were {wanted}")
+        nodes = torch.arange(data.num_nodes)
+        topology = Topology.of(data.edge_index, data.num_nodes)
+        return FullBatch(data.x, topology, nodes, torch.zeros_like(nodes)).batch
+
+
+def _node_labels(data: Data, y: Any) -> Tensor:
+    labels = data.y if y is None else torch.as_tensor(np.asarray(y))
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape != (data.num_nodes,):
+        raise DataError(f"the graph needs an integer label for each of its {data.num_nodes} nodes (-1: none)")
+    return labels.long()

@@ -1,0 +1,78 @@
+"""From the nodes of each graph to one vector: PyG's aggregations under one name each, and DGCNN's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import (
+    AttentionalAggregation,
+    MaxAggregation,
+    MeanAggregation,
+    Set2Set,
+    SortAggregation,
+    SumAggregation,
+)
+
+from graphrec.errors import ConfigError
+
+READOUTS = ("mean", "sum", "max", "attention", "set2set", "sort")
+
+
+class SortPooling(nn.Module):
+    """Sort pooling and the convolutions after it (DGCNN; Zhang et al., AAAI 2018, section 3.2).
+
+    The ``keep`` nodes with the largest last feature, in that order (zeros where a graph has fewer), go
+    through a convolution per node, a maximum of pairs, and a convolution along the nodes.
+
+    Args:
+        width: D.
+        keep: Nodes kept; at least 10, for the second convolution to fit.
+
+    Raises:
+        ConfigError: ``keep`` is less.
+    """
+
+    def __init__(self, width: int, keep: int = 30) -> None:
+        super().__init__()
+        if keep < 10:
+            raise ConfigError(f"keep={keep}: sort pooling needs at least 10 nodes")
+        self.keep, self.out_features = keep, 32 * (keep // 2 - 4)
+        self.sort = SortAggregation(keep)
+        self.per_node, self.along = nn.Linear(width, 16), nn.Conv1d(16, 32, 5)
+
+    def forward(
+        self, x: Tensor, index: Tensor | None = None, ptr: Tensor | None = None, dim_size: int | None = None
+    ) -> Tensor:
+        """(N, D) -> (B, out_features)."""
+        rows = self.sort(x, index, ptr=ptr, dim_size=dim_size).view(-1, self.keep, x.shape[1])
+        pairs = torch.max_pool1d(self.per_node(rows).relu().mT, 2)  # (B, 16, keep / 2)
+        return self.along(pairs).relu().flatten(1)
+
+
+def make_readout(name: str, width: int) -> tuple[nn.Module, int]:
+    """A readout called as PyG's aggregations are, ``readout(x, index, ptr=None, dim_size=None)``.
+
+    Args:
+        name: One of `READOUTS`.
+        width: Features of a node.
+
+    Returns:
+        The module, and features of a graph.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
+    if name == "mean":
+        return MeanAggregation(), width
+    if name == "sum":
+        return SumAggregation(), width
+    if name == "max":
+        return MaxAggregation(), width
+    if name == "attention":
+        return AttentionalAggregation(nn.Linear(width, 1)), width
+    if name == "set2set":
+        return Set2Set(width, processing_steps=3), 2 * width
+    if name == "sort":
+        pooling = SortPooling(width)
+        return pooling, pooling.out_features
+    raise ConfigError(f"readout={name!r}: must be histograph or one of {', '.join(READOUTS)}")
