@@ -15,7 +15,11 @@ from typing import Any, TypeVar
 
 from graphrec.errors import ConfigError
 
-_MODULES: dict[str, tuple[str, ...]] = {"graphrec.ctr": ("ctr",), "graphrec.graph.cards": ("graph", "node")}
+_MODULES: dict[str, tuple[str, ...]] = {
+    "graphrec.ctr": ("ctr",),
+    "graphrec.graph.cards": ("graph", "node"),
+    "graphrec.graph.hypergraph.stages": ("hypergraph",),
+}
 """Packages whose import fills the registry, with the tasks of their models. A package is imported when a task
 of its own is asked for, or a name that those before it do not know: PyG takes seconds."""
 
