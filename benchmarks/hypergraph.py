@@ -70,10 +70,9 @@ def main() -> None:
         " hidden channels and the published student of 128, 10 classes, float32. All networks have the same"
         " weights, and their outputs are compared first; PyG's HypergraphConv does HGNN+'s sums. Structures"
         " are made and used once before the clock starts: that is where dhg multiplies HGNN's matrices out."
-        " One vertex is asked of the student from its features, and of HGNN by gathering two hops around it or"
-        " by the whole. How many times faster than its teacher a student is depends on whose teacher it is:"
-        " of all vertices our HGNN takes no longer than the published student, of one vertex the student is"
-        " faster by the neighbourhood that it does not read."
+        " One vertex is asked of the student from its features, and of HGNN by gathering two hops around it"
+        " or by the whole. How many times faster than its teacher a student is depends on whose teacher it is"
+        " and on how many vertices are asked for; a student of 128 channels multiplies more than HGNN does."
     )
     every = [job for jobs in answers for job in jobs]
     common.record("hypergraph", "Hypergraph networks and LightHGNN on a CPU", text, every, options)
