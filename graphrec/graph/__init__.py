@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .classifier import GraphClassifier, NodeClassifier
     from .convolutions import GATConv, GatedGCNConv, GCNConv, GINConv, SAGEConv
     from .fitting import ClassMetrics, GraphEstimator
-    from .histograph import HistoGraph, RecordHistory, safe_division
+    from .histograph import HistoGraph, record_history, safe_division
     from .models import GraphModel, NodeModel
     from .readouts import SortPooling, make_readout
     from .topology import Topology
@@ -25,7 +25,7 @@ _MODULES = {
     "classifier": ("GraphClassifier", "NodeClassifier"),
     "convolutions": ("GATConv", "GCNConv", "GINConv", "GatedGCNConv", "SAGEConv"),
     "fitting": ("ClassMetrics", "GraphEstimator"),
-    "histograph": ("HistoGraph", "RecordHistory", "safe_division"),
+    "histograph": ("HistoGraph", "record_history", "safe_division"),
     "models": ("GraphModel", "NodeModel"),
     "readouts": ("SortPooling", "make_readout"),
     "topology": ("Topology",),
@@ -48,11 +48,11 @@ __all__ = [
     "HistoGraph",
     "NodeClassifier",
     "NodeModel",
-    "RecordHistory",
     "SAGEConv",
     "SortPooling",
     "Topology",
     "make_readout",
+    "record_history",
     "safe_division",
 ]
 

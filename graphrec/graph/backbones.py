@@ -75,6 +75,17 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    """A linear layer that keeps the scale of its input (Glorot) and adds nothing at first.
+
+    torch's own start shrinks wide sparse features below its random bias, which deep stacks then amplify.
+    """
+    layer = nn.Linear(in_features, out_features)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class Backbone(nn.Module):
     """Embedding, then ``layers`` times: convolution, norm, ReLU, dropout, and a residual if asked for.
 
@@ -114,7 +125,7 @@ class Backbone(nn.Module):
         if layers < 1:
             raise ConfigError(f"layers={layers}: must be at least 1")
         self.hidden, self.layers, self.dropout, self.residual = hidden, layers, dropout, residual
-        self.embed = nn.Linear(in_features, hidden)
+        self.embed = linear(in_features, hidden)
         make = CONVOLUTIONS[conv] or (lambda width, heads: nn.Linear(width, width))
         self.needs_edges, self.needs_batch = conv != "mlp", conv == "gps"
         self.convs = nn.ModuleList(make(hidden, heads) for _ in range(layers))

@@ -31,6 +31,8 @@ from torch_geometric.nn import Aggregation, MessagePassing
 from graphrec.errors import ConfigError, DataError
 from graphrec.kernels.graph import segment_reduce
 
+from .backbones import linear
+
 History = Sequence[Tensor] | Tensor
 """L tensors (N, D_l), or one (N, L, D)."""
 
@@ -64,7 +66,7 @@ def layer_positions(layers: int, width: int) -> Tensor:
 class HistoGraph(Aggregation):
     """The readout. Called as PyG's aggregations are, with a history in place of the last activations.
 
-        with RecordHistory(any_pyg_model) as history:
+        with record_history(any_pyg_model) as history:
             any_pyg_model(x, edge_index)
         vectors = HistoGraph([layer.shape[1] for layer in history], 64)(history, batch)
 
@@ -103,7 +105,7 @@ class HistoGraph(Aggregation):
             raise ConfigError(f"weights={weights!r}: must be signed, softmax or last")
         self.hidden, self.heads, self.weights, self.floor = hidden, heads, weights, floor
         self.node_attention, self.dropout = node_attention, dropout
-        self.lift = nn.ModuleList(nn.Linear(width, hidden) for width in widths)
+        self.lift = nn.ModuleList(linear(width, hidden) for width in widths)
         self.register_buffer("positions", layer_positions(len(widths), hidden), persistent=False)
         self.query, self.key = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.mix = NodeAttention(hidden, heads) if node_attention else None
@@ -260,7 +262,7 @@ def graph_ptr(index: Tensor | None, ptr: Tensor | None, graphs: int | None, node
 
 
 @contextmanager
-def RecordHistory(model: nn.Module, kind: type[nn.Module] = MessagePassing) -> Iterator[list[Tensor]]:
+def record_history(model: nn.Module, kind: type[nn.Module] = MessagePassing) -> Iterator[list[Tensor]]:
     """Collect what the layers of any model give while the block runs, in the order in which they run.
 
     Args:
