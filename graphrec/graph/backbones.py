@@ -19,7 +19,7 @@ class _GPS(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.layer = GPSConv(width, _Adapter(_gin(width, heads)), heads=heads)
+        self.layer = GPSConv(width, _Adapter(_gin(width, width, heads)), heads=heads)
 
     def forward(self, x: Tensor, topology: Topology, batch: Tensor | None = None) -> Tensor:
         """(N, D) -> (N, D); ``batch`` says which nodes see each other."""
@@ -41,9 +41,9 @@ class _Adapter(nn.Module):
         return self.conv(x, topology)
 
 
-def _gin(width: int, heads: int) -> nn.Module:
+def _gin(in_features: int, width: int, heads: int) -> nn.Module:
     layers = nn.Sequential(
-        nn.Linear(width, width),
+        nn.Linear(in_features, width),
         BatchNorm(width, allow_single_element=True),
         nn.ReLU(),
         nn.Linear(width, width),
@@ -51,19 +51,19 @@ def _gin(width: int, heads: int) -> nn.Module:
     return GINConv(layers, train_eps=True)
 
 
-def _gat(width: int, heads: int) -> nn.Module:
+def _gat(in_features: int, width: int, heads: int) -> nn.Module:
     if width % heads:
         raise ConfigError(f"hidden={width}: must be a multiple of heads={heads}")
-    return GATConv(width, width // heads, heads)
+    return GATConv(in_features, width // heads, heads)
 
 
-CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module] | None] = {
-    "gcn": lambda width, heads: GCNConv(width, width),
+CONVOLUTIONS: dict[str, Callable[[int, int, int], nn.Module] | None] = {
+    "gcn": lambda in_features, width, heads: GCNConv(in_features, width),
     "gin": _gin,
     "gat": _gat,
-    "graphsage": lambda width, heads: SAGEConv(width, width),
-    "gatedgcn": lambda width, heads: GatedGCNConv(width, width, normalise=True),
-    "gps": _GPS,
+    "graphsage": lambda in_features, width, heads: SAGEConv(in_features, width),
+    "gatedgcn": lambda in_features, width, heads: GatedGCNConv(in_features, width, normalise=True),
+    "gps": lambda in_features, width, heads: _GPS(width, heads),
     "mlp": None,
 }
 """Name -> maker of a layer of a width with so many heads. ``"mlp"`` has no edges, a floor to compare with."""
@@ -90,7 +90,8 @@ class Backbone(nn.Module):
     """Embedding, then ``layers`` times: convolution, norm, ReLU, dropout, and a residual if asked for.
 
     The history of a forward pass is ``[X0, X1, ..., X_layers]``: X0 the embedded features, Xl the output of
-    layer l, all (N, hidden). A plain network uses the last alone; `HistoGraph` all.
+    layer l, all (N, hidden). Without an embedding the first convolution takes the features, and the history
+    begins with X1. A plain network uses the last alone; `HistoGraph` all.
 
     Args:
         in_features: F.
@@ -101,6 +102,10 @@ class Backbone(nn.Module):
         dropout: Share of activations that training drops, also of the input.
         residual: Whether a layer's input is added to its output.
         heads: Of attention, where the convolution has any.
+        embed: Whether a linear layer comes first, without an activation.
+
+    Attributes:
+        depth: Tensors in a history.
 
     Raises:
         ConfigError: A name is unknown, or ``layers`` is less than 1.
@@ -117,6 +122,7 @@ class Backbone(nn.Module):
         dropout: float = 0.0,
         residual: bool = False,
         heads: int = 4,
+        embed: bool = True,
     ) -> None:
         super().__init__()
         for name, value, known in (("conv", conv, CONVOLUTIONS), ("norm", norm, NORMS)):
@@ -124,11 +130,17 @@ class Backbone(nn.Module):
                 raise ConfigError(f"{name}={value!r}: must be one of {', '.join(known)}")
         if layers < 1:
             raise ConfigError(f"layers={layers}: must be at least 1")
-        self.hidden, self.layers, self.dropout, self.residual = hidden, layers, dropout, residual
-        self.embed = linear(in_features, hidden)
-        make = CONVOLUTIONS[conv] or (lambda width, heads: nn.Linear(width, width))
+        if conv == "gps" and not embed:
+            raise ConfigError(
+                "embed=False: conv='gps' keeps the width of its input, so it needs an embedding"
+            )
+        self.hidden, self.dropout, self.residual = hidden, dropout, residual
+        self.depth = layers + embed
+        self.embed = linear(in_features, hidden) if embed else None
+        make = CONVOLUTIONS[conv] or (lambda in_features, width, heads: linear(in_features, width))
         self.needs_edges, self.needs_batch = conv != "mlp", conv == "gps"
-        self.convs = nn.ModuleList(make(hidden, heads) for _ in range(layers))
+        widths = [hidden if embed or i else in_features for i in range(layers)]
+        self.convs = nn.ModuleList(make(width, hidden, heads) for width in widths)
         self.norms = nn.ModuleList(NORMS[norm](hidden) for _ in range(layers))
 
     def forward(self, x: Tensor, edge_index: Tensor | Topology, batch: Tensor | None = None) -> list[Tensor]:
@@ -140,16 +152,17 @@ class Backbone(nn.Module):
             batch: Graph of every node, ascending, int64 (N,); None for one graph.
 
         Returns:
-            ``layers + 1`` tensors (N, hidden).
+            ``depth`` tensors (N, hidden).
         """
         topology = Topology.of(edge_index, len(x))
         more = (batch,) if self.needs_batch else ()
-        history = [self.embed(self._drop(x))]
+        old = self._drop(x)
+        history = [] if self.embed is None else [old := self.embed(old)]
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            old = history[-1]
             new = conv(old, topology, *more) if self.needs_edges else conv(old)
             new = self._drop(F.relu(norm(new)))
-            history.append(old + new if self.residual else new)
+            old = old + new if self.residual and old.shape == new.shape else new
+            history.append(old)
         return history
 
     def _drop(self, x: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class Network(nn.Module):
         return self.logits(batch).softmax(-1)
 
     def _histograph(self, width: int, options: dict[str, Any]) -> HistoGraph:
-        return HistoGraph([width] * (self.backbone.layers + 1), width, **options)
+        return HistoGraph([width] * self.backbone.depth, width, **options)
 
 
 class GraphModel(Network):
@@ -137,6 +137,8 @@ class NodeModel(Network):
         dropout: In the backbone and in the readout.
         residual: See `Backbone`.
         heads: Of every attention.
+        embed: Whether a linear layer without edges comes first. Without one, two layers are the network of
+            GCN's paper, and all that HISTOGRAPH sees has been passed along edges. GPS always has it.
         readout_options: Further arguments of `HistoGraph`.
 
     Raises:
@@ -156,9 +158,11 @@ class NodeModel(Network):
         dropout: float = 0.5,
         residual: bool = False,
         heads: int = 4,
+        embed: bool = False,
         readout_options: dict[str, Any] | None = None,
     ) -> None:
         more = {"conv": conv, "norm": norm, "dropout": dropout, "residual": residual, "heads": heads}
+        more["embed"] = embed or conv == "gps"
         super().__init__(in_features, hidden, layers, more)
         if readout not in ("histograph", "last"):
             raise ConfigError(f"readout={readout!r}: must be histograph or last for nodes")
