@@ -142,7 +142,10 @@ def _smoothing(operator: Operator) -> Callable[[int, int], nn.Module]:
 
 
 _DHG = "https://github.com/iMoonLab/DeepHypergraph"
-_DENSE = {"equals the formula with dense matrices": "tests/graph/test_hypergraph_networks.py::test_formula"}
+_VERIFIED = {
+    "equals the formula with dense matrices": "tests/graph/test_hypergraph_networks.py::test_formula",
+    "parity with dhg": "tests/graph/test_hypergraph_parity.py::test_same_weights_same_numbers",
+}
 
 
 @register_model(
@@ -153,7 +156,8 @@ _DENSE = {"equals the formula with dense matrices": "tests/graph/test_hypergraph
         "https://arxiv.org/abs/1809.09401",
         _DHG,
         "Apache-2.0",
-        verified=_DENSE,
+        multi_label=False,
+        verified=_VERIFIED,
         differs="never forms the product H W H^T; an isolated vertex gets 0",
     )
 )
@@ -173,8 +177,9 @@ def HGNN(
         "https://doi.org/10.1109/TPAMI.2022.3182052",
         _DHG,
         "Apache-2.0",
+        multi_label=False,
         verified={
-            **_DENSE,
+            **_VERIFIED,
             "parity with PyG's HypergraphConv": "tests/graph/test_hypergraph_networks.py::test_pyg",
         },
         differs="two-stage convolution on one hypergraph; fusing several hyperedge groups is left out",
@@ -196,7 +201,8 @@ def HGNNPlus(
         "https://arxiv.org/abs/2006.12278",
         _DHG,
         "Apache-2.0",
-        verified=_DENSE,
+        multi_label=False,
+        verified=_VERIFIED,
         differs="plain means as in DeepHypergraph; the paper's powers of degrees (alpha, beta) are 0",
     )
 )
@@ -215,8 +221,9 @@ def HNHN(
         "https://arxiv.org/abs/2105.00956",
         _DHG,
         "Apache-2.0",
-        verified=_DENSE,
-        differs="no added self-loops, as in DeepHypergraph",
+        multi_label=False,
+        verified=_VERIFIED,
+        differs="no added self-loops, as in DeepHypergraph; its 0.9.4 counts a 0 too many in mean degrees",
     )
 )
 def UniGCN(

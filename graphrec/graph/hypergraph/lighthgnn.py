@@ -42,6 +42,7 @@ _CHUNK = 1 << 22
         "https://arxiv.org/abs/2402.04296",
         "https://github.com/iMoonLab/LightHGNN",
         "Apache-2.0",
+        multi_label=False,
         verified={
             "the student takes the teacher's knowledge where a perceptron fails": (
                 "tests/graph/test_hypergraph_classifier.py::test_student_learns_what_a_perceptron_cannot"
