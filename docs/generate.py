@@ -23,7 +23,12 @@ PICTURES = ROOT / "docs" / "pictures"
 DRAWN, DRAWN_END = "<!-- pictures: written by docs/generate.py -->", "<!-- end of pictures -->"
 START, END = "<!-- models: written by docs/generate.py -->", "<!-- end of models -->"
 NOTICE = "<!-- Written by docs/generate.py; edit the cards or the benchmarks instead. -->"
-TASKS = {"ctr": "Click-through rate", "hypergraph": "Hypergraphs"}
+TASKS = {
+    "ctr": "Click-through rate",
+    "graph": "Graphs",
+    "node": "Nodes of graphs",
+    "hypergraph": "Hypergraphs",
+}
 
 
 def link(text: str, target: str) -> str:

@@ -59,6 +59,7 @@ def _histograph() -> None:
         "paper": "https://arxiv.org/abs/2601.01123",
         "code": "https://github.com/YanivDorGalron/HISTOGRAPH",
         "differs": _DIFFERS,
+        "multi_label": False,
     }
     ours = {"the readout's formulas": "tests/graph/test_histograph.py::test_formulas"}
     published = {
@@ -91,7 +92,11 @@ def _histograph() -> None:
 
 def _baselines() -> None:
     for name, (title, paper) in _BASELINES.items():
-        facts: dict[str, Any] = {"title": title, "paper": f"https://arxiv.org/abs/{paper}"}
+        facts: dict[str, Any] = {
+            "title": title,
+            "paper": f"https://arxiv.org/abs/{paper}",
+            "multi_label": False,
+        }
         parity = {"parity with PyG's layer": _PARITY} if name not in ("gps", "mlp") else {}
         graph = Card(name=name, task="graph", verified={**parity, **_PROPERTIES}, **facts)
         readout = "sum" if name == "gin" else "mean"
