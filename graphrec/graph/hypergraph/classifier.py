@@ -23,6 +23,7 @@ from .hgnn import TEACHERS
 from .incidence import Incidence
 from .labels import check_split, labels_of, truth_of
 from .lighthgnn import LightStudent, Reliability, hyperedge_reliability
+from .rows import compact
 from .stages import MODELS, STUDENTS, Light, Plan, Steps, Task, carry_out, logits_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         student_hidden: Width of a student's or perceptron's hidden layer.
         layers: Layers of a network.
         dropout: Share of the hidden numbers that training leaves out.
-        epochs: Steps, of the teacher and again of the student.
+        epochs: Steps, of the teacher and again of the student. Features that were divided by their sum are
+            so small that a student's running averages need about a hundred.
         learning_rate: Of Adam.
         weight_decay: Of Adam.
         label_weight: Share of the labels in a student's loss, lambda.
@@ -154,7 +156,7 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         self.n_features_in_ = X.num_features
         x, incidence = self._inputs(X)
         device = torch.device(self.device)
-        task = Task(x, incidence, codes.to(device), split, len(self.classes_))
+        task = Task(compact(x), incidence, codes.to(device), split, len(self.classes_))
         given = None if teacher is None else (teacher.module_, teacher._shape(teacher.model))
         with seeded(seed, device):
             found = carry_out(self._plan(), task, given)

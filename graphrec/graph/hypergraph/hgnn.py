@@ -27,6 +27,7 @@ from graphrec.errors import ConfigError
 from graphrec.registry import Card, register_model
 
 from .incidence import Incidence
+from .rows import Features, SparseRows, project
 
 Operator = Callable[[Tensor, Incidence], Tensor]
 
@@ -67,10 +68,10 @@ class SmoothingConv(nn.Module):
         self.theta = nn.Linear(in_channels, out_channels)
         self.operator = operator
 
-    def forward(self, x: Tensor, incidence: Incidence) -> Tensor:
+    def forward(self, x: Features, incidence: Incidence) -> Tensor:
         """(N, C) to (N, D)."""
-        if self.theta.in_features >= self.theta.out_features:
-            return self.operator(self.theta(x), incidence)
+        if isinstance(x, SparseRows) or self.theta.in_features >= self.theta.out_features:
+            return self.operator(project(self.theta, x), incidence)
         ones = x.new_ones(len(x), 1)
         smooth = self.operator(torch.cat([x, ones], dim=1), incidence)
         return F.linear(smooth, torch.cat([self.theta.weight, self.theta.bias.unsqueeze(1)], dim=1))
@@ -89,12 +90,12 @@ class HNHNConv(nn.Module):
         self.theta_v2e = nn.Linear(in_channels, out_channels)
         self.theta_e2v = nn.Linear(out_channels, out_channels)
 
-    def forward(self, x: Tensor, incidence: Incidence) -> Tensor:
+    def forward(self, x: Features, incidence: Incidence) -> Tensor:
         """(N, C) to (N, D)."""
-        x = self.theta_v2e(x)
-        edges = F.relu(incidence.gather(x) * incidence.edge_factor.to(x.dtype))
+        inner = project(self.theta_v2e, x)
+        edges = F.relu(incidence.gather(inner) * incidence.edge_factor.to(inner.dtype))
         back = incidence.scatter(self.theta_e2v(edges))
-        return back * incidence.vertex_inverse.to(x.dtype)
+        return back * incidence.vertex_inverse.to(back.dtype)
 
 
 class HypergraphNetwork(nn.Module):
@@ -119,13 +120,13 @@ class HypergraphNetwork(nn.Module):
         self.layers = nn.ModuleList(make(a, b) for a, b in pairwise(channels))
         self.dropout = dropout
 
-    def embed(self, x: Tensor, incidence: Incidence) -> Tensor:
+    def embed(self, x: Features, incidence: Incidence) -> Features:
         """What the last layer sees, (N, C) to (N, hidden)."""
         for layer in list(self.layers)[:-1]:
             x = F.dropout(F.relu(layer(x, incidence)), self.dropout, self.training)
         return x
 
-    def forward(self, x: Tensor, incidence: Incidence) -> Tensor:
+    def forward(self, x: Features, incidence: Incidence) -> Tensor:
         """Logits, (N, C) to (N, classes)."""
         logits: Tensor = self.layers[-1](self.embed(x, incidence), incidence)
         return logits

@@ -29,6 +29,7 @@ from graphrec.kernels import segment_reduce
 from graphrec.registry import Card, register_model
 
 from .incidence import Incidence
+from .rows import Features, disturb, project
 
 _CHUNK = 1 << 22
 """Numbers of gathered rows at a time."""
@@ -72,12 +73,12 @@ class LightStudent(nn.Module):
         )
         self.head = nn.Linear(hidden, num_classes)
 
-    def embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Features) -> Tensor:
         """(N, C) to (N, hidden)."""
-        found: Tensor = self.body(x)
+        found: Tensor = self.body[1:](project(self.body[0], x))  # type: ignore[arg-type]
         return found
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Tensor:
         """Logits, (N, C) to (N, classes)."""
         logits: Tensor = self.head(self.embed(x))
         return logits
@@ -121,7 +122,7 @@ def reliability_of(calm: Tensor, disturbed: Tensor, incidence: Incidence) -> Rel
 
 @torch.no_grad()
 def hyperedge_reliability(
-    teacher: nn.Module, x: Tensor, incidence: Incidence, *, noise: float = 1.0
+    teacher: nn.Module, x: Features, incidence: Incidence, *, noise: float = 1.0
 ) -> Reliability:
     """Reliability from one disturbance of the features, X (1 + N(0, 1)) noise, as the official code has it.
 
@@ -132,8 +133,7 @@ def hyperedge_reliability(
         noise: Factor on the disturbed features; 1 in both official configurations.
     """
     teacher.eval()
-    disturbed = x * (1 + torch.randn_like(x)) * noise
-    return reliability_of(teacher(x, incidence), teacher(disturbed, incidence), incidence)
+    return reliability_of(teacher(x, incidence), teacher(disturb(x, noise), incidence), incidence)
 
 
 def soft_label_loss(

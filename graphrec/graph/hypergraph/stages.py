@@ -18,6 +18,7 @@ from .fullbatch import Row, train_full_batch
 from .hgnn import TEACHERS
 from .incidence import Incidence
 from .lighthgnn import Distillation, LightStudent, Reliability, hyperedge_reliability
+from .rows import Features
 
 STUDENTS = ("lighthgnn", "lighthgnnp")
 MODELS = (*TEACHERS, "mlp", *STUDENTS)
@@ -28,14 +29,14 @@ class Task:
     """What is fitted on.
 
     Attributes:
-        x: Features, (N, F).
+        x: Features, (N, F), sparse or not.
         incidence: Of the hypergraph.
         y: Classes, int64 (N,).
         split: Whose ``train`` and ``valid`` are used; all that they hold are labelled.
         classes: How many.
     """
 
-    x: Tensor
+    x: Features
     incidence: Incidence
     y: Tensor
     split: IndexSplit
@@ -127,7 +128,7 @@ def accuracy(logits: Tensor, y: Tensor) -> float:
     return float((logits.argmax(1) == y).float().mean()) if len(y) else 0.0
 
 
-def logits_of(module: nn.Module, x: Tensor, incidence: Incidence | None) -> Tensor:
+def logits_of(module: nn.Module, x: Features, incidence: Incidence | None) -> Tensor:
     """Of a network on a hypergraph, or of a student on features alone; (N, C)."""
     found: Tensor = module(x) if isinstance(module, LightStudent) else module(x, incidence)
     return found
