@@ -8,12 +8,13 @@ so what follows is made from the formulas. Symbols: N nodes, L layers (the embed
     c_l = mean_v (X~_last W_q) . (X~_l W_k) / sqrt(D)        one number per layer and graph
     a_l = c_l / sum_m c_m                     a division, no softmax: weights are signed and sum to 1
     H = sum_l a_l X~_l                        (no projection of the values)
-    Z = MHSA(H)                               ordinary attention among the nodes
+    Z = H + MHSA(LayerNorm(H))                ordinary attention among the nodes
     G = mean_v Z
 
 What differs from the paper: there N is the nodes of a batch, here the nodes of each graph, for the mean in c
 and for the attention, so that a graph's output does not depend on what shares its batch. And a sum of c near
-zero, of which the paper says nothing, is kept from zero by `safe_division`.
+zero, of which the paper says nothing, is kept from zero by `safe_division`. The paper leaves a residual and a
+norm around MHSA open; with the norm after the sum, 64 layers did not learn.
 """
 
 from __future__ import annotations
@@ -186,7 +187,7 @@ class HistoGraph(Aggregation):
 
 
 class NodeAttention(nn.Module):
-    """Multi-head self-attention among the nodes of each graph, with a residual and a layer norm.
+    """Multi-head self-attention among the nodes of each graph, ``x + MHSA(LayerNorm(x))``.
 
     Graphs of about equal size are padded together, so the cost is that of their own pairs of nodes.
 
@@ -203,7 +204,7 @@ class NodeAttention(nn.Module):
 
     def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        qkv, width = self.qkv(x), x.shape[1]
+        qkv, width = self.qkv(self.norm(x)), x.shape[1]
         outputs, rows = [], []
         for place, real in _padded(ptr):
             q, k, v = self._heads(qkv, place)
@@ -212,13 +213,12 @@ class NodeAttention(nn.Module):
             outputs.append(found.transpose(1, 2).reshape(*place.shape, width)[real])
             rows.append(place[real])
         if not rows:
-            return self.norm(x)
-        mixed = torch.cat(outputs)[torch.cat(rows).argsort()]
-        return self.norm(x + self.out(mixed))
+            return x
+        return x + self.out(torch.cat(outputs)[torch.cat(rows).argsort()])
 
     def received(self, x: Tensor, ptr: Tensor) -> Tensor:
         """Mean attention that each node receives in its graph, over queries and heads, (N,)."""
-        qkv, share = self.qkv(x), x.new_zeros(len(x))
+        qkv, share = self.qkv(self.norm(x)), x.new_zeros(len(x))
         for place, real in _padded(ptr):
             q, k, _ = self._heads(qkv, place)
             logits = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~real[:, None, None], -torch.inf)

@@ -53,8 +53,8 @@ def by_hand(readout: HistoGraph, layers: list[Tensor]) -> tuple[Tensor, Tensor]:
             "out_proj.bias": readout.mix.out.bias,
         }
     )
-    found = attention(mixed[None], mixed[None], mixed[None])[0][0]
-    return readout.mix.norm(mixed + found).mean(0), alpha
+    normed = readout.mix.norm(mixed)[None]
+    return (mixed + attention(normed, normed, normed)[0][0]).mean(0), alpha
 
 
 @pytest.mark.parametrize("weights", ["signed", "softmax"])

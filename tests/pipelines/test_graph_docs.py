@@ -78,7 +78,7 @@ def test_the_examples_run(
     for make in (graph_tables, tu_files, node_tables, eeg_table, relation_files):
         make()
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 9
     names: dict[str, object] = {}
     for number, block in enumerate(blocks):
         exec(compile(block, f"{PAGE.name}, example {number + 1}", "exec"), names)
