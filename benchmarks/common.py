@@ -170,12 +170,18 @@ def versions(jobs: Iterable[Job]) -> str:
     return ", ".join(sorted(found))
 
 
-def record(name: str, title: str, text: str, jobs: Sequence[Job], options: argparse.Namespace) -> None:
-    """Print a result as Markdown and, unless ``--dry``, write ``results/<name>.md`` and ``.json``."""
+def record(
+    name: str, title: str, text: str, jobs: Sequence[Job], options: argparse.Namespace, script: str = ""
+) -> None:
+    """Print a result as Markdown and, unless ``--dry``, write ``results/<name>.md`` and ``.json``.
+
+    ``script`` is the script's name where it is not the result's.
+    """
+    script = script or name
     runs = " or ".join(str(count) for count in sorted({len(job.runs) for job in jobs}))
     machine, date = cpu_description(), datetime.datetime.now(datetime.UTC).date().isoformat()
     about = (
-        f"`benchmarks/{name}.py`, {date}, commit {commit()}; "
+        f"`benchmarks/{script}.py`, {date}, commit {commit()}; "
         f"{machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
         f"{machine['memory_gb']} GB, {options.threads} thread(s) each; "
         f"median (smallest to largest) of {runs} interleaved runs; {versions(jobs)}."
@@ -186,7 +192,7 @@ def record(name: str, title: str, text: str, jobs: Sequence[Job], options: argpa
         return
     RESULTS.mkdir(exist_ok=True)
     facts = {
-        "script": f"benchmarks/{name}.py",
+        "script": f"benchmarks/{script}.py",
         "date": date,
         "commit": commit(),
         "machine": machine,

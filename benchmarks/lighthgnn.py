@@ -37,6 +37,14 @@ PROTOCOLS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 }
 
 
+NOTES = {
+    "transductive": "A topology score near 0 says that a hyperedge's vertices have nearly the same"
+    " embedding.",
+    "production": "A fifth of the test vertices is not there in training; on these a network predicts with"
+    " their hyperedges, a student from their features alone.",
+}
+
+
 def run_set(name: str, graph: Hypergraph, options: argparse.Namespace) -> list[common.Job]:
     """A job per model, with a run per seed."""
     protocol = PROTOCOLS[options.protocol][0]
@@ -91,8 +99,8 @@ def main() -> None:
     text = (
         common.markdown_table(["hypergraph", "model", *(key.replace("_", " ") for key in keys)], rows)
         + f"\n\nMean ± standard deviation over {given.seeds} seeds of split and weights, {given.epochs}"
-        f" epochs, teacher {given.teacher}; on test vertices. A topology score near 0 says that a hyperedge's"
-        " vertices have nearly the same embedding. The paper's tables were not at hand."
+        f" epochs, teacher {given.teacher}; on test vertices. The paper's tables were not at hand. "
+        + NOTES[given.protocol]
     )
     suffix = "".join(
         (
@@ -103,7 +111,7 @@ def main() -> None:
     )
     arithmetic = ", official arithmetic" if given.official else ""
     title = f"LightHGNN by its {given.protocol} protocol, teacher {given.teacher}{arithmetic}"
-    common.record(f"lighthgnn{suffix}", title, text, jobs, given)
+    common.record(f"lighthgnn{suffix}", title, text, jobs, given, "lighthgnn")
 
 
 if __name__ == "__main__":
