@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..patterns import Causal, Full, Pattern
 from .bias import RelativeBias
 from .core import plain_attention
+from .folded import attend_folded, fold, unfold
 from .gather import Gather, Term, columns_for, gather_for, make_term, mask_for, with_penalty
 from .groups import GroupAttend
 from .rows import take_each, take_rows
@@ -98,6 +99,10 @@ def _groups(
     k, v = _shared(q, k, v)
     term: Term = found.term, found.empty
     lengths = q.shape[2], k.shape[2]
+    if found.folding is not None and times is None and not need_lse and _always_finite(bias):
+        given = None if bias is None else _block_pairs(bias, pattern, found, *lengths).to(q.dtype)
+        total = found.term if given is None else given if found.term is None else given + found.term
+        return attend_folded(q, k, v, total, scale, found.folding, found.q_index.shape), None
     if bias is not None:
         given = _block_pairs(bias, pattern, found, *lengths)
         total = with_penalty(given, found.penalty, pattern.penalty_value, q.dtype)
@@ -141,6 +146,14 @@ def _in_pieces(
     return without_empty(out, lse, _empty_rows(term[1], found))
 
 
+def _always_finite(bias: Tensor | RelativeBias | None) -> bool:
+    """Whether a bias hides no pair, so that a group's queries see what the pattern shows."""
+    if torch.compiler.is_compiling():
+        return False
+    table = bias.table if isinstance(bias, RelativeBias) else bias
+    return table is None or not bool(table.detach().isneginf().any())
+
+
 def _shared(q: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
     """Keys and values with as many heads as the queries."""
     return tuple(
@@ -179,22 +192,16 @@ def _pair(start: Tensor | None, order: Tensor | None) -> tuple[Tensor, Tensor] |
 
 def _block_queries(x: Tensor, found: Gather) -> Tensor:
     """(B, H, Lq, D) to (B, H, N, m, D)."""
-    if found.folding is None:
-        return take_rows(x, found.q_index, _pair(found.q_start, found.q_order))
-    sizes, order = found.folding
-    split = x.unflatten(2, sizes).permute(0, 1, *(2 + axis for axis in order), -1)
-    return split.reshape(*x.shape[:2], *found.q_index.shape, x.shape[-1])
+    if found.folding is not None:
+        return fold(x, found.folding, found.q_index.shape)
+    return take_rows(x, found.q_index, _pair(found.q_start, found.q_order))
 
 
 def _restore(x: Tensor, found: Gather) -> Tensor:
     """(B, H, N, m, D) back to (B, H, Lq, D)."""
-    if found.folding is None:
-        return take_rows(x.flatten(2, 3), found.inverse, _pair(found.out_start, found.out_order))
-    sizes, order = found.folding
-    axes = len(order)
-    split = x.reshape(*x.shape[:2], *(sizes[axis] for axis in order), x.shape[-1])
-    back = [2 + order.index(axis) for axis in range(axes)]
-    return split.permute(0, 1, *back, -1).flatten(2, -2)
+    if found.folding is not None:
+        return unfold(x, found.folding)
+    return take_rows(x.flatten(2, 3), found.inverse, _pair(found.out_start, found.out_order))
 
 
 def _block_keys(x: Tensor, found: Gather) -> Tensor:

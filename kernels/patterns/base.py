@@ -42,8 +42,9 @@ def _value_code(value: Any, same: bool, names: dict[int, str]) -> str:
     return repr(value)
 
 
-Folding = tuple[tuple[int, ...], tuple[int, ...]]
-"""Sizes of a view of the length, and the order of its axes."""
+Folding = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Sizes of a view of the length, two per axis of the grid; the order of those axes; how far each axis of the
+grid is first moved back around its edges, or nothing."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -132,7 +133,8 @@ class Pattern:
         themselves.
 
         Returns:
-            Sizes into which the length splits, and the order of those axes that puts groups first; or None.
+            Sizes into which the length splits, the order of those axes that puts groups first, and how far the
+            grid is moved around its edges before; or None.
         """
         return None
 

@@ -267,19 +267,19 @@ class Windows(_Grid):
         return _groups(ids, [place for _, place in split])
 
     def folding(self, length: int) -> Folding | None:
-        """Windows that divide the grid and do not move."""
-        if any(self.shift) or any(
-            size % window for size, window in zip(self.shape, self.window, strict=True)
-        ):
+        """Windows that divide the grid; moved ones wrap around it, and a mask or penalty parts the pieces."""
+        divide = all(size % window == 0 for size, window in zip(self.shape, self.window, strict=True))
+        if not divide or (any(self.shift) and self.border == "zero"):
             return None
+        roll = tuple(self.shift) if any(self.shift) else ()
         counts = [size // window for size, window in zip(self.shape, self.window, strict=True)]
         axes = range(len(counts))
         outer, inner = (2 * axis for axis in axes), (2 * axis + 1 for axis in axes)
         if self.order == "grid":
             pairs = zip(self.window, counts, strict=True)
-            return tuple(one for pair in pairs for one in pair), (*inner, *outer)
+            return tuple(one for pair in pairs for one in pair), (*inner, *outer), roll
         pairs = zip(counts, self.window, strict=True)
-        return tuple(one for pair in pairs for one in pair), (*outer, *inner)
+        return tuple(one for pair in pairs for one in pair), (*outer, *inner), roll
 
     def penalty(self, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor | None:
         if self.border != "-100" or not any(self.shift):

@@ -303,7 +303,9 @@ def _make_blocks(pattern: Pattern, q_len: int, k_len: int) -> BlockPlan:
     q_index = pattern.partition(q_len)
     if q_index is None:
         q_index = block_partition(q_len, min(64, max(q_len, 1)))
-    k_index = _group_keys(pattern, q_index, q_len, k_len)
+    folding = pattern.folding(q_len) if q_len == k_len else None
+    folded = folding is not None  # keys then stand in the order of the queries
+    k_index = q_index[None, None] if folded else _group_keys(pattern, q_index, q_len, k_len)
     mask = _group_mask(pattern, q_index, k_index, q_len, k_len)
     soft = pattern.penalty(
         q_index.clamp(min=0).unsqueeze(-1), k_index[0, 0].clamp(min=0).unsqueeze(-2), q_len, k_len
@@ -312,7 +314,6 @@ def _make_blocks(pattern: Pattern, q_len: int, k_len: int) -> BlockPlan:
     inverse = torch.empty(q_len, dtype=torch.int64)
     inverse[q_index.flatten()[real]] = real.nonzero().squeeze(1)
     whole = bool((mask | (q_index < 0).unsqueeze(-1)).all())
-    folding = pattern.folding(q_len) if q_len == k_len else None
     return BlockPlan(q_index, k_index, None if whole else mask, soft, inverse, folding)
 
 
