@@ -9,9 +9,9 @@ from torch_geometric.nn import (
     MaxAggregation,
     MeanAggregation,
     Set2Set,
-    SortAggregation,
     SumAggregation,
 )
+from torch_geometric.utils import to_dense_batch
 
 from graphrec.errors import ConfigError
 
@@ -37,14 +37,18 @@ class SortPooling(nn.Module):
         if keep < 10:
             raise ConfigError(f"keep={keep}: sort pooling needs at least 10 nodes")
         self.keep, self.out_features = keep, 32 * (keep // 2 - 4)
-        self.sort = SortAggregation(keep)
         self.per_node, self.along = nn.Linear(width, 16), nn.Conv1d(16, 32, 5)
 
     def forward(
         self, x: Tensor, index: Tensor | None = None, ptr: Tensor | None = None, dim_size: int | None = None
     ) -> Tensor:
         """(N, D) -> (B, out_features)."""
-        rows = self.sort(x, index, ptr=ptr, dim_size=dim_size).view(-1, self.keep, x.shape[1])
+        rows, real = to_dense_batch(x, index, batch_size=dim_size)  # zeros behind each graph's nodes
+        last = rows[..., -1].masked_fill(~real, -torch.inf)
+        # stable, unlike PyG's SortAggregation: after a ReLU many nodes tie, in an order that padding changes
+        order = last.sort(stable=True, dim=1, descending=True).indices[:, : self.keep]
+        rows = rows.gather(1, order.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+        rows = torch.nn.functional.pad(rows, (0, 0, 0, self.keep - rows.shape[1]))
         pairs = torch.max_pool1d(self.per_node(rows).relu().mT, 2)  # (B, 16, keep / 2)
         return self.along(pairs).relu().flatten(1)
 
