@@ -149,9 +149,10 @@ def assert_within_budget(
     budget = gradients(plain, inputs, dtype)
     found = gradients(run, inputs, dtype)
     assert len(found) == len(truth)
-    floor = 2 * torch.finfo(dtype).eps
     outputs = len(truth) - len(inputs)
     for place, (one, other, exact) in enumerate(zip(found, budget, truth, strict=True)):
         factor = 2 if place < outputs else 3
+        # Plain torch may round a handful of numbers luckily; over many, luck evens out.
+        floor = (2 if exact.numel() > 64 else 8) * torch.finfo(dtype).eps
         error, allowed = distance(one, exact), factor * distance(other, exact) + floor
         assert error <= allowed, f"tensor {place} of {len(truth)}: error {error:.2e}, allowed {allowed:.2e}"
