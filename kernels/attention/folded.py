@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..patterns.base import Folding
-from .core import plain_attention
 
 
 def fold(x: Tensor, folding: Folding, groups: torch.Size) -> Tensor:
@@ -18,8 +17,9 @@ def fold(x: Tensor, folding: Folding, groups: torch.Size) -> Tensor:
     sizes, order, roll = folding
     if any(roll):
         x = _rolled(x.unflatten(2, _grid(sizes)), [-one for one in roll], 2).flatten(2, -2)
-    split = x.unflatten(2, sizes).permute(0, 1, *(2 + axis for axis in order), -1)
-    return split.reshape(*x.shape[:2], *groups, x.shape[-1])
+    batch, heads, _, dim = x.shape
+    split = x.view(batch, heads, *sizes, dim).permute(0, 1, *[2 + axis for axis in order], -1)
+    return split.reshape(batch, heads, *groups, dim)
 
 
 def unfold(x: Tensor, folding: Folding) -> Tensor:
@@ -28,10 +28,12 @@ def unfold(x: Tensor, folding: Folding) -> Tensor:
     In memory the heads of a position lie side by side, as the projection that follows wants them.
     """
     sizes, order, roll = folding
-    split = x.reshape(*x.shape[:2], *(sizes[axis] for axis in order), x.shape[-1])
-    places = (2 + order.index(axis) for axis in range(len(order)))
-    out = split.permute(0, *places, 1, -1).reshape(x.shape[0], *_grid(sizes), x.shape[1], x.shape[-1])
-    return _rolled(out, list(roll), 1).flatten(1, -3).transpose(1, 2)
+    batch, heads, dim = x.shape[0], x.shape[1], x.shape[-1]
+    places = [2 + order.index(axis) for axis in range(len(order))]
+    split = x.reshape(batch, heads, *[sizes[axis] for axis in order], dim).permute(0, *places, 1, -1)
+    if any(roll):
+        split = _rolled(split.reshape(batch, *_grid(sizes), heads, dim), list(roll), 1)
+    return split.reshape(batch, -1, heads, dim).transpose(1, 2)
 
 
 def attend_folded(
@@ -48,8 +50,11 @@ def attend_folded(
         folding: how the groups are made.
         groups: (N, m).
     """
-    queries, keys, values = (fold(one, folding, groups) for one in (q, k, v))
-    return unfold(plain_attention(queries, keys, values, term, None, scale, False)[0], folding)
+    queries, keys, values = [fold(one, folding, groups).flatten(0, 2) for one in (q, k, v)]
+    logits = torch.bmm(queries * scale, keys.mT)
+    if term is not None:
+        logits = (logits.view(*q.shape[:2], *groups, groups[1]) + term).view(logits.shape)
+    return unfold(torch.bmm(logits.softmax(-1), values).view(*q.shape[:2], *groups, -1), folding)
 
 
 def _grid(sizes: tuple[int, ...]) -> list[int]:
@@ -59,4 +64,4 @@ def _grid(sizes: tuple[int, ...]) -> list[int]:
 
 def _rolled(x: Tensor, steps: list[int], first: int) -> Tensor:
     """The grid, whose axes start at ``first``, moved around its edges."""
-    return x.roll(steps, [first + axis for axis in range(len(steps))]) if any(steps) else x
+    return x.roll(steps, [first + axis for axis in range(len(steps))])

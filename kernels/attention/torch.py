@@ -101,6 +101,7 @@ def _groups(
     lengths = q.shape[2], k.shape[2]
     if found.folding is not None and times is None and not need_lse and _always_finite(bias):
         given = None if bias is None else _block_pairs(bias, pattern, found, *lengths).to(q.dtype)
+        given = given if given is None or given.dim() == 5 else given.unsqueeze(0)  # saves a sum over one
         total = found.term if given is None else given if found.term is None else given + found.term
         return attend_folded(q, k, v, total, scale, found.folding, found.q_index.shape), None
     if bias is not None:
