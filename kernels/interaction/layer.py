@@ -36,10 +36,19 @@ class _Eager(torch.autograd.Function):
     """The operator without the dispatcher, which costs a block of 64 rows a twentieth of its time."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
-        out, projected, kept = _forward(x, weight, bias, *settings, True)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        heads: int,
+        scale: float,
+        residual: bool,
+        rectify: bool,
+    ) -> Tensor:
+        out, projected, kept = _forward(x, weight, bias, heads, scale, residual, rectify, keep=True)
         ctx.save_for_backward(x, weight, out, projected, kept)
-        ctx.has_bias, ctx.settings = bias is not None, settings
+        ctx.has_bias, ctx.settings = bias is not None, (heads, scale, residual, rectify)
         return out
 
     @staticmethod

@@ -133,8 +133,8 @@ class Pattern:
         themselves.
 
         Returns:
-            Sizes into which the length splits, the order of those axes that puts groups first, and how far the
-            grid is moved around its edges before; or None.
+            Sizes into which the length splits, the order of those axes that puts groups first, and how far
+            the grid is moved around its edges before; or None.
         """
         return None
 
