@@ -112,14 +112,19 @@ def case_id(case: Case) -> str:
 def distance(found: Tensor, truth: Tensor) -> float:
     """Root-mean-square error relative to a float64 truth; infinite entries must agree exactly.
 
-    A truth below 0.1 on average counts as 0.1, so that the rounding of a gradient that is zero is no error.
+    A truth below 0.1 on average counts as 0.1, and one that is zero (the gradient of a query that sees one
+    key) as 1, so that the rounding of what cancels is no error.
     """
     found, truth = found.detach().double(), truth.detach().double()
     infinite = truth.isinf()
     assert torch.equal(found[infinite], truth[infinite])
     error, size = (found - truth)[~infinite], truth[~infinite]
     assert not error.isnan().any()
-    return float(error.norm() / size.norm().clamp(min=0.1 * size.numel() ** 0.5)) if size.numel() else 0.0
+    if not size.numel():
+        return 0.0
+    typical = size.norm() / size.numel() ** 0.5
+    least = 0.1 if typical > 1e-9 else 1.0
+    return float(error.norm() / size.numel() ** 0.5 / typical.clamp(min=least))
 
 
 def gradients(
