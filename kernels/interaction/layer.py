@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import blocks as memory
 from .blocks import Buffers, backward_logits, blocks, borrow, columns, fresh, logits, softmax, work_type
 from .heads import HeadByHead
 
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
+
+_WHOLE_BYTES = 3_500_000
+"""Up to this size of the attention weights, a batch is faster trained whole, head by head."""
 
 
 def apply(
@@ -27,7 +29,7 @@ def apply(
     keep = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in (x, weight, bias))
     if keep and not torch.compiler.is_compiling():
         size = x.shape[0] * heads * x.shape[1] ** 2 * x.dtype.itemsize
-        run = HeadByHead if 0 < size <= 2 * memory._BLOCK_BYTES else _Eager
+        run = HeadByHead if 0 < size <= _WHOLE_BYTES else _Eager
         return run.apply(x, weight, bias, heads, scale, residual, rectify)
     return interacting_layer(x, weight, bias, heads, scale, residual, rectify, keep)[0]
 
