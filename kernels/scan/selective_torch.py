@@ -51,7 +51,8 @@ def cut(batch: int, length: int, width: int, inner: int) -> _Cut:
     if each >= _STEP:
         return _Cut(pieces, 1, piece)
     groups = max(1, min(isqrt(piece // 2), 4 * _STEP // each))
-    return _Cut(pieces, groups, -(-piece // groups))
+    steps = -(-piece // groups)  # rounding up may leave nothing for the last pieces
+    return _Cut(-(-length // (groups * steps)), groups, steps)
 
 
 class _Pieces:

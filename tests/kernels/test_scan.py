@@ -163,6 +163,25 @@ def test_cuts_cover_the_sequence_and_keep_few_states(sizes: tuple[int, int, int,
     assert kept <= batch * width * max(length, inner)
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 20_000), st.integers(1, 128), st.integers(1, 16))
+def test_no_piece_lies_behind_the_end(batch: int, length: int, width: int, inner: int) -> None:
+    found = cut(batch, length, width, inner)
+    assert (found.pieces - 1) * found.length < length <= found.pieces * found.length
+
+
+def test_a_long_sequence_whose_pieces_round_up() -> None:
+    inputs = draw(1, 10_000, 128, 16)  # 79 pieces of 127 positions become 76 of 133
+    out, state = call(backend="torch")(*inputs)
+    front, middle = call(backend="torch")(
+        *(x[:, :9_990] if i in (0, 1, 3, 4, 6) else x for i, x in enumerate(inputs))
+    )
+    rest = [x[:, 9_990:] if i in (0, 1, 3, 4, 6) else x for i, x in enumerate(inputs)]
+    back, end = call(backend="torch")(*rest[:-1], middle)
+    torch.testing.assert_close(torch.cat([front, back], 1), out, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(end, state, rtol=1e-4, atol=1e-4)
+
+
 def test_training_keeps_no_more_than_the_inputs() -> None:
     """Bytes that autograd saves: the inputs, and states in front of pieces, never all of them."""
     inputs = [one.requires_grad_() for one in draw(2, 512, 64, 16)]
