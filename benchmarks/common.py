@@ -113,7 +113,12 @@ def cpu_description() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Commit of the checkout, with ``+`` when it has uncommitted changes outside the results."""
+    """Commit of the checkout, with ``+`` when it has uncommitted changes outside the results.
+
+    Where the files lie without their history, the environment variable ``GRAPHREC_COMMIT`` tells it.
+    """
+    if told := os.environ.get("GRAPHREC_COMMIT"):
+        return told
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from email.message import Message
 from email.parser import HeaderParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,10 @@ def test_every_module_imports_from_the_wheel(wheel: Path, names: set[str], tmp_p
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {}
+    failed = json.loads(done.stdout.splitlines()[-1])
+    if find_spec("triton") is None:  # it is optional; the files that hold kernels are loaded when one runs
+        failed = {name: why for name, why in failed.items() if "No module named 'triton'" not in why}
+    assert failed == {}
 
 
 def test_metadata_states_licence_command_and_python(wheel: Path, metadata: Message) -> None:

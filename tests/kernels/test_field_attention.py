@@ -244,7 +244,7 @@ def test_compiles_into_one_graph() -> None:
         for one, other in zip(
             *(torch.autograd.grad(out.sum(), (x, block.weight)) for out in (found, want)), strict=True
         ):
-            torch.testing.assert_close(one, other)
+            assert distance(one, other) < 1e-5  # of the whole: single entries that cancel round by more
 
 
 def test_exports_plain_operations() -> None:
