@@ -28,6 +28,7 @@ TASKS = {
     "graph": "Graphs",
     "node": "Nodes of graphs",
     "hypergraph": "Hypergraphs",
+    "relation": "Relations in text",
 }
 
 

@@ -19,6 +19,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "graphrec.ctr": ("ctr",),
     "graphrec.graph.cards": ("graph", "node"),
     "graphrec.graph.hypergraph.stages": ("hypergraph",),
+    "graphrec.graph.relations.cards": ("relation",),
 }
 """Packages whose import fills the registry, with the tasks of their models. A package is imported when a task
 of its own is asked for, or a name that those before it do not know: PyG takes seconds."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphrec.kernels.graph import CSR
 from graphrec.pipelines.graphs import GraphSet
+from graphrec.pipelines.ranges import ranges
 
 from .topology import Topology
 
@@ -88,13 +89,13 @@ class GraphBatches:
 
     def cut(self, chosen: Tensor) -> GraphBatch:
         """These graphs, int64 (B,), in this order."""
-        nodes, ptr = _ranges(self.node_ptr, chosen)
+        nodes, ptr = ranges(self.node_ptr, chosen)
         batch = torch.repeat_interleave(torch.arange(len(chosen)), ptr.diff())
         topology = None if self.cached else self._topology(chosen, nodes, ptr)
         return GraphBatch(self.x[nodes], topology, batch, ptr, self.y[chosen])
 
     def _topology(self, chosen: Tensor, nodes: Tensor, node_ptr: Tensor) -> Topology:
-        edges, ptr = _ranges(self.edge_ptr, chosen)
+        edges, ptr = ranges(self.edge_ptr, chosen)
         of_node = torch.repeat_interleave(node_ptr[:-1], ptr.diff())
         of_edge = torch.repeat_interleave(ptr[:-1], ptr.diff())
         graph = CSR(_ends(self.degree[nodes]), self.source[edges] + of_node, len(nodes))
@@ -128,10 +129,3 @@ class FullBatch:
 
 def _ends(degree: Tensor) -> Tensor:
     return torch.nn.functional.pad(degree.cumsum(0), (1, 0))
-
-
-def _ranges(ptr: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the chosen blocks, one after another, and the blocks' new boundaries."""
-    start, length = ptr[chosen], ptr[chosen + 1] - ptr[chosen]
-    new = _ends(length)
-    return torch.repeat_interleave(start - new[:-1], length) + torch.arange(int(new[-1])), new

@@ -12,6 +12,8 @@ from torch_geometric.data import Batch, Data
 
 from graphrec.errors import ConfigError, DataError
 
+from ..ranges import ranges
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GraphSet(Sequence[Data]):
@@ -114,8 +116,8 @@ class GraphSet(Sequence[Data]):
     def select(self, index: Any) -> GraphSet:
         """These graphs, in this order, as a set of their own."""
         chosen = _index(index, len(self))
-        nodes, node_ptr = _ranges(self.node_ptr, chosen)
-        edges, edge_ptr = _ranges(self.edge_ptr, chosen)
+        nodes, node_ptr = ranges(self.node_ptr, chosen)
+        edges, edge_ptr = ranges(self.edge_ptr, chosen)
         return replace(
             self,
             x=self.x[nodes],
@@ -134,8 +136,8 @@ class GraphSet(Sequence[Data]):
             e) numbered through, y (g,) or (g, T), batch (n,) and ptr (g + 1,).
         """
         chosen = _index(slice(None) if index is None else index, len(self))
-        nodes, node_ptr = _ranges(self.node_ptr, chosen)
-        edges, edge_ptr = _ranges(self.edge_ptr, chosen)
+        nodes, node_ptr = ranges(self.node_ptr, chosen)
+        edges, edge_ptr = ranges(self.edge_ptr, chosen)
         shift = torch.repeat_interleave(node_ptr[:-1], edge_ptr.diff())
         batch = Batch(
             _base_cls=Data, x=self.x[nodes], edge_index=self.edge_index[:, edges] + shift, y=self.y[chosen]
@@ -221,13 +223,6 @@ def _index(index: Any, total: int) -> Tensor:
     if len(chosen) and not -total <= int(chosen.min()) <= int(chosen.max()) < total:
         raise IndexError(f"graph {int(chosen.max())} of {total}")
     return chosen % max(total, 1)
-
-
-def _ranges(ptr: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the chosen blocks, one after another, and the blocks' new boundaries."""
-    start, length = ptr[chosen], ptr[chosen + 1] - ptr[chosen]
-    new = torch.nn.functional.pad(length.cumsum(0), (1, 0))
-    return torch.repeat_interleave(start - new[:-1], length) + torch.arange(int(new[-1])), new
 
 
 def _check_sizes(graphs: GraphSet) -> None:

@@ -9,29 +9,39 @@ if TYPE_CHECKING:
     from .chemprot import read_chemprot
     from .container import RelationBatch, RelationLoader, RelationSet
     from .nary import read_nary, read_nary_folds
+    from .opening import read_relations
+    from .packed import PackedRelations, pack
     from .pubtator import read_pubtator
     from .splits import join_parts, split_by_text
     from .tokens import tokenise
+    from .vectors import read_vectors
 
 _MODULES = {
     "chemprot": ("read_chemprot",),
     "container": ("RelationBatch", "RelationLoader", "RelationSet"),
     "nary": ("read_nary", "read_nary_folds"),
+    "opening": ("read_relations",),
+    "packed": ("PackedRelations", "pack"),
     "pubtator": ("read_pubtator",),
     "splits": ("join_parts", "split_by_text"),
     "tokens": ("tokenise",),
+    "vectors": ("read_vectors",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "PackedRelations",
     "RelationBatch",
     "RelationLoader",
     "RelationSet",
     "join_parts",
+    "pack",
     "read_chemprot",
     "read_nary",
     "read_nary_folds",
     "read_pubtator",
+    "read_relations",
+    "read_vectors",
     "split_by_text",
     "tokenise",
 ]

@@ -167,20 +167,26 @@ class RelationSet:
         """Batches of these instances; see `RelationLoader`."""
         return RelationLoader(self, index, batch_size, shuffle=shuffle, seed=seed)
 
-    def vocabulary(self, index: Any, min_count: int = 1, column: str = "word") -> tuple[str, ...]:
+    def vocabulary(
+        self, index: Any, min_count: int = 1, column: str = "word", *, lower: bool = False
+    ) -> tuple[str, ...]:
         """What occurs in these instances' texts so often, padding and unknown first, the most frequent next.
 
         Args:
             index: Training instances, int64 (n,).
             min_count: Fewest occurrences; a text counts once however many instances share it.
             column: ``"word"``, ``"pos"`` or ``"dep"``.
+            lower: Count values that differ in case alone together, in lower case.
         """
         texts = torch.unique(self.text[torch.as_tensor(index, dtype=torch.int64)])
         used = torch.zeros(len(self.text_ptr) - 1, dtype=torch.bool)
         used[texts] = True
         inside = torch.repeat_interleave(used, self.text_ptr.diff())
-        names = self._names(column)
-        counts = torch.bincount(getattr(self, column)[inside], minlength=len(names))[2:]
+        names, values = self._names(column), getattr(self, column)[inside]
+        if lower:
+            names, change = _lowered(names)
+            values = change[values]
+        counts = torch.bincount(values, minlength=len(names))[2:]
         order = torch.argsort(counts, descending=True, stable=True)
         return (PADDING, UNKNOWN, *(names[i + 2] for i in order.tolist() if counts[i] >= max(min_count, 1)))
 
@@ -189,10 +195,16 @@ class RelationSet:
             raise ConfigError(f"column={column!r}: must be one of {', '.join(COLUMNS)}")
         return {"word": self.words, "pos": self.pos_names, "dep": self.dep_names}[column]
 
-    def recoded(self, words: Sequence[str], column: str = "word") -> RelationSet:
-        """With another vocabulary, such as that of the training texts; what it lacks becomes unknown."""
+    def recoded(self, words: Sequence[str], column: str = "word", *, lower: bool = False) -> RelationSet:
+        """With another vocabulary, such as that of the training texts; what it lacks becomes unknown.
+
+        Args:
+            words: The vocabulary, padding and unknown first.
+            column: ``"word"``, ``"pos"`` or ``"dep"``.
+            lower: Look values up in lower case.
+        """
         known = {w: i for i, w in enumerate(words)}
-        change = torch.tensor([known.get(w, 1) for w in self._names(column)])
+        change = torch.tensor([known.get(w.lower() if lower else w, 1) for w in self._names(column)])
         names = {"word": "words", "pos": "pos_names", "dep": "dep_names"}[column]
         new: dict[str, Any] = {column: change[getattr(self, column)], names: tuple(words)}
         return replace(self, **new)
@@ -231,3 +243,10 @@ class RelationLoader:
         self.epoch += 1
         for first in range(0, len(order), self.batch_size):
             yield self.relations.batch(order[first : first + self.batch_size])
+
+
+def _lowered(names: tuple[str, ...]) -> tuple[tuple[str, ...], Tensor]:
+    """Names in lower case, each once, and the new code of every old one."""
+    code: dict[str, int] = {}
+    change = [code.setdefault(name.lower(), len(code)) for name in names]
+    return tuple(code), torch.tensor(change)

@@ -1,0 +1,149 @@
+"""What relation networks read: texts laid end to end with the edges between their tokens, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphrec.errors import ConfigError
+from graphrec.pipelines.relations import PackedRelations, RelationSet, pack
+
+from ..topology import Topology
+
+EDGES = ("tree", "window", "both", "none")
+
+
+class TextBatch(NamedTuple):
+    """Relation instances with their edges.
+
+    Attributes:
+        texts: Tokens, entities and rows; see `PackedRelations`.
+        topology: Edges between tokens, without loops.
+        kind: What each edge of ``topology.graph`` is, int64 (E,); see `token_edges`.
+        labels: Class of each instance, int64 (b,).
+    """
+
+    texts: PackedRelations
+    topology: Topology
+    kind: Tensor
+    labels: Tensor
+
+
+def token_edges(texts: PackedRelations, deps: int, *, edges: str, reach: int) -> tuple[Topology, Tensor]:
+    """Edges between the tokens of each row.
+
+    ``"tree"``: every token and its head, both ways. A detached token has no edges. ``"window"``: every token
+    and those up to ``reach`` places away, for texts without a parse; these are no syntax. ``"both"`` and
+    ``"none"`` are what they say.
+
+    Args:
+        texts: N tokens.
+        deps: Dependency labels in the vocabulary.
+        edges: One of the four.
+        reach: Of windows, in tokens.
+
+    Returns:
+        The edges by target, and the kind of each, int64 (E,): ``2 * label`` from a head to its dependent,
+        ``2 * label + 1`` back, and from ``2 * deps`` on one for each place of a neighbour, the farthest
+        before the target first.
+    """
+    if edges not in EDGES:
+        raise ConfigError(f"edges={edges!r}: must be one of {', '.join(EDGES)}")
+    source, target, kind = [], [], []
+    if edges in ("tree", "both"):
+        token = (texts.head >= 0).nonzero().flatten()
+        head, label = texts.head[token], texts.dep[token]
+        source += [head, token]
+        target += [token, head]
+        kind += [2 * label, 2 * label + 1]
+    if edges in ("window", "both"):
+        token = torch.arange(len(texts.word), device=texts.ptr.device)
+        row = torch.repeat_interleave(torch.arange(len(texts.ptr) - 1, device=token.device), texts.ptr.diff())
+        for place in (*range(-reach, 0), *range(1, reach + 1)):
+            other = (token + place).clamp(0, max(len(token) - 1, 0))
+            inside = (row[other] == row) & (other == token + place)
+            source.append(other[inside])
+            target.append(token[inside])
+            kind.append(torch.full_like(token[inside], 2 * deps + reach + place - (place > 0)))
+    nothing = texts.word.new_zeros(0)
+    pair = torch.stack([torch.cat([nothing, *source]), torch.cat([nothing, *target])])
+    topology = Topology.of(pair, len(texts.word))
+    return topology, torch.cat([nothing, *kind])[topology.order]
+
+
+def edge_kinds(deps: int, reach: int) -> int:
+    """How many kinds of edges there are."""
+    return 2 * deps + 2 * reach
+
+
+class TextBatches:
+    """A `BatchSource` of relation instances, in batches of about equal length.
+
+    Shuffled, each epoch deals the instances anew into pools, sorts each pool by length, and takes its batches
+    in random order. Else all are sorted by length, and ``order`` says where they came from. Where instances
+    share a text and rows are shared, they stay together.
+
+    Args:
+        relations: The set, in the network's vocabulary.
+        index: Which instances.
+        batch_size: Instances in a batch.
+        edges, reach: See `token_edges`.
+        shared: One row for each text instead of each instance; see `pack`.
+        shuffle: Whether training's order is wanted.
+        seed: Of the orders.
+        pool: Batches in a pool.
+    """
+
+    def __init__(
+        self,
+        relations: RelationSet,
+        index: Tensor,
+        batch_size: int,
+        *,
+        edges: str,
+        reach: int,
+        shared: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        pool: int = 20,
+    ) -> None:
+        self.relations, self.index, self.batch_size = relations, index, batch_size
+        self.edges, self.reach, self.shared = edges, reach, shared
+        self.shuffle, self.seed, self.pool = shuffle, seed, pool
+        self.steps = -(-len(index) // batch_size)
+        self.order = self._by_length(torch.arange(len(index)))
+
+    def _by_length(self, places: Tensor) -> Tensor:
+        """Places in ``index``, sorted by length and, at the same length, by text."""
+        chosen = self.index[places]
+        by_text = torch.argsort(self.relations.text[chosen], stable=True)
+        by_length = torch.argsort(self.relations.lengths()[chosen[by_text]], stable=True)
+        return places[by_text[by_length]]
+
+    def _dealt(self, epoch: int) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        if self.shared:  # texts are dealt, with all of their instances
+            number = torch.unique(self.relations.text[self.index], return_inverse=True)[1]
+            rank = torch.randperm(int(number.max()) + 1, generator=generator)
+            dealt = torch.argsort(rank[number], stable=True)
+        else:
+            dealt = torch.randperm(len(self.index), generator=generator)
+        pools = dealt.split(self.pool * self.batch_size)
+        batches = [batch for pool in pools for batch in self._by_length(pool).split(self.batch_size)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[TextBatch]:
+        """The batches of an epoch, from a step on."""
+        batches = self._dealt(epoch) if self.shuffle else list(self.order.split(self.batch_size))
+        for places in batches[start_step : self.steps]:
+            yield self.cut(self.index[places])
+
+    def cut(self, chosen: Tensor) -> TextBatch:
+        """These instances as a batch."""
+        texts = pack(self.relations, chosen, shared=self.shared)
+        deps = len(self.relations.dep_names)
+        topology, kind = token_edges(texts, deps, edges=self.edges, reach=self.reach)
+        return TextBatch(texts, topology, kind, texts.labels)

@@ -1,0 +1,328 @@
+"""`RelationExtractor`: which relation holds between entities of a text, as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from graphrec.errors import ConfigError, DataError
+from graphrec.pipelines.index_splits import IndexSplit
+from graphrec.pipelines.relations import RelationSet, read_vectors, split_by_text
+from graphrec.registry import card, create_model
+from graphrec.training.seeding import seeded
+
+from ..fitting import GraphEstimator, check_split
+from .batches import EDGES, TextBatches
+from .evaluating import relation_metrics
+from .inputs import Relations, check_classes, class_weights, labelled, relation_set, truth
+from .tfidf import TfidfLogistic, fit_tfidf, marked_texts
+
+COLUMNS = {"word": "words", "pos": "pos_names", "dep": "dep_names"}
+
+
+class RelationExtractor(GraphEstimator):
+    """Classifies relations between the marked entities of texts, parsed or not.
+
+    Args:
+        model: ``"bioie"``, or a baseline: ``list_models(task="relation")`` lists the networks, and
+            ``"tfidf"`` is scikit-learn's logistic regression on words and pairs of words.
+        model_options: Keyword arguments of the network; see `BioIE`.
+        edges: ``"tree"`` for dependency trees, ``"window"`` for edges to neighbours, ``"both"``, ``"none"``;
+            ``"auto"`` takes trees where the training texts have any, else windows. ``facts_["edges"]`` says
+            which it was.
+        min_count: Words that fewer training texts hold are unknown.
+        lower: Whether case is ignored.
+        vectors: A file of word vectors, of width ``word_dim``, to begin with; see `read_vectors`.
+        vector_names: Words of the rows where ``vectors`` is a ``.npy`` file.
+        class_weight: ``"balanced"``, or a weight for each class's text.
+        negative: Class that stands for no relation; `evaluate` then tells precision, recall and F1 of the
+            others. A set without such a class has none.
+        epochs: Passes over the training instances, at most.
+        batch_size: Instances in a step.
+        learning_rate: Of Adam.
+        weight_decay: Of Adam.
+        patience: Stop after so many epochs without a better one on the validation instances; None for never.
+        monitor: Validation metric that decides: ``"accuracy"``, ``"logloss"``, ``"f1_macro"``, of two classes
+            ``"auc"``.
+        validation: Share of the texts held out for that when ``fit`` is given no split.
+        accelerator: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        train_options: Further fields of `graphrec.training.TrainConfig`.
+        random_state: Seed of weights, dropout and orders.
+        verbose: 1 for a progress bar.
+
+    Attributes:
+        classes_: Texts of the classes, by column of `predict_proba`.
+        module_: What was fitted, on the CPU.
+        history_: A dict per epoch.
+        metrics_: ``{"valid": {...}, "test": {...}}`` of the split's parts.
+        split_: The split that was used.
+
+    Example:
+        >>> from graphrec.pipelines.relations import read_nary_folds
+        >>> relations, folds = read_nary_folds("nary")  # doctest: +SKIP
+        >>> RelationExtractor(epochs=5).fit(relations, split=folds[0]).metrics_  # doctest: +SKIP
+    """
+
+    split_: IndexSplit
+
+    def __init__(
+        self,
+        model: str = "bioie",
+        *,
+        model_options: dict[str, Any] | None = None,
+        edges: str = "auto",
+        min_count: int = 2,
+        lower: bool = True,
+        vectors: str | None = None,
+        vector_names: str | None = None,
+        class_weight: dict[str, float] | str | None = None,
+        negative: str | None = "None",
+        epochs: int = 12,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        patience: int | None = 4,
+        monitor: str = "accuracy",
+        validation: float = 0.1,
+        accelerator: str = "cpu",
+        train_options: dict[str, Any] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.model_options = model_options
+        self.edges = edges
+        self.min_count = min_count
+        self.lower = lower
+        self.vectors = vectors
+        self.vector_names = vector_names
+        self.class_weight = class_weight
+        self.negative = negative
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.monitor = monitor
+        self.validation = validation
+        self.accelerator = accelerator
+        self.train_options = train_options
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, relations: Relations, y: Any = None, *, split: IndexSplit | None = None) -> Self:
+        """Train.
+
+        Args:
+            relations: A `RelationSet`, or a file that `read_relations` reads.
+            y: Labels in place of the set's own.
+            split: Which instances train, validate and test; others are not looked at, and vocabularies come
+                from those that train. None holds out whole texts. Without a validation part nothing stops
+                early.
+
+        Raises:
+            DataError: The file is broken, or all training instances are of one class.
+            ConfigError: An argument is wrong, or the split is of another set.
+        """
+        relations = labelled(relation_set(relations), y)
+        seed = self._seed()
+        split = split or split_by_text(relations, valid=self.validation, test=0.0, seed=seed)
+        self.split_ = check_split(split, len(relations), "instances")
+        check_classes(relations, split.train)
+        self.classes_ = np.asarray(relations.classes)
+        weights = class_weights(self.class_weight, relations.y[split.train].numpy(), self.classes_)
+        self.facts_ = {
+            "seed": seed,
+            "entities": relations.num_entities,
+            "classes": len(self.classes_),
+        }
+        fit = self._fit_tfidf if self.model == "tfidf" else self._fit_network
+        fit(relations, split, weights)
+        parts = {"valid": split.valid, "test": split.test}
+        measured = {name: index for name, index in parts.items() if len(index)} or {"train": split.train}
+        self.metrics_ = {name: self.evaluate(relations, index=index) for name, index in measured.items()}
+        return self
+
+    def _fit_tfidf(self, relations: RelationSet, split: IndexSplit, weights: dict[int, float] | None) -> None:
+        texts = marked_texts(relations, split.train, lower=self.lower)
+        y = relations.y[split.train].numpy()
+        self.module_, terms = fit_tfidf(
+            texts, y, len(self.classes_), min_count=self.min_count, weights=weights
+        )
+        self.facts_["terms"] = terms
+        self.history_ = []
+
+    def _fit_network(
+        self, relations: RelationSet, split: IndexSplit, weights: dict[int, float] | None
+    ) -> None:
+        if card(self.model).task != "relation":
+            raise ConfigError(f"model={self.model!r}: is for another task; see list_models(task='relation')")
+        self.facts_ |= self._vocabularies(relations, split.train)
+        with seeded(self.facts_["seed"]):
+            module = self._build(**self.facts_)
+        if self.vectors is not None:
+            self._take_vectors(module)
+        if weights is not None:
+            module.class_weight.copy_(torch.tensor([weights[c] for c in range(len(weights))]))  # type: ignore[operator]
+        coded = self._coded(relations)
+        train = self._batches(module, coded, split.train, shuffle=True)
+        valid = self._batches(module, coded, split.valid) if len(split.valid) else None
+        config = self._config(self.facts_["seed"])
+        self.history_ = self._train(module, train, valid, config)
+        self.module_ = module
+
+    def _vocabularies(self, relations: RelationSet, train: Tensor) -> dict[str, Any]:
+        """Of the training texts alone, and the kind of edges that they have."""
+        found: dict[str, Any] = {
+            names: relations.vocabulary(train, *self._counting(column), lower=self._lowers(column))
+            for column, names in COLUMNS.items()
+        }
+        edges = self.edges
+        if edges == "auto":
+            used = torch.zeros(len(relations.text_ptr) - 1, dtype=torch.bool)
+            used[relations.text[train]] = True
+            inside = torch.repeat_interleave(used, relations.text_ptr.diff())
+            edges = "tree" if bool((relations.head[inside] >= 0).any()) else "window"
+        if edges not in EDGES:
+            raise ConfigError(f"edges={edges!r}: must be auto, {', '.join(EDGES)}")
+        return {**{key: list(value) for key, value in found.items()}, "edges": edges}
+
+    def _counting(self, column: str) -> tuple[int, str]:
+        return (self.min_count if column == "word" else 1), column
+
+    def _lowers(self, column: str) -> bool:
+        return self.lower and column == "word"
+
+    def _build(self, **facts: Any) -> nn.Module:
+        if self.model == "tfidf":
+            return TfidfLogistic(len(facts["terms"]), facts["classes"])
+        sizes = [len(facts[names]) for names in COLUMNS.values()]
+        options = self.model_options or {}
+        return create_model(self.model, *sizes, facts["entities"], facts["classes"], **options)
+
+    def _take_vectors(self, module: nn.Module) -> None:
+        vectors, known = read_vectors(self.vectors or "", self.facts_["words"], names=self.vector_names)
+        table: Tensor = module.word.weight  # type: ignore[assignment, union-attr]
+        if vectors.shape[1] != table.shape[1]:
+            raise ConfigError(
+                f"vectors: {self.vectors} holds vectors of width {vectors.shape[1]}, the model's word_dim is "
+                f"{table.shape[1]}; set model_options={{'word_dim': {vectors.shape[1]}}}"
+            )
+        with torch.no_grad():
+            table[torch.from_numpy(known)] = torch.from_numpy(vectors[known])
+
+    def _coded(self, relations: RelationSet) -> RelationSet:
+        if relations.num_entities != self.facts_["entities"]:
+            raise DataError(
+                f"{relations.name}: has {relations.num_entities} entities, fitted were "
+                f"{self.facts_['entities']}"
+            )
+        for column, names in COLUMNS.items():
+            relations = relations.recoded(self.facts_[names], column, lower=self._lowers(column))
+        return relations
+
+    def _batches(
+        self, module: nn.Module, coded: RelationSet, index: Tensor, *, shuffle: bool = False
+    ) -> TextBatches:
+        return TextBatches(
+            coded,
+            index,
+            self.batch_size,
+            edges=self.facts_["edges"],
+            reach=module.reach,  # type: ignore[arg-type]
+            shared=module.mark is None,
+            shuffle=shuffle,
+            seed=self.facts_["seed"],
+        )
+
+    def predict_proba(self, relations: Relations, *, index: Any = None) -> NDArray[np.float32]:
+        """Probabilities, a row per instance and a column per class of ``classes_``.
+
+        Args:
+            relations: A `RelationSet`, or a file that `read_relations` reads.
+            index: Which instances; None for all.
+
+        Raises:
+            DataError: The file is broken, or the instances have another number of entities.
+        """
+        check_is_fitted(self, "module_")
+        relations = relation_set(relations)
+        chosen = _chosen(relations, index)
+        module = self.module_
+        if isinstance(module, TfidfLogistic):
+            texts = marked_texts(relations, chosen, lower=self.lower)
+            return module.probabilities(texts, self.facts_["terms"])
+        source = self._batches(module, self._coded(relations), chosen)
+        found = np.zeros((len(chosen), len(self.classes_)), np.float32)
+        if len(chosen):
+            found[source.order.numpy()] = self._predict(source)
+        return found
+
+    def predict(self, relations: Relations, *, index: Any = None) -> NDArray[Any]:
+        """The most likely class of each instance."""
+        found = self.predict_proba(relations, index=index).argmax(1)
+        return self.classes_[found]
+
+    def score(self, relations: Relations, y: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy."""
+        relations = relation_set(relations)
+        true = truth(relations, y, self.classes_, _chosen(relations, None))
+        guess = self.predict_proba(relations).argmax(1)
+        return float(accuracy_score(true, guess, sample_weight=sample_weight))
+
+    def evaluate(
+        self, relations: Relations, y: Any = None, *, index: Any = None, unreachable: int = 0
+    ) -> dict[str, float | None]:
+        """Accuracy, log loss, F1; of the relations alone precision, recall and F1; see `relation_metrics`.
+
+        Args:
+            relations: A `RelationSet`, or a file that `read_relations` reads.
+            y: Labels in place of the set's own.
+            index: Instances to judge; None for all.
+            unreachable: True relations without an instance.
+
+        Raises:
+            DataError: A class was not fitted.
+        """
+        relations = relation_set(relations)
+        chosen = _chosen(relations, index)
+        true = truth(relations, y, self.classes_, chosen)
+        if not len(true):
+            raise DataError(f"{relations.name}: there are no instances to judge")
+        names = self.classes_.tolist()
+        negative = names.index(self.negative) if self.negative in names else None
+        scores = self.predict_proba(relations, index=chosen)
+        return relation_metrics(true, scores, negative=negative, unreachable=unreachable)
+
+    def plot_attention(self, relations: Relations, index: int) -> Figure:
+        """What the network looks at in one instance: weights along edges, and among all tokens.
+
+        Raises:
+            ConfigError: The model has no attention.
+        """
+        from .pictures import attention_figure
+
+        check_is_fitted(self, "module_")
+        relations = relation_set(relations)
+        chosen = _chosen(relations, [index])
+        if isinstance(self.module_, TfidfLogistic):
+            raise ConfigError("model='tfidf': has no attention to draw; fit model='bioie'")
+        batch = self._batches(self.module_, self._coded(relations), chosen).cut(chosen)
+        return attention_figure(self.module_, batch, relations, index)
+
+
+def _chosen(relations: RelationSet, index: Any) -> Tensor:
+    if index is None:
+        return torch.arange(len(relations))
+    chosen = torch.as_tensor(index, dtype=torch.int64).flatten()
+    wrong = chosen[(chosen < 0) | (chosen >= len(relations))]
+    if len(wrong):
+        raise DataError(f"{relations.name}: there is no instance {int(wrong[0])}; there are {len(relations)}")
+    return chosen

@@ -1,0 +1,262 @@
+"""`RelationExtractor`: fitting, saving, baselines, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from relation_tools import some_relations, tree_task
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+from graphrec.errors import ConfigError, DataError, RunError
+from graphrec.graph.relations import RelationExtractor, relation_metrics
+from graphrec.graph.relations.inputs import class_weights
+from graphrec.graph.relations.tfidf import marked_texts
+from graphrec.pipelines.index_splits import IndexSplit
+from graphrec.pipelines.relations import RelationSet, read_relations
+from graphrec.pipelines.relations.builder import Builder
+
+SMALL = {"hidden": 8, "word_dim": 6, "pos_dim": 2, "mark_dim": 3, "heads": 2}
+
+
+def extractor(**options: Any) -> RelationExtractor:
+    options = {
+        "model_options": SMALL,
+        "epochs": 2,
+        "batch_size": 8,
+        "random_state": 3,
+        "min_count": 1,
+        **options,
+    }
+    return RelationExtractor(**options)
+
+
+@pytest.fixture(scope="module")
+def relations() -> RelationSet:
+    return tree_task(40, 0)
+
+
+@pytest.fixture(scope="module")
+def fitted(relations: RelationSet) -> RelationExtractor:
+    return extractor().fit(relations)
+
+
+def test_predictions_follow_the_instances(relations: RelationSet, fitted: RelationExtractor) -> None:
+    p = fitted.predict_proba(relations)
+    assert p.shape == (40, 2)
+    np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
+    some = [17, 3, 3, 30]
+    np.testing.assert_allclose(fitted.predict_proba(relations, index=some), p[some], rtol=1e-4, atol=1e-6)
+    assert fitted.predict(relations).tolist() == [fitted.classes_[c] for c in p.argmax(1)]
+    right = (p.argmax(1) == relations.y.numpy()).mean()
+    assert fitted.score(relations) == pytest.approx(right)
+    assert fitted.evaluate(relations)["accuracy"] == pytest.approx(right)
+    assert fitted.predict_proba(relations, index=[]).shape == (0, 2)
+    assert set(fitted.metrics_) == {"valid"}
+    assert len(fitted.history_) == 2
+
+
+def test_a_seed_repeats_a_fit(relations: RelationSet, fitted: RelationExtractor) -> None:
+    again = clone(fitted).fit(relations)
+    np.testing.assert_array_equal(again.predict_proba(relations), fitted.predict_proba(relations))
+    other = clone(fitted).set_params(random_state=4).fit(relations)
+    assert not np.allclose(other.predict_proba(relations), fitted.predict_proba(relations))
+
+
+@pytest.mark.parametrize("options", [{}, {"model": "tfidf", "model_options": None}, {"model": "bilstm"}])
+def test_saved_and_read_again(relations: RelationSet, tmp_path: Path, options: dict[str, Any]) -> None:
+    model = extractor(**options).fit(relations)
+    folder = model.save(tmp_path / "model")
+    assert {path.suffix for path in folder.iterdir()} <= {".safetensors", ".json", ".yaml", ".csv"}
+    again = RelationExtractor.load(folder)
+    np.testing.assert_array_equal(again.predict_proba(relations), model.predict_proba(relations))
+    assert again.metrics_ == model.metrics_
+    assert again.get_params() == model.get_params()
+    with pytest.raises(RunError, match="exists"):
+        model.save(tmp_path / "model")
+
+
+def test_a_damaged_folder_is_named(fitted: RelationExtractor, tmp_path: Path) -> None:
+    folder = fitted.save(tmp_path / "model")
+    info = json.loads((folder / "run.json").read_text())
+    del info["facts"]["words"]
+    (folder / "run.json").write_text(json.dumps(info))
+    with pytest.raises(RunError, match="model: is not complete"):
+        RelationExtractor.load(folder)
+
+
+def test_unseen_words_and_labels_of_dependencies(fitted: RelationExtractor) -> None:
+    builder = Builder("new", 2)
+    text = builder.add_text(["never", "met", "W3"], ["X"] * 3, ["new"] * 3, [1, -1, 1])
+    builder.add_instance(text, [(0, 0, 1), (1, 2, 3)], "yes")
+    new = builder.finish(["None", "yes"])
+    assert np.isfinite(fitted.predict_proba(new)).all()
+    coded = fitted._coded(new)
+    assert coded.word.tolist()[:2] == [1, 1]
+    assert coded.words[int(coded.word[2])] == "w3"
+
+
+def test_vocabularies_come_from_training_alone(relations: RelationSet) -> None:
+    split = IndexSplit.of(range(5), range(5, 20), range(20, 40), 40)
+    model = extractor().fit(relations, split=split)
+    words = {w for i in range(5) for w in relations.tokens(i)}
+    assert set(model.facts_["words"]) == {"<pad>", "<unk>"} | words
+    assert set(model.metrics_) == {"valid", "test"}
+
+
+def test_edges_are_chosen_by_the_texts(relations: RelationSet) -> None:
+    assert extractor(epochs=1).fit(relations).facts_["edges"] == "tree"
+    builder = Builder("plain", 2)
+    for i in range(8):
+        builder.add_instance(builder.add_text(["a", "b", str(i)]), [(0, 0, 1), (1, 1, 2)], "ab"[i % 2])
+    plain = builder.finish()
+    assert extractor(epochs=1).fit(plain).facts_["edges"] == "window"
+    assert extractor(epochs=1, edges="none").fit(plain).facts_["edges"] == "none"
+    with pytest.raises(ConfigError, match="edges='dep': must be auto, tree"):
+        extractor(edges="dep").fit(plain)
+
+
+def test_best_weights_are_kept(relations: RelationSet) -> None:
+    model = extractor(epochs=30, patience=2, learning_rate=0.05, monitor="logloss").fit(relations)
+    values = [row["valid_logloss"] for row in model.history_]
+    assert len(values) < 30
+    assert model.metrics_["valid"]["logloss"] == pytest.approx(min(values), rel=1e-4)
+
+
+def test_other_labels(relations: RelationSet) -> None:
+    y = np.where(np.arange(40) % 2, "odd", "even")
+    model = extractor().fit(relations, y)
+    assert model.classes_.tolist() == ["even", "odd"]
+    assert 0 <= model.score(relations, y) <= 1
+    with pytest.raises(DataError, match="is of class 'None', which was not fitted; fitted were even, odd"):
+        model.score(relations)
+
+
+def test_weights_of_classes(relations: RelationSet) -> None:
+    classes = np.array(["None", "yes"])
+    y = np.array([0, 0, 0, 1])
+    assert class_weights("balanced", y, classes) == {0: pytest.approx(4 / 6), 1: pytest.approx(2.0)}
+    assert class_weights({"yes": 3}, y, classes) == {0: 1.0, 1: 3.0}
+    split = IndexSplit.of(range(40), [], [], 40)
+    model = extractor(class_weight={"yes": 50.0}, epochs=4, learning_rate=0.02).fit(relations, split=split)
+    assert (model.predict(relations) == "yes").mean() > 0.9
+    with pytest.raises(ConfigError, match="there is no class 'no'; classes are None, yes"):
+        extractor(class_weight={"no": 1.0}).fit(relations)
+    with pytest.raises(ConfigError, match="class_weight='even': must be 'balanced'"):
+        extractor(class_weight="even").fit(relations)
+
+
+def test_vectors_from_a_file(relations: RelationSet, tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("w1 1 2 3 4 5 6\nw2 0 0 0 0 0 9\nelse 1 1 1 1 1 1\n")
+    model = extractor(vectors=str(path), learning_rate=1e-9, epochs=1).fit(relations)
+    row = model.module_.word.weight[model.facts_["words"].index("w1")]
+    torch.testing.assert_close(row, torch.tensor([1.0, 2, 3, 4, 5, 6]), rtol=1e-5, atol=1e-5)
+    path.write_text("w1 1 2 3\n")
+    with pytest.raises(ConfigError, match="vectors of width 3, the model's word_dim is 6"):
+        extractor(vectors=str(path)).fit(relations)
+
+
+def test_tfidf_is_scikit_learns(relations: RelationSet) -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    split = IndexSplit.of(range(30), [], range(30, 40), 40)
+    model = extractor(model="tfidf", min_count=2).fit(relations, split=split)
+    texts = marked_texts(relations, torch.arange(40), lower=True)
+    assert texts[0].count("[0 ") == texts[0].count(" 0]") == texts[0].count("[1 ") == 1
+    peer = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", min_df=2, sublinear_tf=True),
+        LogisticRegression(C=10, max_iter=1000),
+    ).fit(texts[:30], relations.y[:30])
+    np.testing.assert_allclose(
+        model.predict_proba(relations), peer.predict_proba(texts), rtol=1e-4, atol=1e-6
+    )
+    with pytest.raises(ConfigError, match="has no attention"):
+        model.plot_attention(relations, 0)
+
+
+def test_tfidf_of_three_classes_of_which_one_never_trains(relations: RelationSet) -> None:
+    y = np.array(["a", "b", "c"])[np.r_[np.arange(30) % 2, np.full(10, 2)]]
+    split = IndexSplit.of(range(30), [], range(30, 40), 40)
+    model = extractor(model="tfidf").fit(relations, y, split=split)
+    assert set(model.predict(relations)) <= {"a", "b"}
+
+
+def test_metrics_of_relations() -> None:
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 3, 50), rng.dirichlet(np.ones(3), 50)
+    found = relation_metrics(y, p, negative=1)
+    wanted = precision_recall_fscore_support(y, p.argmax(1), labels=[0, 2], average="micro")
+    assert [found[k] for k in ("precision", "recall", "f1")] == pytest.approx(list(wanted[:3]))
+    assert found["f1_macro"] == pytest.approx(f1_score(y, p.argmax(1), average="macro"))
+    true = int((y != 1).sum())
+    missed = relation_metrics(y, p, negative=1, unreachable=true)
+    assert missed["recall"] == pytest.approx(found["recall"] / 2)
+    assert missed["precision"] == found["precision"]
+    assert "f1" not in relation_metrics(y, p)
+
+
+def test_a_file_in_place_of_a_set(tmp_path: Path) -> None:
+    path = tmp_path / "part.jsonl"
+    line = '{{"text": "<< a{0} >> blocks [[ b ]]", "label": "{1}"}}\n'
+    path.write_text("".join(line.format(i, "XY"[i % 2]) for i in range(20)))
+    model = extractor(epochs=1).fit(path)
+    assert len(model.predict(str(path))) == len(read_relations(path)) == 20
+    with path.open("a") as file:
+        file.write('{"text": "<< a >> and b", "label": "X"}\n')
+    with pytest.raises(DataError, match=r"part.jsonl: line 21: entity 2 is not marked"):
+        model.predict(path)
+
+
+def test_what_is_refused(relations: RelationSet, fitted: RelationExtractor, tmp_path: Path) -> None:
+    one = IndexSplit.of((relations.y == 1).nonzero().flatten(), [], [], 40)
+    with pytest.raises(DataError, match="training instances are all of class 'yes'; a classifier needs two"):
+        extractor().fit(relations, split=one)
+    with pytest.raises(ConfigError, match="splits 7 instances, there are 40"):
+        extractor().fit(relations, split=IndexSplit.of([0, 1], [2], [3], 7))
+    with pytest.raises(ConfigError, match="there is no 'bioe'; did you mean bioie"):
+        extractor(model="bioe").fit(relations)
+    with pytest.raises(ConfigError, match="model='gcn': is for another task"):
+        extractor(model="gcn").fit(relations)
+    with pytest.raises(ConfigError, match="width: bioie has no such option"):
+        extractor(model_options={"width": 3}).fit(relations)
+    with pytest.raises(DataError, match="must be a RelationSet or the path of a file, got list"):
+        extractor().fit([1, 2])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"y has shape \(3,\), must be \(40,\)"):
+        extractor().fit(relations, [1, 2, 3])
+    with pytest.raises(DataError, match="there is no instance 40; there are 40"):
+        fitted.predict(relations, index=[40])
+    builder = Builder("three", 3)
+    builder.add_instance(builder.add_text(["a"]), [(0, 0, 1), (1, 0, 1), (2, 0, 1)], "yes")
+    with pytest.raises(DataError, match="three: has 3 entities, fitted were 2"):
+        fitted.predict(builder.finish())
+    with pytest.raises(NotFittedError):
+        extractor().predict(relations)
+    with pytest.raises(RunError):
+        RelationExtractor.load(tmp_path)
+
+
+def test_picture_of_attention(tmp_path: Path) -> None:
+    relations = some_relations()
+    split = IndexSplit.of(range(6), [], [], 6)
+    model = extractor(epochs=1).fit(relations, split=split)
+    figure = model.plot_attention(relations, 1)
+    arcs, matrix = figure.axes
+    assert len(arcs.lines) == 3  # the tree of five tokens, one of them detached
+    assert [label.get_text() for label in arcs.get_yticklabels()] == relations.tokens(1)
+    weights = np.asarray(matrix.images[0].get_array())
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
+    figure.savefig(tmp_path / "attention.png")
+    lone = extractor(epochs=1, model="bilstm").fit(relations, split=split)
+    with pytest.raises(ConfigError, match="has no attention to draw"):
+        lone.plot_attention(relations, 1)
+    only = extractor(epochs=1, model_options={**SMALL, "guided": 0}).fit(relations, split=split)
+    assert len(only.plot_attention(relations, 0).axes) == 1

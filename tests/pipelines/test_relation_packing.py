@@ -1,0 +1,127 @@
+"""Instances end to end, word vectors, and files told by their names."""
+
+from __future__ import annotations
+
+import gzip
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from graph_tools import write
+
+from graphrec.errors import ConfigError, DataError
+from graphrec.pipelines.relations import RelationSet, pack, read_relations, read_vectors
+from graphrec.pipelines.relations.builder import Builder
+
+
+def relations() -> RelationSet:
+    builder = Builder("some", 2)
+    long = builder.add_text(["A", "b", "c", "D", "b"], ["N"] * 5, ["x"] * 5, [1, -1, 1, -1, 3])
+    short = builder.add_text(["a"], ["N"], ["x"], [-1])
+    builder.add_instance(long, [(1, 3, 5), (0, 0, 1), (0, 2, 3)], "yes")
+    builder.add_instance(short, [(0, 0, 1)], "no")
+    builder.add_instance(long, [(0, 1, 2), (1, 1, 3)], "no")
+    return builder.finish()
+
+
+@pytest.mark.parametrize("index", [[0, 1, 2], [2, 1], [1], [0, 0]])
+def test_packed_is_the_padded_batch(index: list[int]) -> None:
+    found = relations()
+    padded, packed = found.batch(index), pack(found, index)
+    assert packed.ptr.diff().tolist() == padded.mask.sum(1).tolist()
+    for name in ("word", "pos", "dep"):
+        assert torch.equal(getattr(packed, name), getattr(padded, name)[padded.mask])
+    assert torch.equal(packed.mark, padded.entity.transpose(1, 2)[padded.mask])
+    assert torch.equal(packed.labels, padded.y)
+    for i in range(len(index)):
+        for k in range(2):
+            slot = slice(*packed.member_ptr[i * 2 + k : i * 2 + k + 2].tolist())
+            wanted = padded.entity[i, k].nonzero().flatten() + packed.ptr[i]
+            assert sorted(packed.member[slot].tolist()) == wanted.tolist()
+        own = packed.head[packed.ptr[i] : packed.ptr[i + 1]]
+        wanted = padded.head[i][padded.mask[i]]
+        assert torch.equal(own - packed.ptr[i] * (own >= 0), wanted)
+
+
+def test_shared_rows() -> None:
+    packed = pack(relations(), [2, 1, 0], shared=True)
+    assert packed.row.tolist() == [0, 1, 0]
+    assert packed.ptr.tolist() == [0, 5, 6]
+    assert not packed.mark.any()
+    parts = [packed.member[a:b].tolist() for a, b in pairwise(packed.member_ptr)]
+    assert [sorted(p) for p in parts] == [[1], [1, 2], [5], [], [0, 2], [3, 4]]
+
+
+def test_no_instances() -> None:
+    packed = pack(relations(), [])
+    assert len(packed.word) == len(packed.labels) == 0
+    assert packed.ptr.tolist() == packed.member_ptr.tolist() == [0]
+
+
+def test_lower_case_vocabularies() -> None:
+    found = relations()
+    words = found.vocabulary([0, 1, 2], min_count=2, lower=True)
+    assert words == ("<pad>", "<unk>", "a", "b")
+    assert found.vocabulary([0, 1, 2], min_count=2) == ("<pad>", "<unk>", "b")
+    assert pack(found.recoded(words, lower=True), [1, 0]).word.tolist() == [2, 2, 3, 1, 1, 3]
+    assert pack(found.recoded(words), [1, 0]).word.tolist() == [2, 1, 3, 1, 1, 3]
+
+
+def test_vectors(tmp_path: Path) -> None:
+    words = ["<pad>", "<unk>", "b", "a"]
+    text = "4 3\na 1 2 3\nb .5 -1 1e2\nc 0 0 0\n"
+    plain = write(tmp_path / "v.txt", text)
+    packed = tmp_path / "v.txt.gz"
+    packed.write_bytes(gzip.compress(text.encode()))
+    np.save(tmp_path / "v.npy", np.array([[0.5, -1, 100], [1, 2, 3], [7, 7, 7]]))
+    names = write(tmp_path / "names.txt", "b\na\nz\n")
+    for found in (
+        read_vectors(plain, words),
+        read_vectors(packed, words),
+        read_vectors(tmp_path / "v.npy", words, names=names),
+    ):
+        assert found[0].tolist() == [[0, 0, 0], [0, 0, 0], [0.5, -1, 100], [1, 2, 3]]
+        assert found[1].tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a 1 2\nb 1\n", "v.txt: line 2: has 1 numbers, the first line has 2"),
+        ("a 1 2\nb 1 two\n", "v.txt: line 2: holds something that is no number"),
+        ("a 1 2\nb\t1\t2\n", "line 2: has 0 numbers"),
+        ("z 1 2\n", "has a vector for none of the 2 words"),
+        ("", "has a vector for none"),
+    ],
+)
+def test_broken_vectors_name_the_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_vectors(write(tmp_path / "v.txt", text), ["a", "b"])
+
+
+def test_broken_matrices(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.zeros((2, 3)))
+    with pytest.raises(DataError, match="needs names="):
+        read_vectors(tmp_path / "v.npy", ["a"])
+    with pytest.raises(DataError, match=r"float64 of shape \(2, 3\); must be numbers of shape \(1, width\)"):
+        read_vectors(tmp_path / "v.npy", ["a"], names=write(tmp_path / "names.txt", "a\n"))
+    np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="cannot be read as a numpy array"):
+        read_vectors(tmp_path / "o.npy", ["a"], names=tmp_path / "names.txt")
+
+
+def test_files_by_their_names(tmp_path: Path) -> None:
+    line = '{"text": "<< a >> blocks [[ b ]]", "label": "X"}\n'
+    assert read_relations(write(tmp_path / "c.jsonl", line)).classes == ("X",)
+    odd = write(tmp_path / "c.data", line)
+    assert len(read_relations(odd, format="chemprot")) == 1
+    with pytest.raises(DataError, match=r"c.data: the name does not end in .jsonl, .json"):
+        read_relations(odd)
+    with pytest.raises(ConfigError, match="format='bert': must be one of chemprot, nary, pubtator"):
+        read_relations(odd, format="bert")
+    abstract = (
+        "7|t|Lithium toxicity.\n7|a|x\n7\t0\t7\tLithium\tChemical\tC1\n7\t8\t16\ttoxicity\tDisease\tD1\n"
+    )
+    assert read_relations(write(tmp_path / "d.PubTator", abstract), negative="no").classes == ("no", "CID")
