@@ -1,8 +1,8 @@
 """Write the parts of the documentation that come from the code.
 
-`python docs/generate.py` rewrites docs/models.md, docs/benchmarks.md, the table of models in README.md, and
-the pictures of patterns in docs/kernels.md and docs/pictures; `--check` writes nothing and exits with 1 when
-one of them is stale. tests/test_docs.py does the same.
+`python docs/generate.py` rewrites docs/models.md, docs/vision_models.md, docs/benchmarks.md, the table of
+models in README.md, and the pictures of patterns in docs/kernels.md and docs/pictures; `--check` writes nothing
+and exits with 1 when one of them is stale. tests/test_docs.py does the same.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ TASKS = {
     "node": "Nodes of graphs",
     "hypergraph": "Hypergraphs",
     "relation": "Relations in text",
+    "vision": "Vision",
 }
 
 
@@ -87,7 +88,8 @@ def entry(c: Card) -> str:
     facts = [
         f"- Paper: <{c.paper}>" if c.paper else "",
         f"- Official code: <{c.code}>{f' ({c.licence})' if c.licence else ''}" if c.code else "",
-        f"- Labels: {'one or several' if c.multi_label else 'one'}",
+        "" if c.variants else f"- Labels: {'one or several' if c.multi_label else 'one'}",
+        "- Variants: [figures](vision_models.md)" if c.variants else "",
         f"- Options: {options(c.name)}",
         "".join(f"\n- Published {what}: {value}" for what, value in c.published.items()).lstrip(),
         "".join(f"\n- Verified: {what} (`{test}`)" for what, test in c.verified.items()).lstrip(),
@@ -103,6 +105,40 @@ def catalogue() -> str:
         " makes one. A figure under *published* is the paper's, not ours; what was measured here is in"
         " [benchmarks](benchmarks.md).",
         *(entry(card(name)) for task in TASKS for name in list_models(task=task)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def variants(c: Card) -> list[list[str]]:
+    """One row for each published variant of a system."""
+    return [
+        [
+            f"`{name}`",
+            f"{one.size}",
+            f"{one.parameters:.2f}",
+            "" if one.gflops is None else f"{one.gflops:g}",
+            "" if one.top1 is None else f"{one.top1:g}",
+            link("official", one.weights),
+            one.note,
+        ]
+        for name, one in c.variants.items()
+        if one.published
+    ]
+
+
+def vision_models() -> str:
+    """docs/vision_models.md: every variant of every backbone."""
+    cards = [card(name) for name in list_models(task="vision")]
+    header = ["variant", "pixels", "parameters (M)", "GFLOPs", "top-1 (%)", "weights", "note"]
+    count = sum(one.published for c in cards for one in c.variants.values())
+    parts = [
+        f"# Vision models\n\n{NOTICE}\n\n{count} variants of {len(cards)} systems. Figures are the papers' or"
+        " the official repositories': parameters (with the digits that the official code counts), billions of"
+        " multiplications with addition for one image, accuracy on ImageNet-1K of the official weights."
+        " `tests/vision/test_published.py` counts parameters to 1% and operations to 3% of them. Accuracies"
+        " were not measured here: logits, feature maps and gradients were compared, as each"
+        " [card](models.md) says.",
+        *(f"## {link(c.title, c.paper)}\n\n{table(header, variants(c))}" for c in cards),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -124,6 +160,7 @@ def outputs() -> dict[Path, str]:
     return {
         ROOT / "README.md": readme(),
         ROOT / "docs" / "models.md": catalogue(),
+        ROOT / "docs" / "vision_models.md": vision_models(),
         ROOT / "docs" / "benchmarks.md": benchmarks(),
         ROOT / "docs" / "kernels.md": kernels(),
         **{PICTURES / name: text for name, text in draw_patterns.pictures().items()},

@@ -40,6 +40,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("graphrec")
+    if name == "vision":
+        return importlib.import_module("graphrec.vision")
     if name not in _HOME:
         raise AttributeError(f"module 'graphrec' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

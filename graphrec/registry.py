@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,9 +20,42 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "graphrec.graph.cards": ("graph", "node"),
     "graphrec.graph.hypergraph.stages": ("hypergraph",),
     "graphrec.graph.relations.cards": ("relation",),
+    "graphrec.vision": ("vision",),
 }
 """Packages whose import fills the registry, with the tasks of their models. A package is imported when a task
 of its own is asked for, or a name that those before it do not know: PyG takes seconds."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One published size of a system.
+
+    Args:
+        options: Keyword arguments of the system's class.
+        size: Side of the images in pixels.
+        parameters: Published number of parameters in millions; None for a size made for tests.
+        gflops: Published billions of multiplications with addition for one image, which papers call FLOPs.
+        top1: Published accuracy on ImageNet-1K in percent.
+        classes: Classes of the published weights.
+        weights: URL of the official checkpoint, or "".
+        cfg: What differs from timm's default configuration: mean, std, crop_pct, interpolation.
+        note: Why a count differs from the published one.
+    """
+
+    options: Mapping[str, Any]
+    size: int = 224
+    parameters: float | None = None
+    gflops: float | None = None
+    top1: float | None = None
+    classes: int = 1000
+    weights: str = ""
+    cfg: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def published(self) -> bool:
+        """Whether the variant is one of a paper, not one made for tests."""
+        return self.parameters is not None
 
 
 @dataclass(frozen=True)
@@ -44,6 +77,7 @@ class Card:
         uses: Field kinds that the model treats specially, e.g. ("sequence",).
         training: Fields of `TrainConfig` that suit the model better than the package's defaults; the
             estimator takes them where the user says nothing.
+        variants: Published sizes by name, where a system has several.
     """
 
     name: str
@@ -58,6 +92,7 @@ class Card:
     multi_label: bool = True
     uses: tuple[str, ...] = ()
     training: dict[str, float] = field(default_factory=dict)
+    variants: dict[str, Variant] = field(default_factory=dict)
 
 
 _T = TypeVar("_T", bound=Callable[..., Any])

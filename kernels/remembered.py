@@ -7,22 +7,24 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
 
 
 def kept(make: Callable[Given, Made]) -> Callable[Given, Made]:
-    """Run a function outside of inference mode and of a default device.
+    """Run a function outside of inference mode, of a default device, and of an export that is under way.
 
-    A plan made inside ``torch.inference_mode`` would otherwise fail in the next training step.
+    A plan made inside ``torch.inference_mode`` would otherwise fail in the next training step, and one made
+    while ``torch.export`` traces would hold no numbers.
     """
 
     @wraps(make)
     def run(*args: Given.args, **kwargs: Given.kwargs) -> Made:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_dynamo_compiling():
             return make(*args, **kwargs)
-        with torch.inference_mode(False), torch.device("cpu"):
+        with _disable_current_modes(), torch.inference_mode(False), torch.device("cpu"):
             return make(*args, **kwargs)
 
     return run

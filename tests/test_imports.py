@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = {"graphrec": "graphrec", "kernels": "graphrec.kernels", "pipelines": "graphrec.pipelines"}
+FOLDERS = {
+    "graphrec": "graphrec",
+    "kernels": "graphrec.kernels",
+    "pipelines": "graphrec.pipelines",
+    "vision": "graphrec.vision",
+}
 """Top-level folder -> import name."""
 
 BASE = {"errors"}
@@ -33,6 +38,7 @@ MAY_IMPORT = {
     "training": ENGINE,
     "ctr": MODELS,
     "graph": GRAPH,
+    "vision": MODELS,
     "runs": FACADE,
     "explain": FACADE,
     "export": FACADE,
@@ -45,7 +51,9 @@ MAY_IMPORT = {
 }
 """Part (a folder or module directly below graphrec) -> parts that it may import, itself apart."""
 
-HEAVY = {"torch", "polars", "pyarrow", "sklearn", "pandas", "scipy", "matplotlib", "lightning_fabric", "onnx"}
+HEAVY = {
+    "torch", "polars", "pyarrow", "sklearn", "pandas", "scipy", "matplotlib", "lightning_fabric", "onnx", "timm"
+}  # fmt: skip
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "markupsafe": "jinja2", "triton": "torch"}
 """Import name -> the dependency that brings it; triton comes with torch's builds for GPUs."""

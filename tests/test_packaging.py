@@ -15,7 +15,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = {"graphrec": "graphrec", "kernels": "graphrec/kernels", "pipelines": "graphrec/pipelines"}
+FOLDERS = {
+    "graphrec": "graphrec",
+    "kernels": "graphrec/kernels",
+    "pipelines": "graphrec/pipelines",
+    "vision": "graphrec/vision",
+}
 """Top-level folder of the repository -> where it lies in an installation."""
 
 LEFTOVERS = shutil.ignore_patterns("__pycache__", "*.py[cod]", ".*_cache")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -91,6 +92,9 @@ def _constant(
 def _make(
     pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype, share: float
 ) -> Gather | None:
+    if device.type == "meta":  # shapes alone, as for counting operations: a plan is made from numbers
+        real = _make(pattern, q_len, k_len, torch.device("cpu"), dtype, share)
+        return None if real is None else Gather(*_moved(real, device))
     plan = pattern.blocks(q_len, k_len, device)
     if plan.pairs > share * q_len * k_len:
         return None
@@ -106,6 +110,11 @@ def _make(
     k_uses = uses_of(plan.k_index, k_len)
     once = bool((k_uses[0] == torch.arange(k_len)).all()) and len(k_uses[1]) == k_len
     return Gather(*found[:8], *q_uses, *k_uses, *out_uses, once)
+
+
+def _moved(parts: Iterable[Any], device: torch.device) -> tuple[Any, ...]:
+    """The tensors among some values on a device."""
+    return tuple(one.to(device) if isinstance(one, Tensor) else one for one in parts)
 
 
 def mask_for(pattern: Pattern, q_len: int, k_len: int, device: torch.device) -> Tensor:
@@ -144,6 +153,9 @@ def columns_for(
 def _static_columns(
     pattern: Pattern, window: tuple[int, ...], q_len: int, k_len: int, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
+    if device.type == "meta":
+        kinds, kind = _static_columns(pattern, window, q_len, k_len, torch.device("cpu"))
+        return kinds.to(device), None if kind is None else kind.to(device)
     plan = pattern.blocks(q_len, k_len, device)
     columns = table_columns(pattern, plan.q_index, plan.k_index, window, q_len, k_len)
     kinds, kind = torch.unique(columns[0, 0], dim=0, return_inverse=True)

@@ -85,6 +85,22 @@ def test_exports(pattern: Pattern) -> None:
     torch.testing.assert_close(exported.module()(*given), block(*given))
 
 
+def test_exports_a_pattern_that_no_call_has_used() -> None:
+    block, given = (
+        Block(Windows((8, 6), 2, shift=1, border="-100")),
+        [one[:, :, :48].detach() for one in tensors()],
+    )
+    exported = torch.export.export(block, tuple(given))
+    torch.testing.assert_close(exported.module()(*given), block(*given))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS[:4], ids=repr)
+def test_runs_on_the_meta_device(pattern: Pattern) -> None:
+    given = tensors()
+    found = Block(pattern).to("meta")(*(one.to("meta") for one in given))
+    assert found.shape == Block(pattern)(*given).shape
+
+
 def test_other_operators_compile() -> None:
     torch._dynamo.reset()
     q, k, v = tensors()

@@ -1,0 +1,90 @@
+"""Shared layers on their own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from graphrec import vision
+from graphrec.errors import RunError
+from graphrec.vision.layers import (
+    ConvNorm,
+    GridAttention,
+    LinearNorm,
+    PatchEmbed,
+    resize_bias_table,
+    resize_positions,
+)
+
+
+def settled(module: nn.Module) -> nn.Module:
+    """A module whose batch norms have seen data, in evaluation mode."""
+    for one in module.modules():
+        if isinstance(one, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(one.running_mean, -1, 1)
+            nn.init.uniform_(one.running_var, 0.5, 2)
+            nn.init.uniform_(one.weight, 0.5, 2)
+            nn.init.uniform_(one.bias, -1, 1)
+    return module.eval()
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_convolution_and_norm_become_one(groups: int) -> None:
+    layer = settled(ConvNorm(8, 12, 3, 2, 1, groups))
+    x = torch.randn(2, 8, 9, 9)
+    fused = vision.fuse(layer)
+    assert isinstance(fused, nn.Conv2d)
+    assert torch.allclose(fused(x), layer(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_norm_and_linear_become_one(bias: bool) -> None:
+    layer = settled(LinearNorm(8, 3, bias=bias))
+    x = torch.randn(5, 8)
+    fused = vision.fuse(nn.Sequential(layer))
+    assert isinstance(fused[0], nn.Linear)
+    assert torch.allclose(fused(x), layer(x), atol=1e-5)
+
+
+def test_fusing_leaves_the_model_as_it_is() -> None:
+    model = nn.Sequential(ConvNorm(3, 4), nn.ReLU()).train()
+    vision.fuse(model)
+    assert isinstance(model[0], ConvNorm)
+    assert model.training
+
+
+def test_ragged_images_are_padded() -> None:
+    layer = PatchEmbed(3, 8, (4, 2), norm=None)
+    x = torch.randn(1, 3, 6, 5)
+    padded = torch.zeros(1, 3, 8, 6)
+    padded[..., :6, :5] = x
+    assert layer(x).shape == (1, 2, 3, 8)
+    assert torch.equal(layer(x), layer(padded))
+
+
+def test_grid_attention_is_multi_head_attention() -> None:
+    layer, peer = GridAttention(12, 3), nn.MultiheadAttention(12, 3, batch_first=True)
+    layer.qkv.load_state_dict({"weight": peer.in_proj_weight, "bias": peer.in_proj_bias})
+    layer.proj.load_state_dict(peer.out_proj.state_dict())
+    x = torch.randn(2, 3, 4, 12)
+    flat = x.flatten(1, 2)
+    assert torch.allclose(layer(x).flatten(1, 2), peer(flat, flat, flat)[0], atol=1e-5)
+
+
+def test_position_tables_keep_their_prefix() -> None:
+    value = torch.randn(1, 2 + 9, 4)
+    out = resize_positions(value, torch.empty(1, 2 + 25, 4), prefix=2)
+    assert out.shape == (1, 27, 4)
+    assert torch.equal(out[:, :2], value[:, :2])
+    flat = torch.ones(1, 9, 4)
+    assert torch.allclose(
+        resize_positions(flat, torch.empty(1, 16, 4), mode="bilinear"), torch.ones(1, 16, 4)
+    )
+
+
+def test_tables_that_cannot_be_resized() -> None:
+    with pytest.raises(RunError, match="no square"):
+        resize_positions(torch.randn(1, 8, 4), torch.empty(1, 9, 4))
+    with pytest.raises(RunError, match="bias table"):
+        resize_bias_table(torch.randn(9, 2), torch.empty(25, 3))

@@ -1,0 +1,329 @@
+"""What every backbone must do, over all registered names: each system has a variant small enough for it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+
+import pytest
+import timm
+import torch
+from timm.data import resolve_data_config
+from timm.models import get_pretrained_cfg
+from timm.optim import param_groups_layer_decay
+from torch import Tensor, nn
+from vision_tools import image, randomized, relative
+
+from graphrec import vision
+from graphrec.errors import ConfigError, DataError, RunError
+from graphrec.registry import card
+from graphrec.vision import Backbone
+
+TINY = vision.list_models(tests=True)
+PUBLISHED = vision.list_models()
+SYSTEMS = sorted({vision.family(name).card.name for name in TINY + PUBLISHED})
+every = pytest.mark.parametrize("name", TINY)
+
+
+def tiny(name: str, **options: object) -> Backbone:
+    """A tiny variant, in evaluation mode, with weights that show what is broken."""
+    model = vision.create_model(name, num_classes=options.pop("num_classes", 7), **options)
+    return randomized(model)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_has_published_variants_and_a_tiny_one(system: str) -> None:
+    variants = card(system).variants
+    assert any(one.published for one in variants.values())
+    small = [name for name, one in variants.items() if not one.published]
+    assert small
+    for name in small:
+        model = vision.create_model(name)
+        assert sum(one.numel() for one in model.parameters()) < 300_000, f"{name} is too large for tests"
+        assert max(model.img_size) <= 64
+
+
+@every
+def test_forward(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    logits = model(x)
+    assert logits.shape == (2, 7)
+    assert logits.isfinite().all()
+    assert logits.std() > 0.01, "random weights must move the logits"
+    assert relative(model.forward_head(model.forward_features(x)), logits) == 0
+    alone = torch.cat([model(one) for one in x.split(1)])
+    assert relative(alone, logits) < 1e-5, "images of a batch must not see each other"
+
+
+@every
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    model = tiny(name, drop_path_rate=0.0).train()
+    model(image(model, batch=4)).square().mean().backward()
+    dead = [key for key, one in model.named_parameters() if one.grad is None or not one.grad.any()]
+    assert not dead
+    assert all(one.grad is None or one.grad.isfinite().all() for one in model.parameters())
+
+
+@every
+def test_stochastic_depth_and_dropout_are_for_training(name: str) -> None:
+    model = tiny(name, drop_path_rate=0.9, drop_rate=0.5)
+    x = image(model)
+    assert torch.equal(model(x), model(x))
+    model.train()
+    assert not torch.equal(model(x), model(x))
+
+
+@every
+def test_feature_pyramid(name: str) -> None:
+    model = tiny(name)
+    pyramid = vision.create_model(name, features_only=True)
+    pyramid.model.load_state_dict(model.state_dict(), strict=False)
+    x = image(model)
+    maps = pyramid.eval()(x)
+    channels, reductions = pyramid.feature_info.channels(), pyramid.feature_info.reduction()
+    for made, dim, reduction in zip(maps, channels, reductions, strict=True):
+        sides = [-(-one // reduction) for one in model.img_size]
+        assert made.shape == (2, dim, *sides)
+    state, taken = model.forward_intermediates(x)
+    assert all(relative(mine, other) < 1e-5 for mine, other in zip(maps, taken, strict=True))
+    assert relative(model.forward_head(state), model(x)) < 1e-5
+
+
+@every
+def test_part_of_the_pyramid(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    whole = model.forward_intermediates(x, intermediates_only=True)
+    (last,) = model.forward_intermediates(x, indices=1, intermediates_only=True)
+    assert torch.equal(last, whole[-1])
+    (first,) = model.forward_intermediates(x, indices=[0], stop_early=True, intermediates_only=True)
+    assert torch.equal(first, whole[0])
+    tokens = model.forward_intermediates(x, output_fmt="NLC", intermediates_only=True)
+    assert torch.equal(tokens[0], whole[0].flatten(2).transpose(1, 2))
+    short = vision.create_model(name, features_only=True, out_indices=(0,))
+    assert [one.shape for one in short(x)] == [whole[0].shape]
+    assert len(short.model.stages) == 1
+    with pytest.raises(ConfigError, match="output_fmt"):
+        model.forward_intermediates(x, output_fmt="LCN")
+
+
+@every
+def test_default_configuration(name: str) -> None:
+    model = vision.create_model(name)
+    cfg = model.default_cfg
+    assert cfg == model.pretrained_cfg
+    assert cfg["architecture"] == f"graphrec_{name}"
+    assert cfg["input_size"] == (3, *model.img_size)
+    assert resolve_data_config({}, model=model)["input_size"] == cfg["input_size"]
+    state = model.state_dict()
+    for first in model.first_conv.split(","):
+        assert state[f"{first}.weight"].shape[1] == 3
+    for last in model.classifier.split(","):
+        assert state[f"{last}.weight"].shape[0] == model.num_classes == 1000
+    assert get_pretrained_cfg(f"graphrec_{name}").num_classes == 1000
+
+
+@every
+def test_classifier_can_be_replaced(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    features = model.forward_head(model.forward_features(x), pre_logits=True)
+    assert features.shape == (2, model.head_hidden_size)
+    model.reset_classifier(4)
+    assert model(x).shape == (2, 4)
+    assert isinstance(model.get_classifier(), nn.Module)
+    assert model.num_classes == 4
+    model.reset_classifier(0)
+    assert relative(model(x), features) < 1e-5
+    bare = vision.create_model(name, num_classes=0)
+    assert bare(x).shape == features.shape
+
+
+@every
+def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
+    model = tiny(name, drop_path_rate=0.0)
+    for module in model.modules():  # batch statistics would be taken twice
+        module.momentum = 0.0 if isinstance(module, nn.BatchNorm2d) else getattr(module, "momentum", None)
+    x = image(model)
+    plain = gradients(model, x)
+    model.set_grad_checkpointing()
+    again = gradients(model, x)
+    assert all(relative(again[key], plain[key]) < 1e-5 for key in plain)
+
+
+def gradients(model: Backbone, x: Tensor) -> dict[str, Tensor]:
+    """Gradients of a training step, by name."""
+    copied = copy.deepcopy(model).train()
+    copied(x).square().sum().backward()
+    return {key: one.grad for key, one in copied.named_parameters() if one.grad is not None}
+
+
+@every
+def test_channels_last(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    wanted = model(x)
+    model = model.to(memory_format=torch.channels_last)
+    assert relative(model(x.to(memory_format=torch.channels_last)), wanted) < 1e-5
+
+
+@every
+def test_bfloat16_autocast(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    wanted = model(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(x)
+        found.float().square().mean().backward()
+    assert relative(found, wanted) < 0.1
+    assert all(one.grad is None or one.grad.isfinite().all() for one in model.parameters())
+
+
+@every
+def test_export(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    with torch.no_grad():
+        program = torch.export.export(model, (x,))
+        assert relative(program.module()(x), model(x)) < 1e-5
+
+
+@pytest.mark.slow
+@every
+def test_compile(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    compiled = torch.compile(model, backend="aot_eager")
+    assert relative(compiled(x), model(x)) < 1e-5
+
+
+@every
+def test_fused_for_deployment(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    wanted = model(x)
+    fused = vision.fuse(model)
+    assert relative(fused(x), wanted) < 1e-4
+    assert torch.equal(model(x), wanted), "the model itself must stay as it is"
+
+
+@every
+def test_other_sizes(name: str) -> None:
+    model = tiny(name)
+    step = model.multiple
+    height, width = model.img_size
+    odd = (height + step * (1 if step > 1 else 5), width + 2 * step * (1 if step > 1 else 5))
+    if model.fixed_size:
+        with pytest.raises(DataError, match=r"img_size=\("):
+            model(image(model, odd))
+        model = tiny(name, img_size=odd)
+    assert model(image(model, odd)).isfinite().all()
+    maps = model.forward_intermediates(image(model, odd), intermediates_only=True)
+    assert all(one.isfinite().all() for one in maps)
+
+
+@every
+def test_images_that_the_model_cannot_take(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    with pytest.raises(DataError, match=r"\(batch, 3, height, width\)"):
+        model(x[:, :2])
+    with pytest.raises(DataError, match=r"\(batch, 3, height, width\)"):
+        model(x[0])
+    with pytest.raises(DataError, match=r"torch.uint8 must be a floating type"):
+        model(torch.zeros_like(x, dtype=torch.uint8))
+    small = max(model.smallest - 1, 1)
+    if small < model.smallest:
+        with pytest.raises(DataError, match=r"image: .*"):
+            model(x[..., :small, :small])
+        with pytest.raises(ConfigError, match="img_size"):
+            vision.create_model(name, img_size=small)
+    if model.multiple > 1:
+        with pytest.raises(ConfigError, match=f"multiples of {model.multiple}"):
+            vision.create_model(name, img_size=model.img_size[0] + 1)
+
+
+@every
+def test_another_number_of_channels(name: str) -> None:
+    model = tiny(name, in_chans=5)
+    assert model(image(model)).shape == (2, 7)
+
+
+@every
+def test_own_and_official_weights_load(name: str, tmp_path: object) -> None:
+    model = tiny(name, num_classes=1000)
+    x, wanted = image(model), model(image(model))
+    for official in (False, True):
+        path = f"{tmp_path}/weights-{official}.safetensors"
+        vision.save_weights(model, path, official=official)
+        twin = vision.create_model(name, pretrained=path).eval()
+        assert torch.equal(twin(x), wanted)
+        other = vision.create_model(name, pretrained=path, num_classes=3).eval()
+        assert other(x).shape == (2, 3)
+        gray = vision.create_model(name, pretrained=path, in_chans=1).eval()
+        assert gray(x[:, :1]).isfinite().all()
+        pyramid = vision.create_model(name, pretrained=path, features_only=True).eval()
+        assert relative(pyramid(x)[-1], model.forward_intermediates(x, intermediates_only=True)[-1]) < 1e-6
+
+
+@every
+def test_state_dict_holds_all_that_matters(name: str) -> None:
+    model = tiny(name)
+    twin = vision.create_model(name, num_classes=7).eval()
+    twin.load_state_dict(model.state_dict())
+    x = image(model)
+    assert torch.equal(twin(x), model(x))
+    assert torch.equal(copy.deepcopy(model)(x), model(x))
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_checkpoint_of_another_variant_names_keys(system: str) -> None:
+    names = [name for name, one in card(system).variants.items() if one.published]
+    pairs = itertools.pairwise(
+        sorted(names, key=lambda name: vision.family(name).card.variants[name].parameters)
+    )
+    for first, second in pairs:
+        with torch.device("meta"):
+            state = vision.official_state(vision.create_model(first))
+            model = vision.create_model(second)
+        mine = {key: one.shape for key, one in model.state_dict().items()}
+        if {key: one.shape for key, one in model.keys.to_ours(state).items()} == mine:
+            continue  # variants that differ in their training alone
+        with pytest.raises(RunError, match=r"keys (missing|left over|of another shape)"):
+            vision.load_weights(model, state)
+        return
+    pytest.skip("its variants have the same keys and shapes")
+
+
+@every
+def test_optimiser_helpers_of_timm(name: str) -> None:
+    model = vision.create_model(name)
+    known = {key for key, _ in model.named_parameters()}
+    assert model.no_weight_decay() <= known
+    groups = param_groups_layer_decay(model, no_weight_decay_list=model.no_weight_decay(), layer_decay=0.5)
+    assert sum(len(one["params"]) for one in groups) == len(known)
+    scales = {one["lr_scale"] for one in groups}
+    assert len(scales) >= 1 + len(model.stages), "the layers of a model must be told apart"
+    stem, stages = model.group_matcher()["stem"], model.group_matcher(coarse=True)["blocks"]
+    assert any(re.match(stem, key) for key in known)
+    assert any(re.match(stages, key) for key in known)
+
+
+@pytest.mark.parametrize("name", TINY + PUBLISHED)
+def test_registered_in_timm(name: str) -> None:
+    assert timm.is_model(f"graphrec_{name}")
+    assert f"graphrec_{name}" in timm.list_models("graphrec_*")
+    assert (
+        get_pretrained_cfg(f"graphrec_{name}").input_size[1] == vision.family(name).card.variants[name].size
+    )
+
+
+@every
+def test_made_by_timm(name: str) -> None:
+    model = timm.create_model(f"graphrec_{name}", num_classes=3)
+    assert isinstance(model, Backbone)
+    assert model(image(model)).shape == (2, 3)
+    pyramid = timm.create_model(f"graphrec_{name}", features_only=True)
+    assert len(pyramid(image(model))) == len(model.stages)

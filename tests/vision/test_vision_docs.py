@@ -1,0 +1,37 @@
+"""The examples of docs/vision.md run, in order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from graphrec import vision
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "vision.md"
+
+
+def test_the_examples_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"{PAGE.name}, example {number + 1}", "exec"), names)
+    assert "[(2, 8, 8, 8), (2, 16, 4, 4)] [4, 8]" in capsys.readouterr().out
+    assert names["logits"].shape == (2, 10)
+    assert (tmp_path / "official.safetensors").exists()
+
+
+def test_the_page_names_the_contract() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    methods = {name for name in vars(vision.Backbone) if not name.startswith("_")}
+    internal = {"prune_intermediate_layers", "fixed_size", "keys", "layout"}
+    assert {name for name in methods - internal if f"`{name}" not in page} == set()
+
+
+def test_every_public_name_exists() -> None:
+    assert all(getattr(vision, name) is not None for name in vision.__all__)

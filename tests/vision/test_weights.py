@@ -1,0 +1,132 @@
+"""Reading checkpoints and checking them key by key."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from graphrec import vision
+from graphrec.errors import RunError
+from graphrec.vision import Convert, Joined, KeyMap, Rename
+
+
+@pytest.fixture
+def official() -> dict[str, Tensor]:
+    """A checkpoint by official names."""
+    return vision.official_state(vision.create_model("swin_test"))
+
+
+@pytest.mark.parametrize("wrap", ["model", "state_dict", None])
+def test_reads_what_training_scripts_save(
+    official: dict[str, Tensor], tmp_path: Path, wrap: str | None
+) -> None:
+    prefixed = {f"module.{name}": one for name, one in official.items()}
+    found = {wrap: prefixed, "epoch": 3, "args": argparse.Namespace(lr=0.1)} if wrap else prefixed
+    torch.save(found, tmp_path / "model.pth")
+    model = vision.create_model("swin_test", pretrained=tmp_path / "model.pth")
+    assert all(torch.equal(one, official[name]) for name, one in vision.official_state(model).items())
+
+
+class Harmful:
+    """An object whose unpickling would run code."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("ran",))
+
+
+def test_objects_are_not_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": {}, "extra": Harmful()}, tmp_path / "model.pth")
+    with pytest.raises(RunError, match=r"could run code"):
+        vision.read_checkpoint(tmp_path / "model.pth")
+    assert "ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["none.pth", "broken.pth", "broken.safetensors", "empty.pth", "no/such/place/file"]
+)
+def test_unusable_sources(tmp_path: Path, name: str) -> None:
+    (tmp_path / "broken.pth").write_bytes(b"no checkpoint")
+    (tmp_path / "broken.safetensors").write_bytes(b"no checkpoint")
+    torch.save({"epoch": 1}, tmp_path / "empty.pth")
+    with pytest.raises(RunError, match=r"is no |holds no state dict"):
+        vision.read_checkpoint(tmp_path / name)
+
+
+def test_missing_and_surplus_keys_have_official_names(official: dict[str, Tensor]) -> None:
+    del official["layers.0.downsample.norm.weight"]
+    official["layers.9.blocks.0.norm1.weight"] = torch.zeros(3)
+    with pytest.raises(RunError) as caught:
+        vision.load_weights(vision.create_model("swin_test"), official)
+    assert "missing: layers.0.downsample.norm.weight, left over: layers.9.blocks.0.norm1.weight" in str(
+        caught.value
+    )
+
+
+def test_another_shape_is_told_with_both(official: dict[str, Tensor]) -> None:
+    official["norm.weight"] = torch.zeros(3)
+    with pytest.raises(RunError, match=r"norm.weight \(3,\), the model has \(16,\)"):
+        vision.load_weights(vision.create_model("swin_test"), official)
+
+
+def test_a_failed_load_leaves_the_model(official: dict[str, Tensor]) -> None:
+    model = vision.create_model("swin_test")
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    del official["norm.weight"]
+    with pytest.raises(RunError):
+        vision.load_weights(model, official)
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+
+
+def test_a_head_of_other_classes_is_left_fresh_only_where_asked(
+    official: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save(official, tmp_path / "model.pth")
+    model = vision.create_model("swin_test", pretrained=tmp_path / "model.pth", num_classes=5)
+    assert torch.equal(model.norm.bias, official["norm.bias"])
+    with pytest.raises(RunError, match=r"head.weight \(1000, 16\), the model has \(5, 16\)"):
+        vision.load_weights(model, official)
+
+
+def test_rules() -> None:
+    keys = KeyMap(
+        (
+            Rename("down.{i}.0", "stages.{i+1}.norm"),
+            Rename("fc.weight", "fc.weight", Convert(torch.t, torch.t)),
+            Joined(("a.{i}.q", "a.{i}.kv"), "a.{i}.qkv", parts=(1, 2)),
+            Joined("pair", ("left", "right"), parts=(1, 1), dim=1),
+        ),
+        drop=("*.index",),
+    )
+    state = {
+        "down.3.0.weight": torch.rand(2),
+        "fc.weight": torch.rand(2, 3),
+        "a.0.q.weight": torch.rand(2, 5),
+        "a.0.kv.weight": torch.rand(4, 5),
+        "pair.weight": torch.rand(3, 8),
+        "other": torch.rand(1),
+        "down.3.0.index": torch.zeros(1),
+    }
+    ours = keys.to_ours(state)
+    assert set(ours) == {
+        "stages.4.norm.weight", "fc.weight", "a.0.qkv.weight", "left.weight", "right.weight", "other"
+    }  # fmt: skip
+    assert ours["fc.weight"].shape == (3, 2)
+    assert torch.equal(ours["a.0.qkv.weight"][:2], state["a.0.q.weight"])
+    assert torch.equal(ours["right.weight"], state["pair.weight"][:, 4:])
+    back = keys.to_official(ours)
+    del state["down.3.0.index"]
+    assert back.keys() == state.keys()
+    assert all(torch.equal(one, state[name]) for name, one in back.items())
+    assert keys.official_name("stages.4.norm.weight") == "down.3.0.weight"
+
+
+def test_rules_that_collide_or_lack_a_part() -> None:
+    keys = KeyMap((Rename("a", "c"), Rename("b", "c"), Joined(("q", "k"), "qk", parts=(1, 1))))
+    with pytest.raises(RunError, match="two keys of the checkpoint became c"):
+        keys.to_ours({"a": torch.zeros(1), "b": torch.zeros(1)})
+    with pytest.raises(RunError, match=r"qk: needs 2 tensors of the checkpoint, 1 are there"):
+        keys.to_ours({"q": torch.zeros(1)})

@@ -1,0 +1,159 @@
+"""Random weights that show a broken part, and comparison with peers on numbers.
+
+Weights are drawn per official key name, so the official code, timm and we get the same ones without a file of
+weights: a recording of some kB holds only images and what the official code made of them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from graphrec import vision
+from graphrec.vision import Backbone
+
+RECORDED = Path(__file__).parent / "recorded"
+TOLERANCE = 1e-4
+
+
+def random_value(name: str, value: Tensor, seed: int = 0) -> Tensor:
+    """What stands under an official key: nothing is zero, one or tiny, whatever the initial values were.
+
+    Matrices keep the size of what passes through them, scales lie around 1, biases and layer scales around 0;
+    whole numbers stay.
+    """
+    if not value.is_floating_point():
+        return value
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) + seed)
+    noise = torch.randn(value.shape, generator=generator)
+    if name.endswith("running_var"):
+        new = 0.5 + noise.abs()
+    elif value.dim() > 1:
+        new = noise * (value[0].numel() ** -0.5)
+    else:
+        new = 0.1 * noise + (1.0 if name.endswith("weight") else 0.0)
+    return new.to(value.dtype)
+
+
+def random_state(state: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
+    """Random values for a state with official names."""
+    return {name: random_value(name, value, seed) for name, value in state.items()}
+
+
+def randomized(model: Backbone, seed: int = 0) -> Backbone:
+    """The model, in evaluation mode, with random values drawn by its official key names."""
+    vision.load_weights(model, random_state(vision.official_state(model), seed))
+    return model.eval()
+
+
+def image(model: Backbone, size: tuple[int, int] | None = None, batch: int = 2) -> Tensor:
+    """Random images that fit a model."""
+    return torch.randn(
+        batch, model.in_chans, *(size or model.img_size), generator=torch.Generator().manual_seed(1)
+    )
+
+
+def relative(found: Tensor, wanted: Tensor, floor: float = 1e-12) -> float:
+    """Norm of the difference over the norm of what is wanted."""
+    assert found.shape == wanted.shape, f"{tuple(found.shape)} instead of {tuple(wanted.shape)}"
+    wanted = wanted.detach().double()
+    return float((found.detach().double() - wanted).norm() / max(float(wanted.norm()), floor))
+
+
+def probe(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor, dict[str, Tensor]]:
+    """Logits, feature maps, and the gradients of image and parameters of a fixed mix of both."""
+    x = x.clone().requires_grad_()
+    maps = model.forward_intermediates(x, intermediates_only=True)
+    logits = model(x)
+    generator = torch.Generator().manual_seed(2)
+    total = sum((one * torch.randn(one.shape, generator=generator)).mean() for one in [logits, *maps])
+    parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    grads = torch.autograd.grad(total, [x, *parameters.values()], allow_unused=True)
+    named = {name: one for name, one in zip(parameters, grads[1:], strict=True) if one is not None}
+    return logits, maps, grads[0], named
+
+
+def assert_equals_peer(
+    model: Backbone,
+    peer: nn.Module,
+    to_peer: Callable[[dict[str, Tensor]], Mapping[str, Tensor]],
+    x: Tensor,
+) -> None:
+    """Logits, pyramid and gradients of our model equal those of a peer with the same random weights.
+
+    Args:
+        model: Ours; gets random weights.
+        peer: Gets the same, strictly.
+        to_peer: From a state with official names to one with the peer's, e.g. timm's
+            ``checkpoint_filter_fn``.
+        x: Images for both.
+    """
+    randomized(model)
+    learned = {name for name, _ in peer.named_parameters()}
+    given = to_peer(vision.official_state(model))
+    missing = set(peer.state_dict()) - set(given)
+    assert not missing & learned, f"the official names leave out {sorted(missing & learned)}"
+    peer.load_state_dict({**{name: peer.state_dict()[name] for name in missing}, **given})
+    ours, theirs = probe(model, x), probe(peer.eval(), x)
+    assert relative(ours[0], theirs[0]) < TOLERANCE, "logits"
+    assert len(ours[1]) == len(theirs[1])
+    for number, (mine, other) in enumerate(zip(ours[1], theirs[1], strict=True)):
+        assert relative(mine, other) < TOLERANCE, f"feature map {number}"
+    assert relative(ours[2], theirs[2]) < TOLERANCE, "gradient of the image"
+    mine = to_peer(model.keys.to_official(ours[3]))
+    scale = max(float(one.norm()) for one in theirs[3].values())
+    for name, wanted in theirs[3].items():
+        assert relative(mine[name], wanted, 1e-3 * scale) < TOLERANCE, f"gradient of {name}"
+
+
+def assert_equals_timm(
+    model: Backbone,
+    peer: nn.Module,
+    sizes: list[tuple[int, int]],
+    to_peer: Callable[[dict[str, Tensor], nn.Module], Mapping[str, Tensor]] | None = None,
+) -> None:
+    """:func:`assert_equals_peer` at several sizes, with timm's own converter of official checkpoints."""
+    convert = (lambda state: to_peer(state, peer)) if to_peer else (lambda state: state)
+    for size in sizes:
+        assert_equals_peer(model, peer, convert, image(model, size))
+
+
+def assert_equals_recording(model: Backbone, name: str) -> None:
+    """Logits and feature maps equal what official code made of the same weights and images.
+
+    ``recorded/<name>.safetensors`` holds ``image.<n>``, ``logits.<n>`` and ``map.<n>.<stage>``; its metadata
+    say which repository, commit, options and seed it is from.
+    """
+    with safe_open(RECORDED / f"{name}.safetensors", "pt") as file:
+        about = file.metadata()
+        found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    assert {"repository", "commit", "options", "seed"} <= set(about)
+    randomized(model, int(about["seed"]))
+    numbers = sorted(key.removeprefix("image.") for key in found if key.startswith("image."))
+    assert numbers
+    for number in numbers:
+        x = found[f"image.{number}"]
+        with torch.no_grad():
+            logits, maps = model(x), model.forward_intermediates(x, intermediates_only=True)
+        assert relative(logits, found[f"logits.{number}"]) < TOLERANCE, f"logits {number}"
+        for stage, made in enumerate(maps):
+            wanted = found.get(f"map.{number}.{stage}")
+            if wanted is not None:
+                assert relative(made, wanted) < TOLERANCE, f"feature map {stage} of {number}"
+
+
+def assert_official_keys(model: Backbone) -> None:
+    """Official names lead back to ours, with the same values, and messages use the official ones."""
+    randomized(model, seed=3)
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    official = vision.official_state(model)
+    back = model.keys.to_ours(official)
+    assert back.keys() == before.keys()
+    assert all(torch.equal(back[name], before[name]) for name in before)
+    for name in before:
+        assert set(model.keys.official_name(name).split(", ")) <= official.keys(), name

@@ -1,0 +1,34 @@
+"""Vision backbones by name, on the kernel layer, with timm's contract and the official weights.
+
+    from graphrec import vision
+
+    model = vision.create_model("swin_tiny_patch4_window7_224", num_classes=10)
+    pyramid = vision.create_model("convnext_tiny", features_only=True)
+    vision.list_models("swin*")
+
+Importing this package also registers every model in timm, as `graphrec_<name>`.
+"""
+
+from . import backbones as backbones
+from .backbone import Backbone
+from .keys import Convert, Joined, KeyMap, Rename
+from .layers.fuse import fuse
+from .models import create_model, family, list_models, register_backbone
+from .weights import load_weights, official_state, read_checkpoint, save_weights
+
+__all__ = [
+    "Backbone",
+    "Convert",
+    "Joined",
+    "KeyMap",
+    "Rename",
+    "create_model",
+    "family",
+    "fuse",
+    "list_models",
+    "load_weights",
+    "official_state",
+    "read_checkpoint",
+    "register_backbone",
+    "save_weights",
+]

@@ -1,0 +1,243 @@
+"""The base of every backbone: timm's contract for models, written once.
+
+A backbone is a stem, stages and a head. What flows between them, the *state*, is a tensor laid out as
+`layout` says, or whatever else the system needs (two branches, tokens beside a map): then it overrides
+`feature_map` and `finish`, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from timm.layers import to_2tuple
+from timm.models import checkpoint
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+from graphrec.errors import ConfigError, DataError
+
+from .keys import KeyMap
+from .layers.stage import Stage
+
+Layout = Literal["NCHW", "NHWC"]
+
+
+class Backbone(nn.Module):
+    """A classifier whose stages can be used as a feature pyramid.
+
+    A subclass builds, after ``super().__init__``, the modules ``stages`` (a feature map is taken after each)
+    and ``head`` (with ``reset``, as timm's heads have it), and overrides `embed` unless a module ``stem``
+    makes the first state. ``norm``, where there is one, runs after the last stage.
+
+    Args:
+        features: Channels and reduction of the feature map after each stage.
+        img_size: Side, or height and width, of the images that the model is made for.
+        in_chans: Channels of the images.
+        num_classes: Classes; 0 leaves the pooled features.
+        global_pool: Pooling of the head, "" for none.
+        smallest: Least height and width of an image; the last reduction if None.
+        multiple: Height and width of an image must be multiples of it.
+
+    Raises:
+        ConfigError: ``img_size`` is one that the model cannot take.
+    """
+
+    layout: ClassVar[Layout] = "NCHW"
+    """How a state is laid out when it is a tensor."""
+    first_conv: ClassVar[str] = "stem.0"
+    """Module that sees the image; its weights adapt to ``in_chans``. Several are separated by commas."""
+    classifier: ClassVar[str] = "head.fc"
+    """Module that makes the logits; it is left fresh where ``num_classes`` differs from a checkpoint's."""
+    fixed_size: ClassVar[bool] = False
+    """Whether parameters depend on ``img_size``, so that forward takes no other."""
+    no_decay: ClassVar[tuple[str, ...]] = ()
+    """Last parts of the names of parameters, beside vectors, that should not decay."""
+    keys: KeyMap = KeyMap()
+    """From the official checkpoint's key names to ours; an instance may have its own."""
+
+    stages: nn.ModuleList
+    head: Any
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[tuple[int, int]],
+        img_size: int | tuple[int, int],
+        in_chans: int,
+        num_classes: int,
+        global_pool: str = "avg",
+        smallest: int | None = None,
+        multiple: int = 1,
+    ) -> None:
+        super().__init__()
+        self.img_size: tuple[int, int] = to_2tuple(img_size)
+        self.in_chans, self.num_classes, self.global_pool = in_chans, num_classes, global_pool
+        self.feature_info = [
+            {"num_chs": channels, "reduction": reduction, "module": f"stages.{number}"}
+            for number, (channels, reduction) in enumerate(features)
+        ]
+        self.num_features = self.head_hidden_size = features[-1][0]
+        self.smallest = features[-1][1] if smallest is None else smallest
+        self.multiple = multiple
+        self.grad_checkpointing = False
+        self.norm: nn.Module = nn.Identity()
+        self._check_size(*self.img_size, what="img_size", error=ConfigError)
+
+    # What a system fills in
+
+    def embed(self, image: Tensor) -> Any:
+        """The state before the first stage, from an image (B, in_chans, H, W)."""
+        return self.stem(image)
+
+    def feature_map(self, state: Any, stage: int) -> Tensor:
+        """The feature map (B, C, H', W') of a state after a stage."""
+        return state.permute(0, 3, 1, 2) if self.layout == "NHWC" else state
+
+    def finish(self, state: Any) -> Any:
+        """What the head sees, from the state after the last stage."""
+        return self.norm(state)
+
+    # timm's contract
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, num_classes) of images (B, in_chans, H, W).
+
+        Raises:
+            DataError: Images of another type, number of channels or size than the model takes.
+        """
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Any:
+        """What `forward_head` takes: the last state, normalised, in `layout`."""
+        self._check_image(x)
+        state = self.embed(x)
+        for stage in self.stages:
+            state = self._run(stage, state)
+        return self.finish(state)
+
+    def forward_head(self, x: Any, pre_logits: bool = False) -> Tensor:
+        """Logits (B, num_classes), or with ``pre_logits`` what the classifier would see."""
+        return self.head(x, pre_logits=pre_logits)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """Feature maps after the chosen stages; also the final state unless ``intermediates_only``.
+
+        Args:
+            x: Images (B, in_chans, H, W).
+            indices: The last so many stages, or these stages; all if None.
+            norm: Put the final norm on the last stage's map.
+            stop_early: Do not run stages that no index asks for.
+            output_fmt: "NCHW", or "NLC" for (B, H' * W', C).
+            intermediates_only: Return the list of maps alone.
+        """
+        if output_fmt not in ("NCHW", "NLC"):
+            raise ConfigError(f"output_fmt: {output_fmt!r} is not 'NCHW' or 'NLC'")
+        self._check_image(x)
+        take, last = feature_take_indices(len(self.stages), indices)
+        maps: list[Tensor] = []
+        state, final = self.embed(x), len(self.stages) - 1
+        for number, stage in enumerate(self.stages):
+            state = self._run(stage, state)
+            if number in take:
+                shown = self.norm(state) if norm and number == final else state
+                maps.append(self.feature_map(shown, number))
+            if stop_early and number == last:
+                break
+        if output_fmt == "NLC":
+            maps = [one.flatten(2).transpose(1, 2) for one in maps]
+        if intermediates_only:
+            return maps
+        return (self.finish(state) if number == final else state), maps
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop the stages after the last one asked for, and with them norm and head; the indices kept."""
+        take, last = feature_take_indices(len(self.stages), indices)
+        shorter = last < len(self.stages) - 1
+        self.stages = self.stages[: last + 1]
+        if prune_norm or shorter:
+            self.norm = nn.Identity()
+        if shorter:
+            self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
+        if prune_head or shorter:
+            self.num_classes, self.head = 0, nn.Identity()
+        return take
+
+    def get_classifier(self) -> nn.Module:
+        """The module that makes the logits."""
+        return self.get_submodule(self.classifier.split(",")[0])
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A fresh classifier of ``num_classes``, or none for 0; ``global_pool`` as for the constructor."""
+        self.num_classes = num_classes
+        self.global_pool = self.global_pool if global_pool is None else global_pool
+        self.head.reset(num_classes, global_pool)
+        self.head_hidden_size = self.head.num_features
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute blocks again in the backward pass instead of keeping what they computed."""
+        self.grad_checkpointing = enable
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that an optimiser should not decay (vectors aside)."""
+        return {name for name, _ in self.named_parameters() if name.split(".")[-1] in self.no_decay}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that order parameters by depth, for learning rates that fall layer by layer."""
+        fine = [
+            (r"^stages\.(\d+)\.downsample", (0,)),
+            (r"^stages\.(\d+)\.\w+\.(\d+)", None),
+            (r"^stages\.(\d+)", None),
+            (r"^norm", (99999,)),
+        ]
+        return {
+            "stem": r"^(?!stages|norm|head)",
+            "blocks": r"^stages\.(\d+)" if coarse else fine,
+        }
+
+    # Shared workings
+
+    def _run(self, stage: nn.Module, state: Any) -> Any:
+        """One stage; a `Stage` checkpoints its own blocks."""
+        if self.grad_checkpointing and self.training and not isinstance(stage, Stage):
+            return checkpoint(stage, state)
+        return stage(state)
+
+    def _check_image(self, x: Tensor) -> None:
+        if x.dim() != 4 or x.shape[1] != self.in_chans:
+            raise DataError(
+                f"image: a tensor of shape {tuple(x.shape)} must be (batch, {self.in_chans}, height, width)"
+            )
+        if not x.is_floating_point():
+            raise DataError(
+                f"image: {x.dtype} must be a floating type; divide by 255 and normalise with the mean and "
+                "std of the model's default_cfg"
+            )
+        height, width = x.shape[-2:]
+        if self.fixed_size and (height, width) != self.img_size:
+            raise DataError(
+                f"image: {height}x{width}, but the model was made for "
+                f"{self.img_size[0]}x{self.img_size[1]}; create it with img_size=({height}, {width})"
+            )
+        self._check_size(height, width, what="image", error=DataError)
+
+    def _check_size(self, height: int, width: int, *, what: str, error: type[Exception]) -> None:
+        if min(height, width) < self.smallest:
+            raise error(
+                f"{what}: {height}x{width}, but the model takes at least {self.smallest} pixels a side"
+            )
+        if height % self.multiple or width % self.multiple:
+            raise error(f"{what}: {height}x{width}, but both sides must be multiples of {self.multiple}")

@@ -1,0 +1,26 @@
+"""Building blocks that several backbones share; what timm's layers do well is taken from there.
+
+Maps are (B, C, H, W) or (B, H, W, C), as each says; tokens are (B, N, C).
+"""
+
+from .attention import GridAttention, shifted_windows
+from .conv_norm import ConvNorm, LinearNorm
+from .fuse import fuse
+from .initial import init_linear_and_conv
+from .patch_embed import PatchEmbed
+from .stage import Stage
+from .tables import relative_bias_table, resize_bias_table, resize_positions
+
+__all__ = [
+    "ConvNorm",
+    "GridAttention",
+    "LinearNorm",
+    "PatchEmbed",
+    "Stage",
+    "fuse",
+    "init_linear_and_conv",
+    "relative_bias_table",
+    "resize_bias_table",
+    "resize_positions",
+    "shifted_windows",
+]

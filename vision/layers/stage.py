@@ -1,0 +1,30 @@
+"""A stage: a change of resolution, then blocks that can be checkpointed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from timm.models import checkpoint_seq
+from torch import Tensor, nn
+
+
+class Stage(nn.Module):
+    """``downsample``, then ``blocks`` in order.
+
+    Args:
+        blocks: What the state passes through.
+        downsample: What comes before them; nothing if None.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], downsample: nn.Module | None = None) -> None:
+        super().__init__()
+        self.downsample = nn.Identity() if downsample is None else downsample
+        self.blocks = nn.Sequential(*blocks)
+        self.grad_checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The state after the stage."""
+        x = self.downsample(x)
+        if self.grad_checkpointing and self.training:
+            return checkpoint_seq(self.blocks, x)
+        return self.blocks(x)
