@@ -51,9 +51,8 @@ MAY_IMPORT = {
 }
 """Part (a folder or module directly below graphrec) -> parts that it may import, itself apart."""
 
-HEAVY = {
-    "torch", "polars", "pyarrow", "sklearn", "pandas", "scipy", "matplotlib", "lightning_fabric", "onnx", "timm"
-}  # fmt: skip
+HEAVY = {"torch", "polars", "pyarrow", "sklearn", "pandas", "scipy", "matplotlib", "onnx", "timm"}
+HEAVY |= {"lightning_fabric"}
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "markupsafe": "jinja2", "triton": "torch"}
 """Import name -> the dependency that brings it; triton comes with torch's builds for GPUs."""

@@ -3,8 +3,8 @@
 Paper: https://arxiv.org/abs/2103.14030. Official code: https://github.com/microsoft/Swin-Transformer (MIT).
 Windows of 7x7 or 12x12 patches see themselves (W-MSA); every second block moves them by half a window
 (SW-MSA), wrapping around the map, with -100 on the logits between what lies on opposite edges (section 3.2).
-A learned table gives each head a bias per distance (eq. 4). Between stages 2x2 patches become one of twice the
-channels.
+A learned table gives each head a bias per distance (eq. 4). Between stages 2x2 patches become one of twice
+the channels.
 """
 
 from __future__ import annotations
