@@ -108,7 +108,7 @@ def _make(
         return found
     q_uses, out_uses = uses_of(plan.q_index, q_len), uses_of(plan.inverse, plan.q_index.numel())
     k_uses = uses_of(plan.k_index, k_len)
-    once = bool((k_uses[0] == torch.arange(k_len)).all()) and len(k_uses[1]) == k_len
+    once = bool((k_uses[0] == torch.arange(k_len, device=device)).all()) and len(k_uses[1]) == k_len
     return Gather(*found[:8], *q_uses, *k_uses, *out_uses, once)
 
 
