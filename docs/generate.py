@@ -1,17 +1,20 @@
 """Write the parts of the documentation that come from the code.
 
-`python docs/generate.py` rewrites docs/models.md, docs/vision_models.md, docs/benchmarks.md, the table of
-models in README.md, and the pictures of patterns in docs/kernels.md and docs/pictures; `--check` writes
-nothing and exits with 1 when one of them is stale. tests/test_docs.py does the same.
+`python docs/generate.py` rewrites docs/models.md, docs/vision_models.md, docs/benchmarks.md, tables of README.md and
+docs/recipes.md and the pictures of patterns in docs/kernels.md and docs/pictures; `--check` writes nothing
+and exits with 1 when one of them is stale. tests/test_docs.py does the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import sys
 from pathlib import Path
 
+from graphrec.pipelines.recipes import SOURCES, SPLITS, Vocabulary, list_recipes, read_recipe
+from graphrec.pipelines.recipes.vocabulary import KINDS
 from graphrec.registry import Card, card, list_models, model_options
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +24,8 @@ import draw_patterns  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
 DRAWN, DRAWN_END = "<!-- pictures: written by docs/generate.py -->", "<!-- end of pictures -->"
+LISTED, LISTED_END = "<!-- recipes: written by docs/generate.py -->", "<!-- end of recipes -->"
+WORDS, WORDS_END = "<!-- words: written by docs/generate.py -->", "<!-- end of words -->"
 START, END = "<!-- models: written by docs/generate.py -->", "<!-- end of models -->"
 NOTICE = "<!-- Written by docs/generate.py; edit the cards or the benchmarks instead. -->"
 TASKS = {
@@ -58,7 +63,12 @@ def model_rows(task: str) -> list[list[str]]:
 
 def between(path: Path, start: str, end: str, body: str) -> str:
     """A page with what stands between two marks replaced."""
-    before, rest = path.read_text(encoding="utf-8").split(start)
+    return between_in(path.read_text(encoding="utf-8"), start, end, body)
+
+
+def between_in(text: str, start: str, end: str, body: str) -> str:
+    """A text with what stands between two marks replaced."""
+    before, rest = text.split(start)
     _, after = rest.split(end)
     return f"{before}{start}\n{body}\n{end}{after}"
 
@@ -72,6 +82,42 @@ def readme() -> str:
 def kernels() -> str:
     """docs/kernels.md with fresh pictures of the patterns."""
     return between(ROOT / "docs" / "kernels.md", DRAWN, DRAWN_END, draw_patterns.gallery())
+
+
+def recipes() -> str:
+    """docs/recipes.md with fresh tables of the shipped recipes, of sources and of splits."""
+    page = ROOT / "docs" / "recipes.md"
+    rows = []
+    for summary in list_recipes():
+        recipe = read_recipe(summary.name)
+        origin = recipe.data["origin"] or "generated"
+        data = f"<{origin}>" if origin.startswith("https:") and " " not in origin else origin
+        rows.append([f"`{summary.name}`", summary.title, ", ".join(recipe.choose([])), data])
+    listed = table(["recipe", "what", "runs", "data"], rows)
+    words = "\n\n".join(f"{title}\n\n{vocabulary(one)}" for title, one in _VOCABULARIES.items())
+    return between_in(between(page, LISTED, LISTED_END, listed), WORDS, WORDS_END, words)
+
+
+_VOCABULARIES = {
+    "`data.source`, below which the other keys of `data` are its options:": SOURCES,
+    "`split.kind`, likewise:": SPLITS,
+}
+
+
+def vocabulary(words: Vocabulary) -> str:
+    """Names that a recipe may use, their options, and what each gives or divides."""
+    rows = []
+    for entry in words.entries.values():
+        fields = entry.options.model_fields.items()
+        keys = [name if one.is_required() else f"{name}: {_plain(one.default)}" for name, one in fields]
+        shown = f"`{', '.join(keys)}`" if keys else ""
+        rows.append([f"`{entry.name}`", ", ".join(KINDS[k] for k in entry.kinds), entry.about, shown])
+    return table([words.key, "for", "what", "options"], rows)
+
+
+def _plain(value: object) -> str:
+    """A default as YAML has it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def options(name: str) -> str:
@@ -163,6 +209,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "docs" / "vision_models.md": vision_models(),
         ROOT / "docs" / "benchmarks.md": benchmarks(),
         ROOT / "docs" / "kernels.md": kernels(),
+        ROOT / "docs" / "recipes.md": recipes(),
         **{PICTURES / name: text for name, text in draw_patterns.pictures().items()},
     }
 

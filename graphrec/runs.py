@@ -83,7 +83,7 @@ class RunWriter:
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise RunError(f"{self.folder}: cannot be created, {parent} is not a writable folder")
 
-    def start(self, config: Mapping[str, Any]) -> bool:
+    def start(self, config: Mapping[str, Any], file: str = CONFIG_FILE) -> bool:
         """Make the partial folder with ``config`` in it; returns whether an earlier attempt is continued.
 
         Raises:
@@ -92,12 +92,13 @@ class RunWriter:
         resumed = self.resume and self.partial.exists()
         if not is_main_process():
             return resumed
-        if resumed and (self.partial / CONFIG_FILE).exists():
-            _check_same(self.partial, read_yaml(self.partial / CONFIG_FILE), config)
+        if resumed and (self.partial / file).exists():
+            _check_same(self.partial, read_yaml(self.partial / file), config)
         elif self.partial.exists() and not resumed:
             shutil.rmtree(self.partial)
         self.partial.mkdir(parents=True, exist_ok=True)
-        write_yaml(self.partial / CONFIG_FILE, config)
+        with atomic_file(self.partial / file) as temporary:
+            write_yaml(temporary, config)
         return resumed
 
     def finish(self) -> None:
@@ -112,14 +113,19 @@ class RunWriter:
             shutil.rmtree(self.partial, ignore_errors=True)
 
 
-def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> None:
     new = json.loads(json.dumps(new, default=str))
     for key in sorted(set(old) | set(new)):
-        if key not in _FREE_ON_RESUME and old.get(key) != new.get(key):
-            raise RunError(
-                f"{folder}: was started with {key}={old.get(key)!r}, not {new.get(key)!r}; resume with the "
-                "same settings, or start afresh with --overwrite"
-            )
+        before, now = old.get(key), new.get(key)
+        if (key in _FREE_ON_RESUME and not above) or before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            _check_same(folder, before, now, f"{above}{key}.")
+            continue
+        raise RunError(
+            f"{folder}: was started with {above}{key}={before!r}, not {now!r}; resume with the "
+            "same settings, or start afresh with --overwrite"
+        )
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -136,6 +136,27 @@ def stratified_folds(
     return splits
 
 
+def with_validation(split: IndexSplit, labels: Any, share: float, *, seed: int = 0) -> IndexSplit:
+    """A split without a validation part, such as a fold that comes with a set, given one.
+
+    Args:
+        split: Its validation part is empty.
+        labels: Classes (total,), kept in proportion.
+        share: Of the training part that validates from now on; 0 leaves the split as it is.
+        seed: Of the draw.
+
+    Raises:
+        ConfigError: The share is not between 0 and 1, or the split has a validation part.
+    """
+    if not 0 <= share < 1 or len(split.valid):
+        raise ConfigError(
+            f"valid={share}: must lie between 0 and 1, and {split.name} may not have a validation part yet"
+        )
+    index = split.train.numpy()
+    rest, held = _cut(index, np.asarray(labels)[index], share, seed)
+    return IndexSplit.of(rest, held, split.test, split.total, split.name)
+
+
 def random_parts(
     labels: Any, valid: float = 0.1, test: float = 0.1, *, seed: int = 0, stratify: bool = True
 ) -> IndexSplit:

@@ -16,7 +16,7 @@ import pytest
 from graphrec.data import DEMO_LABEL, demo_path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "docs/quickstart.md", "docs/tables.md"]
+PAGES = ["README.md", "docs/quickstart.md", "docs/tables.md", "docs/recipes.md"]
 FOLLOW = """
 import json, sys
 page = json.loads(sys.argv[1])

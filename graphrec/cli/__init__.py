@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import compare, fit, info, use
+from . import compare, fit, info, run, use
 
 app = typer.Typer(
     name="graphrec",
@@ -33,7 +33,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Fit click-through-rate models from a table, measure, explain and serve them.
+    """Fit click-through-rate models from a table, measure, explain and serve them; train by recipes.
 
     A first run, on the data set that ships with the package:
 
@@ -46,12 +46,16 @@ def root(
         graphrec fit log.parquet --label click --model fcn --out runs/first
 
         graphrec predict runs/first tomorrow.parquet --out scores.parquet
+
+    Classifiers of graphs, nodes and hypergraphs, by recipes:
+
+        graphrec run --list
     """
 
 
 for _function in (
     fit.fit, use.predict, use.evaluate, use.explain, use.export, compare.compare,
-    info.models, info.schema, info.doctor, fit.demo,
+    run.run,    info.models, info.schema, info.doctor, fit.demo,
 ):  # fmt: skip
     app.command()(_function)
 

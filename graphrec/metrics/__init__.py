@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from .group import GroupAUC, group_auc
-from .names import METRICS, Metric, higher_is_better
+from .names import CLASS_METRICS, METRICS, Metric, higher_is_better
 from .scores import DECILES, Scores
 from .streaming import BinaryMetrics
 
 __all__ = [
+    "CLASS_METRICS",
     "METRICS",
     "BinaryMetrics",
     "GroupAUC",

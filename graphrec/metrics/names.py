@@ -92,6 +92,32 @@ METRICS: dict[str, Metric] = {
 }
 """The metrics of `BinaryMetrics.compute`, in the order of tables; ``rows`` and ``base_rate`` come beside."""
 
+CLASS_METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric(
+            "accuracy", "Accuracy", "higher", "Share of the rows whose most probable class is the true one."
+        ),
+        Metric(
+            "f1_macro",
+            "Macro F1",
+            "higher",
+            "The harmonic mean of precision and recall of each class, then the plain mean over the classes: "
+            "rare classes count as much as frequent ones.",
+        ),
+        Metric(
+            "f1_micro",
+            "Micro F1",
+            "higher",
+            "F1 of all decisions together; where every row has one class, that is the accuracy.",
+        ),
+        Metric(
+            "f1_weighted", "Weighted F1", "higher", "F1 of each class, weighted by its share of the rows."
+        ),
+    )
+}
+"""Metrics of tasks with several classes, which tables head by these titles too."""
+
 AVERAGED = ("auc", "logloss", "ne", "pr_auc", "gauc", "gauc_weighted", "ece", "brier")
 """Metrics whose mean over several labels is reported; a mean of ratios or of base rates would mislead."""
 

@@ -24,7 +24,7 @@ INK, MUTED, GRID, PAPER = "#1c2733", "#5f6c79", "#d9dfe5", "#fefefd"
 SERIES = ("#0b62a4", "#c4510c", "#1f7a5c", "#8a4fa3", "#7a6a0a", "#47606f")
 """Line and bar colours; the page replaces them, and the four above, by its own light or dark ones."""
 
-_DASHES: tuple[Any, ...] = (
+DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.6)),
     (0, (1.2, 1.2)),
@@ -33,10 +33,11 @@ _DASHES: tuple[Any, ...] = (
     (0, (8, 2)),
 )
 _SIZE, _SMALL = (4.6, 3.3), (3.5, 2.6)
-_FONT = 8.5
+FONT = 8.5
 
 
-def _axes(size: tuple[float, float] = _SIZE, **options: Any) -> tuple[Figure, Axes]:
+def new_axes(size: tuple[float, float] = _SIZE, **options: Any) -> tuple[Figure, Axes]:
+    """A figure with axes in the page's style."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
@@ -47,19 +48,21 @@ def _style(axes: Axes) -> Axes:
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(labelsize=_FONT, colors=MUTED, labelcolor=INK, width=0.6, length=3)
+    axes.tick_params(labelsize=FONT, colors=MUTED, labelcolor=INK, width=0.6, length=3)
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     return axes
 
 
-def _titles(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, fontsize=_FONT, color=INK)
-    axes.set_ylabel(y, fontsize=_FONT, color=INK)
+def name_axes(axes: Axes, x: str, y: str) -> None:
+    """Titles of both axes."""
+    axes.set_xlabel(x, fontsize=FONT, color=INK)
+    axes.set_ylabel(y, fontsize=FONT, color=INK)
 
 
-def _legend(axes: Axes, **options: Any) -> None:
-    axes.legend(fontsize=_FONT, labelcolor=INK, frameon=False, handlelength=2.2, **options)
+def add_legend(axes: Axes, **options: Any) -> None:
+    """A legend in the page's style."""
+    axes.legend(fontsize=FONT, labelcolor=INK, frameon=False, handlelength=2.2, **options)
 
 
 def short_name(name: str, length: int = 28) -> str:
@@ -78,10 +81,10 @@ def _thin(x: np.ndarray, y: np.ndarray, points: int = 240) -> np.ndarray:
 
 def plot_roc(scores: Scores) -> Figure:
     """ROC curve, with the diagonal of guessing."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     false, true = scores.roc()
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
-    axes.text(0.62, 0.56, "guessing", color=MUTED, fontsize=_FONT, va="top")
+    axes.text(0.62, 0.56, "guessing", color=MUTED, fontsize=FONT, va="top")
     if len(false):
         keep = _thin(false, true)
         axes.fill_between(false[keep], true[keep], color=SERIES[0], alpha=0.1, linewidth=0)
@@ -90,17 +93,17 @@ def plot_roc(scores: Scores) -> Figure:
             0.97, 0.06, f"AUC {scores.auc:.4f}", color=SERIES[0], fontsize=11, ha="right", weight="bold"
         )
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-    _titles(axes, "false positive rate", "true positive rate")
+    name_axes(axes, "false positive rate", "true positive rate")
     return figure
 
 
 def plot_precision_recall(scores: Scores) -> Figure:
     """Precision against recall, with the base rate that guessing reaches."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     precision, recall = scores.precision_recall()
     rate = scores.base_rate or 0.0
     axes.axhline(rate, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
-    axes.text(0.01, rate + 0.012, f"base rate {rate:.3g}", color=MUTED, fontsize=_FONT, va="bottom")
+    axes.text(0.01, rate + 0.012, f"base rate {rate:.3g}", color=MUTED, fontsize=FONT, va="bottom")
     if len(recall):
         # The first few cut-offs hold a handful of rows, where precision only jumps about.
         settled = recall >= min(0.005, recall[-1])
@@ -110,7 +113,7 @@ def plot_precision_recall(scores: Scores) -> Figure:
         text = f"PR-AUC {scores.pr_auc:.4f}"
         axes.text(0.99, 0.97, text, color=SERIES[0], fontsize=11, ha="right", va="top", weight="bold")
     axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.04))
-    _titles(axes, "recall: share of positives found", "precision: share of hits")
+    name_axes(axes, "recall: share of positives found", "precision: share of hits")
     return figure
 
 
@@ -127,14 +130,14 @@ def plot_calibration(scores: Scores, bins: int = 10) -> Figure:
     low, high = wilson_interval(y, weight)
     top.vlines(x, low, high, color=SERIES[0], linewidth=1.2, alpha=0.6)
     top.plot(x, y, color=SERIES[0], linewidth=1.2, marker="o", markersize=4.5, label="model")
-    _legend(top, loc="best")
+    add_legend(top, loc="best")
     top.set(xlim=(-0.02 * limit, 1.02 * limit), ylim=(-0.02 * limit, 1.04 * limit))
-    top.set_ylabel("observed rate", fontsize=_FONT, color=INK)
+    top.set_ylabel("observed rate", fontsize=FONT, color=INK)
     _style(bottom).bar(x, weight, width=limit / 60, color=SERIES[0], alpha=0.6)
     bottom.set_ylim(0, 1.15 * max([1.0, *weight]))
     bottom.locator_params(axis="y", nbins=2)
     bottom.yaxis.set_major_formatter(lambda v, _: compact(v))
-    _titles(bottom, "predicted rate", "rows")
+    name_axes(bottom, "predicted rate", "rows")
     return figure
 
 
@@ -148,7 +151,7 @@ def wilson_interval(rate: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, n
 
 def plot_histogram(scores: Scores, bins: int = 40) -> Figure:
     """How the scores of positive and of negative rows are spread, each in percent of its class."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     mass = np.cumsum(scores.positive + scores.negative)
     cut = scores.score[np.searchsorted(mass, 0.999 * mass[-1])] if len(mass) else 1.0
     upper = float(min(1.0, max(cut * 1.02, 1e-6)))
@@ -159,10 +162,10 @@ def plot_histogram(scores: Scores, bins: int = 40) -> Figure:
             height = np.histogram(np.minimum(scores.score, upper), edges, weights=counts / counts.sum())[0]
             axes.stairs(100 * height, edges, color=colour, fill=True, alpha=0.18, linewidth=0)
             axes.stairs(100 * height, edges, color=colour, linewidth=1.5, label=label, linestyle=dash)
-    _legend(axes, loc="best")
+    add_legend(axes, loc="best")
     axes.set_xlim(0, upper)
     axes.set_ylim(bottom=0)
-    _titles(axes, "predicted probability", "% of the class")
+    name_axes(axes, "predicted probability", "% of the class")
     return figure
 
 
@@ -180,7 +183,7 @@ def plot_history(
         title: What the values are, for the axis.
         best: Epoch whose weights were kept, marked by a line.
     """
-    figure, axes = _axes(_SMALL)
+    figure, axes = new_axes(_SMALL)
     if best is not None and len(epochs) > 1:
         axes.axvline(best, color=MUTED, linewidth=1, linestyle=(0, (3, 2)), label="best epoch")
     for i, (label, values) in enumerate(series.items()):
@@ -189,14 +192,14 @@ def plot_history(
             epochs, heights, linewidth=1.7, marker="o", markersize=3.2, label=short_name(label)
         )
         line.set_color(SERIES[i % len(SERIES)])
-        line.set_linestyle(_DASHES[i % len(_DASHES)])
+        line.set_linestyle(DASHES[i % len(DASHES)])
     if len(axes.lines) > 1:
-        _legend(axes, loc="best")
+        add_legend(axes, loc="best")
     axes.locator_params(axis="x", integer=True)
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     if all(v is None or 0 < abs(v) < 1e-3 for values in series.values() for v in values):
         axes.yaxis.set_major_formatter(lambda v, _: f"{v:.2g}")
-    _titles(axes, "epoch", title)
+    name_axes(axes, "epoch", title)
     return figure
 
 
@@ -213,7 +216,7 @@ def plot_importance(
     """
     heights = np.asarray(values, dtype=np.float64)
     order = np.argsort(-np.nan_to_num(heights, nan=-np.inf), kind="stable")[:top]
-    figure, axes = _axes((4.5, 0.2 * len(order) + 0.75))
+    figure, axes = new_axes((4.5, 0.2 * len(order) + 0.75))
     rows = np.arange(len(order))
     axes.barh(rows, heights[order], color=SERIES[0], height=0.66)
     axes.set_yticks(rows, [short_name(names[i]) for i in order])
@@ -222,7 +225,7 @@ def plot_importance(
     axes.tick_params(axis="y", length=0)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.locator_params(axis="x", nbins=6)
-    _titles(axes, title, "")
+    name_axes(axes, title, "")
     return figure
 
 
@@ -242,8 +245,8 @@ def plot_interactions(matrix: Any, names: Sequence[str], title: str = "strength"
     cell = float(np.clip(4.4 / max(count, 1), 0.15, 0.45))
     labels = [short_name(n, 22) for n in names]
     margin = 0.075 * max((len(n) for n in labels), default=0) + 0.3
-    figure, axes = _axes((cell * count + margin + 0.9, cell * count + margin))
-    font = min(cell * 72 * 0.72, _FONT)
+    figure, axes = new_axes((cell * count + margin + 0.9, cell * count + margin))
+    font = min(cell * 72 * 0.72, FONT)
     image = axes.imshow(values, cmap="cividis", interpolation="none", aspect="equal", vmin=0)
     axes.set_xticks(range(count), labels, rotation=90, fontsize=font)
     axes.set_yticks(range(count), labels, fontsize=font)
@@ -252,8 +255,8 @@ def plot_interactions(matrix: Any, names: Sequence[str], title: str = "strength"
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=18, pad=0.02)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=_FONT, colors=MUTED, labelcolor=INK, length=2)
-    bar.set_label(title, fontsize=_FONT, color=INK)
+    bar.ax.tick_params(labelsize=FONT, colors=MUTED, labelcolor=INK, length=2)
+    bar.set_label(title, fontsize=FONT, color=INK)
     return figure
 
 
@@ -261,7 +264,7 @@ def plot_tradeoff(
     names: Sequence[str], seconds: Sequence[float], values: Sequence[float], title: str
 ) -> Figure:
     """One point per model: what it reaches against the seconds that fitting took, on a log scale."""
-    figure, axes = _axes((5.2, 3.3))
+    figure, axes = new_axes((5.2, 3.3))
     axes.scatter(seconds, values, s=34, color=SERIES[0], zorder=3)
     axes.set_xscale("log")
     axes.margins(x=0.18, y=0.15)
@@ -269,10 +272,10 @@ def plot_tradeoff(
     for name, x, y, lift in zip(names, seconds, values, _lifts(seconds, values), strict=True):
         place: dict[str, Any] = {"xytext": (8, 4 + lift), "textcoords": "offset points"}
         arrow = leader if lift else None
-        axes.annotate(short_name(name), (x, y), fontsize=_FONT, color=INK, arrowprops=arrow, **place)
+        axes.annotate(short_name(name), (x, y), fontsize=FONT, color=INK, arrowprops=arrow, **place)
     axes.xaxis.set_major_formatter(lambda v, _: f"{v:,.3g}")
     axes.xaxis.set_minor_formatter(lambda v, _: "")
-    _titles(axes, "seconds to fit (log scale)", title)
+    name_axes(axes, "seconds to fit (log scale)", title)
     return figure
 
 

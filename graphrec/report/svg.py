@@ -42,9 +42,14 @@ def figure_svg(figure: Figure, name: str, description: str, fixed: bool = False)
         description: Text for a reader who cannot see it.
         fixed: Keep about the natural width, for a figure that scrolls instead of shrinking.
     """
+    return inline_svg(svg_text(figure, name), description, fixed)
+
+
+def inline_svg(text: str, description: str, fixed: bool = False) -> Markup:
+    """What `svg_text` made, as part of a page; see `figure_svg`."""
     from markupsafe import Markup, escape
 
-    text = _TAG.sub(lambda m: _clean_tag(m[0]), _DROPPED.sub("", _render(figure, name)))
+    text = _TAG.sub(lambda m: _clean_tag(m[0]), _DROPPED.sub("", text))
     width, height = map(float, _SIZE.search(text).groups())  # type: ignore[union-attr]
     shape = f"max-width:{width * 1.5:.0f}px"
     if fixed:
@@ -56,7 +61,8 @@ def figure_svg(figure: Figure, name: str, description: str, fixed: bool = False)
     return Markup(_SIZE.sub(lambda _: opening, text, count=1))
 
 
-def _render(figure: Figure, name: str) -> str:
+def svg_text(figure: Figure, name: str) -> str:
+    """The figure as an SVG file, the same bytes for the same figure; ``name`` as in `figure_svg`."""
     import matplotlib
 
     out = io.StringIO()

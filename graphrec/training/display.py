@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _REFRESH = 0.1
+_outer: ContextVar[Progress | None] = ContextVar("outer progress", default=None)
+
+
+@contextmanager
+def shared_progress(console: Console | None = None) -> Iterator[Progress]:
+    """One set of bars for many fits: within it every `Display` adds a bar of its epochs, and prints no lines.
+
+    Yields:
+        The bars, for a task of the caller's own; without a terminal they are not drawn.
+    """
+    console = console or Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    fields = (TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    hidden = not console.is_terminal
+    with Progress(*columns, *fields, console=console, transient=True, disable=hidden) as bars:
+        token = _outer.set(bars)
+        try:
+            yield bars
+        finally:
+            _outer.reset(token)
 
 
 def format_row(row: dict[str, Any], epochs: int, monitor: str) -> str:
@@ -37,11 +60,14 @@ class Display:
         self.shown, self.epochs, self.monitor = shown, epochs, monitor
         self.console = console or Console(stderr=True)
         self._bar: Progress | None = None
+        self._outer = _outer.get() if shown else None
         self._task: Any = None
         self._next = 0.0
 
     def __enter__(self) -> Display:
-        if self.shown and self.console.is_terminal:
+        if self._outer is not None:
+            self._task = self._outer.add_task("  epochs", total=self.epochs, note="")
+        elif self.shown and self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             fields = (TextColumn("{task.fields[note]}"), TimeRemainingColumn())
             self._bar = Progress(*columns, *fields, console=self.console, transient=True)
@@ -50,12 +76,16 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._outer is not None:
+            self._outer.remove_task(self._task)
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def epoch(self, epoch: int, step: int, steps: int) -> None:
         """A new epoch begins (or goes on after ``step`` steps)."""
+        if self._outer is not None:
+            self._outer.update(self._task, completed=epoch)
         if self._bar is not None:
             title = f"epoch {epoch + 1}/{self.epochs}"
             self._bar.update(self._task, description=title, total=steps, completed=step, note="")
@@ -74,10 +104,14 @@ class Display:
 
     def row(self, row: dict[str, Any]) -> None:
         """An evaluation was made."""
-        if self.shown:
+        if self._outer is not None:
+            value = row.get(self.monitor)
+            note = "" if value is None else f"{self.monitor.replace('valid_', 'valid ')} {value:.4f}"
+            self._outer.update(self._task, note=note)
+        elif self.shown:
             self.console.print(format_row(row, self.epochs, self.monitor), highlight=False, soft_wrap=True)
 
     def line(self, text: str) -> None:
         """Say something once."""
-        if self.shown:
+        if self.shown and self._outer is None:
             self.console.print(text, highlight=False, soft_wrap=True)

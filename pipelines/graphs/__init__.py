@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .edges import AS_LISTED, SIMPLE, UNDIRECTED, EdgePolicy, clean_edges
     from .features import row_normalised, with_degree_features
     from .masked_npz import read_masked_npz
+    from .motifs import motif_graphs
     from .networkx_graphs import from_networkx, to_networkx
     from .planetoid import read_planetoid
     from .pyg_graphs import from_pyg
@@ -26,6 +27,7 @@ _MODULES = {
     "edges": ("AS_LISTED", "SIMPLE", "UNDIRECTED", "EdgePolicy", "clean_edges"),
     "features": ("row_normalised", "with_degree_features"),
     "masked_npz": ("read_masked_npz",),
+    "motifs": ("motif_graphs",),
     "networkx_graphs": ("from_networkx", "to_networkx"),
     "planetoid": ("read_planetoid",),
     "pyg_graphs": ("from_pyg",),
@@ -50,6 +52,7 @@ __all__ = [
     "from_networkx",
     "from_pyg",
     "load_arrays",
+    "motif_graphs",
     "node_split",
     "read_folds",
     "read_graph",

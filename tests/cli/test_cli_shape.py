@@ -24,6 +24,7 @@ COMMANDS = [
     "schema",
     "doctor",
     "demo",
+    "run",
 ]
 
 

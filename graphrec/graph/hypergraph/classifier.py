@@ -148,7 +148,7 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
             ConfigError: An argument is wrong.
             DataError: Labels are missing, or the split belongs to another hypergraph.
         """
-        self._check(teacher)
+        self.check(teacher)
         seed = self._seed()
         codes, self.classes_ = labels_of(X, y)
         split = split or random_parts(codes.numpy(), valid=self.validation, test=0, seed=seed)
@@ -165,7 +165,12 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         self._facts: dict[str, Any] = {"seed": seed, "data": X.name}
         return self
 
-    def _check(self, teacher: HypergraphClassifier | None) -> None:
+    def check(self, teacher: HypergraphClassifier | None = None) -> None:
+        """Refuse arguments that cannot be right, before any data are there.
+
+        Raises:
+            ConfigError: Names the argument.
+        """
         if self.model not in MODELS:
             raise ConfigError(f"model: there is no {self.model!r}; choose one of {', '.join(MODELS)}")
         if self.teacher not in TEACHERS:

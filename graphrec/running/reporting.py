@@ -1,0 +1,186 @@
+"""What a finished run leaves besides its repetitions: metrics, table, figures, versions, the page."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphrec import runs
+from graphrec.report import RunPage, write_run_page
+from graphrec.report.pictures import Picture
+from graphrec.report.run_page import metric_title
+from graphrec.report.run_plots import MOST_LINES, plot_curves, plot_spread
+from graphrec.report.svg import figure_svg, inline_svg, svg_text
+
+from .results import Repetition, write_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .runner import RecipeRun
+
+_PACKAGES = ("graphrec", "torch", "torch-geometric", "numpy", "polars", "scikit-learn", "lightning-fabric")
+_CURVES = (
+    (
+        "Training loss",
+        ("train_loss", "loss"),
+        "Faint lines are single repetitions, the strong one their mean.",
+    ),
+    (
+        "Validation",
+        ("valid_accuracy", "valid_auc", "valid", "valid_f1_macro"),
+        "What early stopping sees; the weights of the best epoch are kept.",
+    ),
+    ("Validation log loss", ("valid_logloss",), "Rising while the training loss falls is over-fitting."),
+)
+RESULTS_FILE, FIGURES = "results.csv", "figures"
+
+
+def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
+    """Each as PNG and SVG."""
+    for name, figure in figures.items():
+        folder.mkdir(exist_ok=True)
+        figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white")
+        (folder / f"{name}.svg").write_text(svg_text(figure, name), encoding="utf-8")
+
+
+def finish_folder(folder: Path, run: RecipeRun, facts: Mapping[str, Any]) -> None:
+    """Write all that is made from the repetitions.
+
+    Args:
+        folder: The run's, still ``NAME.partial``.
+        run: What was run.
+        facts: ``task``; ``data``, in words and as a fingerprint; ``seconds``.
+    """
+    from graphrec import __version__
+
+    records = [{k: v for k, v in one.row().items() if k != "seconds"} for one in run.repetitions]
+    metrics = {"metric": run.metric, "summary": run.summary, "repetitions": records}
+    runs.write_json(folder / runs.METRICS_FILE, metrics)
+    write_table(folder / RESULTS_FILE, run.repetitions)
+    origin = {
+        "created": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "seconds": round(facts["seconds"], 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors, {platform.system()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
+    }
+    info = {"format_version": runs.FORMAT_VERSION, "graphrec": __version__, "kind": "recipe"}
+    runs.write_json(folder / runs.RUN_FILE, {**info, **facts["data"], "origin": origin})
+    (folder / FIGURES).mkdir(exist_ok=True)
+    page = RunPage(
+        title=run.recipe.title,
+        task=facts["task"].about,
+        metric=run.metric,
+        summary=run.summary,
+        costs=_costs(run.repetitions),
+        rows=[one.row() for one in run.repetitions],
+        about=run.recipe.about,
+        paper=run.recipe.paper,
+        published={k: v for k, v in run.recipe.published.items() if k in run.summary},
+        spread=_spread(folder, run),
+        curves=_curves(folder, run.repetitions),
+        pictures=_pictures(folder, run, facts["task"].figures),
+        data={**facts["data"], "origin": run.recipe.data["origin"]},
+        recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
+        command=f"graphrec run {shlex.quote(str(run.folder / 'recipe.yaml'))} --out again",
+        origin=origin,
+        created=origin["created"],
+        seconds=facts["seconds"],
+    )
+    write_run_page(folder / runs.REPORT_FILE, page)
+
+
+def _costs(repetitions: list[Repetition]) -> dict[str, dict[str, float]]:
+    """Mean of every number among the facts, of epochs and of seconds, by variant."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for one in repetitions:
+        rows.setdefault(one.variant, []).append({**one.facts, "epochs": one.epochs, "seconds": one.seconds})
+    return {
+        variant: {
+            key: sum(row[key] for row in listed) / len(listed)
+            for key in listed[0]
+            if all(isinstance(row.get(key), int | float) for row in listed)
+        }
+        for variant, listed in rows.items()
+    }
+
+
+def _spread(folder: Path, run: RecipeRun) -> Picture | None:
+    values = {
+        name: [
+            v
+            for one in run.repetitions
+            if one.variant == name and (v := one.metrics.get(run.metric)) is not None
+        ]
+        for name in run.summary
+    }
+    values = {name: listed for name, listed in values.items() if listed}
+    if sum(map(len, values.values())) < 2:
+        return None
+    title = metric_title(run.metric)
+    figure = plot_spread(values, title, run.recipe.published)
+    write_figures(folder / FIGURES, {"spread": figure})
+    reads = "A dot is a repetition, the line the mean, the bar a standard deviation to either side."
+    reads += " A diamond is the published figure." if set(run.recipe.published) & set(values) else ""
+    return Picture(
+        f"{title} by repetition", figure_svg(figure, "spread", f"{title}. {reads}"), reads, wide=True
+    )
+
+
+def _curves(folder: Path, repetitions: list[Repetition]) -> list[Picture]:
+    found = []
+    for title, columns, reads in _CURVES:
+        curves = _lines(repetitions, columns)
+        if not any(len(x) > 1 for lines in curves.values() for x, _ in lines):
+            continue
+        name = title.lower().replace(" ", "-")
+        figure = plot_curves(curves, title.lower())
+        write_figures(folder / FIGURES, {name: figure})
+        more = len(curves) - MOST_LINES
+        text = reads + (f" The first {MOST_LINES} are shown, {more} are left out." if more > 0 else "")
+        found.append(Picture(title, figure_svg(figure, name, f"{title} by epoch. {text}"), text))
+    return found
+
+
+def _lines(repetitions: list[Repetition], columns: tuple[str, ...]) -> dict[str, list[tuple[list, list]]]:
+    """Curves of the first of some columns that a history has, by variant and stage."""
+    curves: dict[str, list[tuple[list, list]]] = {}
+    for one in repetitions:
+        column = next((c for c in columns if any(row.get(c) is not None for row in one.history)), None)
+        if column is None:
+            continue
+        stages: dict[str, tuple[list, list]] = {}
+        for row in one.history:
+            if row.get(column) is not None:
+                name = one.variant + (f" ({row['stage']})" if row.get("stage") else "")
+                x, y = stages.setdefault(name, ([], []))
+                # A second stage without a name begins at epoch 1 again: count on.
+                x.append(row["epoch"] if not x or row["epoch"] > x[-1] else x[-1] + 1)
+                y.append(row[column])
+        for name, line in stages.items():
+            curves.setdefault(name, []).append(line)
+    return curves
+
+
+def _pictures(folder: Path, run: RecipeRun, captions: Mapping[str, str]) -> list[Picture]:
+    """The task's own pictures, read from the repetitions that drew them, and copied beside the others."""
+    found = []
+    for one in run.repetitions:
+        own = folder / "repetitions" / one.place.folder / "figures"
+        for file in sorted(own.glob("*.svg")):
+            text, name = file.read_text(encoding="utf-8"), f"{one.variant}-{file.stem}"
+            (folder / FIGURES / f"{name}.svg").write_text(text, encoding="utf-8")
+            (folder / FIGURES / f"{name}.png").write_bytes(file.with_suffix(".png").read_bytes())
+            title, reads = (
+                f"{file.stem.replace('_', ' ').capitalize()}: {one.variant}",
+                captions.get(file.stem, ""),
+            )
+            found.append(Picture(title, inline_svg(text, f"{title}. {reads}"), reads, wide=True))
+    return found

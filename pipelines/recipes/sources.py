@@ -1,0 +1,274 @@
+"""Where the data of a recipe come from. Each function's keyword-only arguments are the options of its source.
+
+To add one: a function of a `DataFolder` under `SOURCES.register(kind)`; heavy imports belong inside. The
+annotations are read when this module loads, so they are real objects and not texts.
+"""
+
+# No `from __future__ import annotations` here: pydantic needs the annotations themselves.
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from graphrec.errors import ConfigError, DataError
+
+from .folder import DataFolder
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+    from ..graphs import GraphSet
+    from ..hypergraphs import Hypergraph
+
+SOURCES = Vocabulary("data", "source")
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """A table and what its columns are for; the estimator opens it.
+
+    Attributes:
+        path: File, folder, glob or URL.
+        arguments: Further keyword arguments of the estimator's ``fit``.
+    """
+
+    path: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@SOURCES.register("graphs")
+def tu_text(
+    folder: DataFolder,
+    *,
+    path: str,
+    features: Literal["auto", "tags", "degree", "attributes", "constant"] = "auto",
+) -> "GraphSet":
+    """A TU set as one text file, as GIN and DGCNN ship it."""
+    from ..graphs import read_tu_text
+
+    return read_tu_text(folder.file(path), features=features)
+
+
+@SOURCES.register("graphs")
+def tu_folder(folder: DataFolder, *, path: str, name: str | None = None) -> "GraphSet":
+    """A TU set as the collection's own archive unpacks."""
+    from ..graphs import read_tu_folder
+
+    return read_tu_folder(folder.file(path), name)
+
+
+@SOURCES.register("graphs")
+def graph_tables(
+    folder: DataFolder,
+    *,
+    nodes: str,
+    edges: str,
+    labels: str,
+    graph: str = "graph",
+    node: str = "node",
+    source: str = "source",
+    target: str = "target",
+    label: str = "label",
+    features: list[str] | None = None,
+    undirected: bool = False,
+) -> "GraphSet":
+    """Many graphs as three tables: nodes, edges and labels."""
+    from ..graphs import EdgePolicy, read_graphs
+
+    tables = [
+        folder.table(p, f"data.{k}") for k, p in (("nodes", nodes), ("edges", edges), ("labels", labels))
+    ]
+    columns = {"graph": graph, "node": node, "source": source, "target": target, "label": label}
+    return read_graphs(*tables, **columns, features=features, policy=EdgePolicy(undirected=undirected))
+
+
+@SOURCES.register("graphs")
+def motifs(
+    folder: DataFolder, *, graphs: int = 300, nodes: int = 20, classes: Literal[2, 3, 4] = 2, seed: int = 0
+) -> "GraphSet":
+    """Generated graphs: random trees, each with a motif that is its class; needs no file."""
+    from ..graphs.motifs import motif_graphs
+
+    return motif_graphs(graphs, nodes=nodes, classes=classes, seed=seed)
+
+
+@SOURCES.register("graphs")
+def pyg_graphs(folder: DataFolder, *, dataset: str, arguments: dict[str, Any] = {}) -> "GraphSet":  # noqa: B006
+    """A data set of `torch_geometric.datasets` with many graphs, which PyG downloads into the folder."""
+    from ..graphs import from_pyg
+
+    return from_pyg(list(_pyg_dataset(folder, dataset, arguments)), name=dataset)
+
+
+@SOURCES.register("graph")
+def planetoid(
+    folder: DataFolder, *, path: str, name: str, normalise: bool = True, valid: int = 500
+) -> "Data":
+    """Cora, Citeseer or Pubmed with the public split, words divided by their number in each paper."""
+    from ..graphs import read_planetoid, row_normalised
+
+    data = read_planetoid(folder.file(path), name, valid=valid)
+    if normalise:
+        data.x = row_normalised(data.x)
+    return data
+
+
+@SOURCES.register("graph")
+def masked_npz(folder: DataFolder, *, path: str) -> "Data":
+    """A heterophilous graph of Platonov et al., or another .npz of that form, with its splits."""
+    from ..graphs import read_masked_npz
+
+    return read_masked_npz(folder.file(path))
+
+
+@SOURCES.register("graph")
+def node_tables(
+    folder: DataFolder,
+    *,
+    nodes: str,
+    edges: str,
+    labels: str | None = None,
+    node: str = "node",
+    source: str = "source",
+    target: str = "target",
+    label: str = "label",
+    part: str | None = None,
+    features: list[str] | None = None,
+    undirected: bool = False,
+    unlabelled: bool = False,
+) -> "Data":
+    """One graph as tables of nodes and edges; ``part`` names a column that says train, valid or test."""
+    from ..graphs import EdgePolicy, read_graph
+
+    return read_graph(
+        folder.table(nodes, "data.nodes"),
+        folder.table(edges, "data.edges"),
+        None if labels is None else folder.table(labels, "data.labels"),
+        node=node,
+        source=source,
+        target=target,
+        label=label,
+        split=part,
+        features=features,
+        unlabelled=unlabelled,
+        policy=EdgePolicy(undirected=undirected),
+    )
+
+
+@SOURCES.register("graph")
+def karate(folder: DataFolder) -> "Data":
+    """Zachary's karate club, as networkx has it: 34 members, 2 sides; features say who a node is."""
+    import networkx
+    import torch
+
+    from ..graphs import from_networkx
+
+    club = networkx.karate_club_graph()
+    sides = torch.tensor([side != "Mr. Hi" for _, side in club.nodes(data="club")])
+    data = from_networkx(club, name="karate club")
+    data.x, data.y = torch.eye(club.number_of_nodes()), sides.long()
+    return data
+
+
+@SOURCES.register("graph")
+def pyg_graph(folder: DataFolder, *, dataset: str, arguments: dict[str, Any] = {}) -> "Data":  # noqa: B006
+    """A data set of `torch_geometric.datasets` that is one graph, which PyG downloads into the folder."""
+    from ..graphs import from_pyg
+
+    found = _pyg_dataset(folder, dataset, arguments)
+    if len(found) != 1:
+        raise ConfigError(f"data.dataset: {dataset} holds {len(found)} graphs; take source: pyg_graphs")
+    return from_pyg(found[0], name=dataset)
+
+
+def _pyg_dataset(folder: DataFolder, name: str, arguments: dict[str, Any]) -> Any:
+    import inspect
+
+    from torch_geometric import datasets
+
+    from .complaints import near
+
+    known = [one for one in datasets.__all__ if isinstance(getattr(datasets, one), type)]
+    if name not in known:
+        raise ConfigError(f"data.dataset: PyG has no {name!r}{near(name, known)}")
+    make = getattr(datasets, name)
+    options = dict(arguments)
+    if "root" in inspect.signature(make).parameters:
+        options = {"root": str(folder.path / "pyg" / name), **options}
+    try:
+        return make(**options)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"data.arguments: PyG's {name} refuses {arguments!r} ({error})") from error
+    except OSError as error:
+        raise DataError(
+            f"data.dataset: PyG's {name} cannot be had ({' '.join(str(error).split())})"
+        ) from error
+
+
+@SOURCES.register("hypergraph")
+def hypergraph_npz(folder: DataFolder, *, path: str) -> "Hypergraph":
+    """CC-Cora, CC-Citeseer, CA-Cora and others of HyperGCN, as an .npz."""
+    from ..hypergraphs import read_hypergraph_npz
+
+    return read_hypergraph_npz(folder.file(path))
+
+
+@SOURCES.register("hypergraph")
+def planetoid_hypergraph(folder: DataFolder, *, path: str, name: str, pairs: bool = True) -> "Hypergraph":
+    """Cora or Citeseer as a hypergraph: every vertex with its neighbours, and with ``pairs`` every edge."""
+    from ..graphs import read_planetoid
+    from ..hypergraphs import from_graph
+
+    return from_graph(read_planetoid(folder.file(path), name), pairs=pairs, name=name)
+
+
+@SOURCES.register("hypergraph")
+def incidence_tables(
+    folder: DataFolder,
+    *,
+    incidence: str,
+    vertices: str,
+    vertex: str = "vertex",
+    edge: str = "edge",
+    weight: str | None = None,
+    label: str = "label",
+    features: list[str] | None = None,
+    unlabelled: bool = False,
+) -> "Hypergraph":
+    """A hypergraph as two tables: who is in which hyperedge, and the vertices."""
+    from ..hypergraphs import read_incidence
+
+    return read_incidence(
+        folder.table(incidence, "data.incidence"),
+        folder.table(vertices, "data.vertices"),
+        vertex=vertex,
+        edge=edge,
+        weight=weight,
+        label=label,
+        features=features,
+        unlabelled=unlabelled,
+    )
+
+
+@SOURCES.register("table")
+def table(
+    folder: DataFolder,
+    *,
+    path: str,
+    label: str | list[str],
+    roles: dict[str, str] = {},  # noqa: B006
+    ignore: list[str] = [],  # noqa: B006
+    weight: str | None = None,
+    group: str | None = None,
+    time: str | None = None,
+) -> TableSource:
+    """A log of impressions: a parquet, CSV or Arrow file, a glob or a URL."""
+    columns = {
+        "label": label,
+        "roles": roles,
+        "ignore": ignore,
+        "weight": weight,
+        "group": group,
+        "time": time,
+    }
+    arguments = {key: value for key, value in columns.items() if value not in (None, [], {})}
+    return TableSource(folder.table(path, "data.path"), arguments)

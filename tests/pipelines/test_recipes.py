@@ -1,0 +1,196 @@
+"""Recipes from YAML: what is right comes back whole, what is wrong is named with its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from graphrec.errors import ConfigError, DataError
+from graphrec.pipelines.graphs import motif_graphs
+from graphrec.pipelines.index_splits import stratified_folds, with_validation
+from graphrec.pipelines.recipes import SOURCES, SPLITS, DataFolder, list_recipes, read_recipe
+from graphrec.pipelines.recipes.vocabulary import KINDS
+
+PLAIN: dict[str, Any] = {
+    "title": "A trial",
+    "task": "graph_classification",
+    "data": {"source": "motifs", "graphs": 40},
+    "split": {"kind": "stratified", "folds": 2},
+    "model": {"name": "gin", "options": {"hidden": 8}},
+    "training": {"epochs": 2},
+    "variants": {"gin": {}, "narrow": {"model.options.hidden": 4}},
+}
+
+
+def test_every_shipped_recipe_comes_back_whole_from_its_resolved_form() -> None:
+    listed = list_recipes()
+    assert {one.name for one in listed} >= {"motifs", "karate", "histograph-mutag", "lighthgnn-ca-cora"}
+    for one in listed:
+        recipe = read_recipe(one.name)
+        again = read_recipe(yaml.safe_load(yaml.safe_dump(recipe.to_dict())))
+        assert again == recipe, one.name
+        assert recipe.data["origin"] or recipe.data["source"] == "motifs", (
+            f"{one.name}: say where it can be had"
+        )
+
+
+def test_defaults_are_written_out() -> None:
+    recipe = read_recipe(PLAIN)
+    assert recipe.data == {
+        "source": "motifs",
+        "graphs": 40,
+        "nodes": 20,
+        "classes": 2,
+        "seed": 0,
+        "origin": "",
+    }
+    assert recipe.split == {"kind": "stratified", "folds": 2, "valid": 0.1, "draw": 0}
+    assert recipe.repeat.seed_list == [0]
+
+
+def test_changes_reach_any_depth_and_variants_change_them_again() -> None:
+    recipe = read_recipe(
+        PLAIN, {"model.options.layers": 3, "repeat.seeds": [4, 7], "training.patience": None}
+    )
+    assert recipe.model.options == {"hidden": 8, "layers": 3}
+    assert recipe.repeat.seed_list == [4, 7]
+    assert recipe.training == {"epochs": 2, "patience": None}
+    assert recipe.variant("narrow").model.options == {"hidden": 4, "layers": 3}
+    assert recipe.variant("narrow").variants == {}
+
+
+def test_a_grid_becomes_variants() -> None:
+    grid = {"model.name": ["gcn", "gin"], "model.options.readout": ["sum", "max"]}
+    recipe = read_recipe({**PLAIN, "grid": grid, "chosen": ["gin", "gcn-max"]})
+    assert list(recipe.variants) == ["gin", "narrow", "gcn-sum", "gcn-max", "gin-sum", "gin-max"]
+    assert recipe.variant("gcn-max").model.name == "gcn"
+    assert recipe.variant("gcn-max").model.options == {"hidden": 8, "readout": "max"}
+    assert recipe.choose([]) == ["gin", "gcn-max"]
+    assert recipe.choose(["all"]) == list(recipe.variants)
+    assert recipe.grid == {}
+
+
+def test_a_recipe_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(PLAIN))
+    (tmp_path / "mine.yaml").write_text("extends: base.yaml\ntitle: Mine\nmodel: {options: {layers: 2}}\n")
+    recipe = read_recipe(tmp_path / "mine.yaml")
+    assert recipe.title == "Mine"
+    assert recipe.model.options == {"hidden": 8, "layers": 2}
+    (tmp_path / "base.yaml").write_text("extends: mine.yaml\n")
+    with pytest.raises(ConfigError, match=r"extends: leads back to the same recipe"):
+        read_recipe(tmp_path / "mine.yaml")
+
+
+WRONG = {
+    "titel": ("A", r"titel: there is no such key; did you mean title\?"),
+    "title": (None, r"title: should be a valid string, found None"),
+    "model": (
+        {"nam": "gin"},
+        r"model.name: is missing; model.nam: there is no such key; did you mean name\?",
+    ),
+    "model.options": ([1], r"model.options: should be a valid dictionary, found \[1\]"),
+    "data": ({"source": "motif"}, r"data.source: there is no 'motif'; did you mean motifs\? \(.*tu_text"),
+    "data.graph": (3, r"data.graph: there is no such key; did you mean graphs\?"),
+    "data.graphs": ("many", r"data.graphs: should be a valid integer.*found 'many'"),
+    "data.classes": (7, r"data.classes: should be 2, 3 or 4, found 7"),
+    "data.origin": (7, r"data.origin: should be a text, found 7"),
+    "split": ({}, r"split.kind: is missing; one of fold_files, stratified"),
+    "split.kind": ("given", r"split.kind: 'given' does not divide what 'motifs' gives; one of fold_files"),
+    "split.fold": (3, r"split.fold: there is no such key; did you mean folds\?"),
+    "repeat.seeds": (0, r"repeat.seeds: must be a number from 1 up, or a list .*found 0"),
+    "repeat.seed": (1, r"repeat.seed: there is no such key; did you mean seeds\?"),
+    "save": ("last", r"save: should be 'first', 'all' or 'none', found 'last'"),
+    "variants": ({"a b": {}}, r"variants.a b: a name has letters"),
+    "variants.narrow": ({"data.graphs": 3}, r"variants.narrow: changes 'data.graphs'; a variant may change"),
+    "variants.gin": (
+        {"split.fold": 2},
+        r"variants.gin: split.fold: there is no such key; did you mean folds",
+    ),
+    "chosen": (["narow"], r"variants: there is no 'narow'; did you mean narrow\?"),
+    "published": ({"gni": 0.9}, r"published.gni: there is no such variant; did you mean gin\?"),
+    "title.short": ("A", r"title.short: title is 'A trial', which has no keys below it"),
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_what_is_wrong_is_named_with_its_key(key: str) -> None:
+    value, message = WRONG[key]
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_recipe(PLAIN, {key: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({**PLAIN, "model": {"name": 3}}))
+    with pytest.raises(ConfigError, match=r"mine.yaml: model.name: should be a valid string, found 3"):
+        read_recipe(file)
+    file.write_text("title: [")
+    with pytest.raises(ConfigError, match=r"mine.yaml: cannot be read as YAML"):
+        read_recipe(file)
+    file.write_text("- title")
+    with pytest.raises(ConfigError, match=r"mine.yaml: must be a mapping with title, task"):
+        read_recipe(file)
+    with pytest.raises(ConfigError, match=r"other.yaml: there is no such recipe file"):
+        read_recipe(tmp_path / "other.yaml")
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no 'histogram-mutag'; did you mean histograph-mutag"):
+        read_recipe("histogram-mutag")
+
+
+def test_a_missing_file_is_named_with_its_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = read_recipe("histograph-mutag")
+    folder = DataFolder.find(tmp_path, recipe.data["origin"])
+    source = {key: value for key, value in recipe.data.items() if key != "origin"}
+    message = (
+        rf"data.path: {tmp_path}/tu/MUTAG/MUTAG.txt is missing \(below --data\); it can be had from https"
+    )
+    with pytest.raises(DataError, match=message):
+        SOURCES.call(source, folder)
+    monkeypatch.setenv("GRAPHREC_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"below GRAPHREC_DATA"):
+        DataFolder.find().file("tu")
+    monkeypatch.setenv("GRAPHREC_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match=r"GRAPHREC_DATA: .*nowhere is not a folder"):
+        DataFolder.find()
+
+
+def test_sources_and_splits_cover_the_kinds() -> None:
+    given = {kind for entry in SOURCES.entries.values() for kind in entry.kinds}
+    assert given <= set(KINDS)
+    for kind in given:
+        assert SPLITS.of(kind), f"nothing divides {kind}"
+    assert all(entry.about for entry in [*SOURCES.entries.values(), *SPLITS.entries.values()])
+
+
+def test_validation_is_taken_from_training_alone() -> None:
+    graphs = motif_graphs(60, classes=3, seed=1)
+    fold = stratified_folds(graphs.y, 3)[0]
+    split = with_validation(fold, graphs.y, 0.25)
+    assert split.test.tolist() == fold.test.tolist()
+    assert sorted([*split.train.tolist(), *split.valid.tolist()]) == sorted(fold.train.tolist())
+    assert graphs.y[split.valid].bincount().tolist() == [3, 3, 3] or len(split.valid) == 10
+    with pytest.raises(ConfigError, match=r"valid=1: must lie"):
+        with_validation(fold, graphs.y, 1)
+    with pytest.raises(ConfigError, match=r"validation part"):
+        with_validation(split, graphs.y, 0.1)
+
+
+def test_motifs_differ_by_their_edges_alone() -> None:
+    graphs = motif_graphs(40, classes=4, seed=3)
+    assert graphs.classes == ("cycle", "house", "star", "clique")
+    assert graphs.y.bincount().tolist() == [10, 10, 10, 10]
+    assert bool((graphs.x == 1).all())
+    for graph in graphs:
+        # A tree of n nodes has n - 1 edges; the motif brings six, one joins it.
+        motif = [6, 5, 6, 4][int(graph.y)]
+        tree = graph.num_nodes - motif
+        assert graph.num_edges == 2 * (tree - 1 + 1 + 6)
+    assert motif_graphs(40, seed=3).edge_index.equal(motif_graphs(40, seed=3).edge_index)
+    with pytest.raises(ConfigError, match=r"classes=5: there must be"):
+        motif_graphs(40, classes=5)
