@@ -1,8 +1,8 @@
 """Write the parts of the documentation that come from the code.
 
 `python docs/generate.py` rewrites docs/models.md, docs/vision_models.md, docs/benchmarks.md, tables in
-README.md and docs/recipes.md, and the pictures of patterns in docs/kernels.md and docs/pictures; `--check` writes nothing
-and exits with 1 when one of them is stale. tests/test_docs.py does the same.
+README.md and docs/recipes.md, and the pictures of patterns in docs/kernels.md and docs/pictures; `--check`
+writes nothing and exits with 1 when one of them is stale. tests/test_docs.py does the same.
 """
 
 from __future__ import annotations
