@@ -35,6 +35,7 @@ TASKS = {
     "hypergraph": "Hypergraphs",
     "relation": "Relations in text",
     "vision": "Vision",
+    "eeg": "EEG",
 }
 
 

@@ -48,7 +48,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         embedding_lr: Learning rate of the embeddings.
         embedding_l2: Precision of a Gaussian prior of the embeddings, spread over each id's occurrences, so
             that rare ids are not memorised; 40 when None. See `graphrec.ctr.FusedEmbedding.regularise`.
-        scheduler: ``"plateau"``, ``"cosine"`` or ``"none"``.
+        scheduler: ``"plateau"``, ``"cosine"``, ``"step"`` or ``"none"``.
         patience: Stop after so many evaluations without a better one; 0 for never.
         monitor: Validation metric to stop by, ``"auc"`` by default.
         precision: ``"32-true"`` or ``"bf16-mixed"``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,10 +24,20 @@ if TYPE_CHECKING:
     from graphrec.pipelines.index_splits import IndexSplit
 
 
-class ClassMetrics:
-    """Accuracy, log loss, macro F1 and, of two classes, AUC, by scikit-learn; the trainer's `Metrics`."""
+Measure = Callable[[NDArray[Any], NDArray[Any]], "dict[str, float | None]"]
+"""Metrics of labels (n,) and probabilities (n, C)."""
 
-    def __init__(self) -> None:
+
+class ClassMetrics:
+    """The trainer's `Metrics` for classes.
+
+    Args:
+        measure: What computes them; None for accuracy, log loss, macro F1 and, of two classes, AUC, by
+            scikit-learn.
+    """
+
+    def __init__(self, measure: Measure | None = None) -> None:
+        self._measure = class_metrics if measure is None else measure
         self._labels: list[NDArray[Any]] = []
         self._scores: list[NDArray[Any]] = []
 
@@ -40,7 +50,7 @@ class ClassMetrics:
         """The values; None for what is undefined."""
         if not self._labels:
             return {"accuracy": None, "logloss": None, "f1_macro": None}
-        return class_metrics(np.concatenate(self._labels), np.concatenate(self._scores))
+        return self._measure(np.concatenate(self._labels), np.concatenate(self._scores))
 
     def state(self) -> Mapping[str, Any]:
         """All that was fed."""
@@ -82,8 +92,21 @@ class GraphEstimator(ClassifierMixin, BaseEstimator):
     history_: list[dict[str, Any]]
     metrics_: dict[str, dict[str, float | None]]
 
+    _measure: Measure | None = None
+    """Metrics beside the ordinary ones; see `ClassMetrics`."""
+
     def _build(self, **facts: Any) -> nn.Module:
         raise NotImplementedError
+
+    def _arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values; ``save`` writes them and ``load`` passes them back."""
+        return self.get_params(deep=False)
+
+    def _write_more(self, folder: Path) -> None:
+        """Files of a subclass beside those that ``save`` writes."""
+
+    def _read_more(self, folder: Path) -> None:
+        """Read what `_write_more` wrote, before the module is built."""
 
     def _seed(self) -> int:
         """A seed from ``random_state``: of an int itself, so that runs can be told apart by it."""
@@ -110,7 +133,7 @@ class GraphEstimator(ClassifierMixin, BaseEstimator):
         self, module: nn.Module, train: BatchSource, valid: BatchSource | None, config: TrainConfig
     ) -> list[dict[str, Any]]:
         """Train a module; it ends on the CPU, in evaluation mode, with its best weights."""
-        history = Trainer(config).fit(module, train, valid, metrics=ClassMetrics())
+        history = Trainer(config).fit(module, train, valid, metrics=ClassMetrics(self._measure))
         module.cpu().eval()
         return history.rows
 
@@ -138,10 +161,11 @@ class GraphEstimator(ClassifierMixin, BaseEstimator):
         }
         with runs.atomic_folder(folder, overwrite=overwrite) as temporary:
             runs.save_weights(temporary / runs.MODEL_FILE, self.module_)
-            runs.write_yaml(temporary / runs.CONFIG_FILE, self.get_params(deep=False))
+            runs.write_yaml(temporary / runs.CONFIG_FILE, self._arguments())
             runs.write_json(temporary / runs.METRICS_FILE, self.metrics_)
             runs.write_history(temporary / runs.HISTORY_FILE, self.history_)
             runs.write_json(temporary / runs.RUN_FILE, info)
+            self._write_more(temporary)
         return Path(folder)
 
     @classmethod
@@ -158,6 +182,7 @@ class GraphEstimator(ClassifierMixin, BaseEstimator):
         try:
             found = cls(**runs.read_yaml(folder / runs.CONFIG_FILE))
             found.facts_, found.classes_ = info["facts"], np.asarray(info["classes"])
+            found._read_more(folder)
             module = found._build(**found.facts_)
         except (KeyError, TypeError, ConfigError) as error:
             raise RunError(

@@ -1,7 +1,8 @@
 """Metrics of click-through and other binary predictions: exact, streaming, weighted, per label and per group.
 
 `BinaryMetrics` collects batches and gives all of them; the functions below take whole arrays. They equal
-scikit-learn's on the same predictions. What is undefined, such as the AUC of one class, is None.
+scikit-learn's on the same predictions. What is undefined, such as the AUC of one class, is None. `tri_p`,
+`seq2hr` and `top_k_accuracy` are for classes in an order.
 """
 
 from __future__ import annotations
@@ -9,7 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from .group import GroupAUC, group_auc
+<<<<<<< HEAD
 from .names import CLASS_METRICS, METRICS, Metric, higher_is_better
+=======
+from .names import METRICS, Metric, higher_is_better
+from .ordinal import seq2hr, top_k_accuracy, tri_p
+>>>>>>> accde47 (Classify EEG by HiSTN: network, estimator, protocols, metrics of ordered classes)
 from .scores import DECILES, Scores
 from .streaming import BinaryMetrics
 
@@ -29,6 +35,9 @@ __all__ = [
     "logloss",
     "normalised_entropy",
     "roc_auc",
+    "seq2hr",
+    "top_k_accuracy",
+    "tri_p",
 ]
 
 

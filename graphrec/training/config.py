@@ -52,11 +52,13 @@ class TrainConfig(BaseModel):
         embedding_lr: Their learning rate; None for 0.05 with Adagrad and ``learning_rate`` with Adam.
         scheduler: ``"plateau"`` multiplies the rates by ``plateau_factor`` after ``plateau_patience + 1``
             evaluations in a row without a new best; ``"cosine"`` lets them fall to ``min_lr_factor`` over
-            all steps.
+            all steps; ``"step"`` multiplies them by ``step_factor`` after each of ``step_epochs``.
         warmup_steps: Steps over which the rates rise from zero, under every schedule.
         plateau_factor: See ``scheduler``.
         plateau_patience: See ``scheduler``.
         min_lr_factor: Floor of the rates, as a part of the initial ones.
+        step_epochs: See ``scheduler``; epochs that are over, so (30,) changes the 31st.
+        step_factor: See ``scheduler``.
         evaluations_per_epoch: Evaluations at equal distances in an epoch; early stopping, the plateau
             schedule and the history count evaluations.
         patience: Stop after so many evaluations in a row without a new best; None to run all epochs.
@@ -91,11 +93,13 @@ class TrainConfig(BaseModel):
     optimizer: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
     embedding_optimizer: Literal["adam", "adagrad", "row_adagrad"] = "adagrad"
     embedding_lr: float | None = Field(None, gt=0)
-    scheduler: Literal["plateau", "cosine", "none"] = "plateau"
+    scheduler: Literal["plateau", "cosine", "step", "none"] = "plateau"
     warmup_steps: int = Field(0, ge=0)
     plateau_factor: float = Field(0.1, gt=0, lt=1)
     plateau_patience: int = Field(0, ge=0)
     min_lr_factor: float = Field(1e-3, ge=0, le=1)
+    step_epochs: tuple[int, ...] = ()
+    step_factor: float = Field(0.1, gt=0, lt=1)
     evaluations_per_epoch: int = Field(1, ge=1)
     patience: int | None = Field(2, ge=1)
     monitor: str = Field("auc", min_length=1)

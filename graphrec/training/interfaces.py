@@ -32,7 +32,10 @@ class BatchSource(Protocol):
 
 
 class TrainableModel(Protocol):
-    """A module that knows its loss. It must be an `nn.Module` as well, which a protocol cannot say."""
+    """A module that knows its loss. It must be an `nn.Module` as well, which a protocol cannot say.
+
+    It may have a method ``constrain()``, called after every step, that brings weights back within bounds.
+    """
 
     def training_loss(self, batch: Any) -> Tensor:
         """Mean loss of a batch, a scalar."""

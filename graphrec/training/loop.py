@@ -99,6 +99,7 @@ class FitLoop:
         wrap: Callable[[Any], Any] = compiled if config.compile else (lambda function: function)
         self.loss: Callable[[Any], Tensor] = wrap(model.training_loss)
         self.predict: Callable[[Any], Tensor] = wrap(model.predict)
+        self.constrain: Callable[[], None] = getattr(model, "constrain", lambda: None)
 
     def run(self) -> History:
         """Train until the epochs are over or nothing improves; leave the best weights in the model."""
@@ -158,6 +159,7 @@ class FitLoop:
         self.schedule.apply(self.position.total)
         for optimizer in self.optimizers:
             optimizer.step()
+        self.constrain()
         return done
 
     def _backward(self, batch: Any) -> Tensor:

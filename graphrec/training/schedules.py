@@ -18,7 +18,7 @@ class Schedule:
     Args:
         optimizers: Their current rates are taken as the initial ones.
         config: ``scheduler`` and the fields that it names.
-        total_steps: Steps of the whole run, for the cosine.
+        total_steps: Steps of the whole run, for the cosine and for the length of an epoch.
     """
 
     def __init__(self, optimizers: list[Optimizer], config: TrainConfig, total_steps: int) -> None:
@@ -41,6 +41,9 @@ class Schedule:
             part = (step - config.warmup_steps) / max(1, self.total_steps - config.warmup_steps)
             cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, part))))
             return warmup * (config.min_lr_factor + (1 - config.min_lr_factor) * cosine)
+        if config.scheduler == "step":
+            epoch = step * config.epochs // max(1, self.total_steps)
+            return warmup * config.step_factor ** sum(epoch >= one for one in config.step_epochs)
         return warmup * self.plateau
 
     def apply(self, step: int) -> None:

@@ -11,7 +11,22 @@ from graphrec.errors import ConfigError
 from .config import TrainConfig
 
 _LOWER = ("loss", "ne", "ece", "brier", "entropy", "error", "mse", "rmse", "mae")
-_HIGHER = ("auc", "accuracy", "precision", "recall", "f1", "ndcg", "map", "iou", "dice", "psnr", "ssim", "r2")
+_HIGHER = (
+    "auc",
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "ndcg",
+    "map",
+    "iou",
+    "dice",
+    "psnr",
+    "ssim",
+    "r2",
+    "seq2hr",
+    "tri",
+)
 
 
 def higher_is_better(monitor: str, mode: str = "auto") -> bool:

@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .arff import read_arff
+    from .arrays import windows_of
     from .artefacts import find_outliers, treat_outliers
-    from .container import EEGSet, Recording
+    from .container import EEGSet, Recording, channel_index
     from .dreamer import read_dreamer
+    from .filtering import average_reference, band_pass
+    from .headsets import EPOC, EPOC3, EPOC5, find_montage
     from .mat import read_mat
-    from .montage import EPOC, Montage, Region
+    from .montage import Montage, Region
+    from .opening import open_eeg
     from .raw_files import read_raw_files
-    from .scaling import max_abs, standardise
+    from .scaling import max_abs, measure_scale, rescale, standardise
     from .splits import (
         adaptation_split,
         leave_one_subject_out,
+        refuse_shared_samples,
         split_by_recording,
         split_by_subject,
         split_by_time,
@@ -27,14 +32,19 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "arff": ("read_arff",),
+    "arrays": ("windows_of",),
     "artefacts": ("find_outliers", "treat_outliers"),
-    "container": ("EEGSet", "Recording"),
+    "container": ("EEGSet", "Recording", "channel_index"),
     "dreamer": ("read_dreamer",),
+    "filtering": ("average_reference", "band_pass"),
+    "headsets": ("EPOC", "EPOC3", "EPOC5", "find_montage"),
     "mat": ("read_mat",),
-    "montage": ("EPOC", "Montage", "Region"),
+    "montage": ("Montage", "Region"),
+    "opening": ("open_eeg",),
     "raw_files": ("read_raw_files",),
-    "scaling": ("max_abs", "standardise"),
+    "scaling": ("max_abs", "measure_scale", "rescale", "standardise"),
     "splits": (
+        "refuse_shared_samples",
         "adaptation_split",
         "leave_one_subject_out",
         "split_by_recording",
@@ -49,6 +59,8 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "EPOC",
+    "EPOC3",
+    "EPOC5",
     "EEGSet",
     "Montage",
     "Recording",
@@ -56,21 +68,30 @@ __all__ = [
     "WindowLoader",
     "Windows",
     "adaptation_split",
+    "average_reference",
+    "band_pass",
+    "channel_index",
+    "find_montage",
     "find_outliers",
     "leave_one_subject_out",
     "make_windows",
     "max_abs",
+    "measure_scale",
+    "open_eeg",
     "read_arff",
     "read_dreamer",
     "read_eeg_table",
     "read_mat",
     "read_raw_files",
+    "refuse_shared_samples",
+    "rescale",
     "split_by_recording",
     "split_by_subject",
     "split_by_time",
     "standardise",
     "time_folds",
     "treat_outliers",
+    "windows_of",
 ]
 
 

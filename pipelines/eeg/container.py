@@ -26,6 +26,7 @@ class Recording:
         bad: Samples that no window may hold, bool (samples,); None when all are good.
         baseline: Signal at rest before the trial, float32 (n, channels), where the data set has one.
         scores: Further numbers of the recording, such as its other ratings.
+        stimulus: What was shown or asked, the same text for all who were; "" when there is none.
 
     Raises:
         DataError: The signal is empty or not finite, or the sizes do not match.
@@ -40,6 +41,7 @@ class Recording:
     bad: Tensor | None = None
     baseline: Tensor | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    stimulus: str = ""
 
     def __post_init__(self) -> None:
         if self.signal.dim() != 2 or self.signal.shape[1] != len(self.channels) or not len(self.signal):
@@ -77,20 +79,43 @@ class Recording:
         return len(self) / self.rate
 
     def pick(self, channels: Sequence[str]) -> Recording:
-        """These channels, in this order; names match whatever their case.
+        """These channels, in this order; see `channel_index` for which names match.
 
         Raises:
             DataError: A channel is missing.
         """
-        known = {c.casefold(): i for i, c in enumerate(self.channels)}
-        missing = [c for c in channels if c.casefold() not in known]
-        if missing:
-            raise DataError(
-                f"{self.name}: channel {missing[0]} is missing; it has {', '.join(self.channels)}"
-            )
-        index = [known[c.casefold()] for c in channels]
+        index = channel_index(self.channels, channels, self.name)
         base = None if self.baseline is None else self.baseline[:, index]
         return replace(self, signal=self.signal[:, index], channels=tuple(channels), baseline=base)
+
+
+def channel_index(known: Sequence[str], wanted: Sequence[str], name: str) -> list[int]:
+    """Where each wanted channel is.
+
+    Names match whatever their case, and without what files put around them: ``EEG Fc5-REF`` and ``Fc5.`` are
+    ``FC5``.
+
+    Raises:
+        DataError: A channel is missing, or two match.
+    """
+    places: dict[str, list[int]] = {}
+    for i, channel in enumerate(known):
+        places.setdefault(_bare(channel), []).append(i)
+    found = []
+    for channel in wanted:
+        at = [known.index(channel)] if channel in known else places.get(_bare(channel), [])
+        if len(at) != 1:
+            what = "is missing" if not at else f"could be {' or '.join(known[i] for i in at)}"
+            raise DataError(f"{name}: channel {channel} {what}; it has {', '.join(known)}")
+        found += at
+    return found
+
+
+def _bare(channel: str) -> str:
+    found = channel.casefold().strip().removeprefix("eeg ").rstrip(".").strip()
+    for ending in ("-ref", "-le", "-avg"):
+        found = found.removesuffix(ending)
+    return found
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -17,8 +17,8 @@ import torch
 from graphrec.errors import ConfigError, DataError, SchemaError
 
 from .container import EEGSet, Recording
+from .headsets import EPOC
 from .mat import load_mat, variable
-from .montage import EPOC
 
 RATINGS = ("valence", "arousal", "dominance")
 CHANNELS = EPOC.channels
@@ -38,8 +38,8 @@ def read_dreamer(
         rate: Samples per second; None takes the file's ``EEG_SamplingRate``, or 128.
 
     Returns:
-        Recordings with the subject's number from 1, the signal at rest as ``baseline``, and all ratings in
-        ``scores``.
+        Recordings with the subject's number from 1, the signal at rest as ``baseline``, all ratings in
+        ``scores``, and the clip as ``stimulus``.
 
     Raises:
         ConfigError: Unknown target.
@@ -80,9 +80,8 @@ def _trials(
         scores = {r: float(v[clip]) for r, v in ratings.items()}
         rest = _signal(baseline[clip]) if clip < len(baseline) else None
         label = torch.tensor(int(scores[target]) - 1)
-        listed.append(
-            Recording(_signal(signal), rate, channels, label, str(number), name, baseline=rest, scores=scores)
-        )
+        extra = {"baseline": rest, "scores": scores, "stimulus": f"clip {clip + 1}"}
+        listed.append(Recording(_signal(signal), rate, channels, label, str(number), name, **extra))
     return listed
 
 

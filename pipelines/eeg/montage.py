@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,6 +86,41 @@ class Montage:
         )
         return cls(name, made, tuple(ring if region_edges is None else region_edges), positions)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Montage:
+        """From what `to_dict` gave, or a mapping of that form in YAML or JSON.
+
+        Raises:
+            ConfigError: It is not of that form, or see `Montage`.
+        """
+        try:
+            regions = tuple(
+                Region(r["name"], tuple(r["channels"]), tuple((a, b) for a, b in r["edges"]))
+                for r in values["regions"]
+            )
+            found = values.get("positions")
+            positions = None if found is None else {k: (float(x), float(y)) for k, (x, y) in found.items()}
+            return cls(values["name"], regions, tuple((a, b) for a, b in values["edges"]), positions)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(
+                f"montage: must hold name, regions (each name, channels, edges), edges and positions "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and texts."""
+        return {
+            "name": self.name,
+            "regions": [
+                {"name": r.name, "channels": list(r.channels), "edges": [list(e) for e in r.edges]}
+                for r in self.regions
+            ],
+            "edges": [list(e) for e in self.edges],
+            "positions": None if self.positions is None else {k: list(v) for k, v in self.positions.items()},
+        }
+
     @property
     def channels(self) -> tuple[str, ...]:
         """All electrodes, one region after another; ``recordings.pick(montage.channels)`` sorts a set so."""
@@ -125,45 +161,3 @@ def _refuse_strangers(edges: Sequence[Pair], known: Sequence[str], where: str) -
     for pair in edges:
         if len(pair) != 2 or pair[0] == pair[1] or any(end not in known for end in pair):
             raise ConfigError(f"{where}: edge {pair}; must join two of {', '.join(known)}")
-
-
-EPOC = Montage(
-    "Emotiv EPOC",
-    (
-        Region(
-            "left front",
-            ("AF3", "F7", "F3", "FC5"),
-            (("AF3", "F3"), ("F7", "F3"), ("F7", "FC5"), ("F3", "FC5")),
-        ),
-        Region("left back", ("T7", "P7", "O1"), (("T7", "P7"), ("P7", "O1"))),
-        Region("right back", ("O2", "P8", "T8"), (("O2", "P8"), ("P8", "T8"))),
-        Region(
-            "right front",
-            ("FC6", "F4", "F8", "AF4"),
-            (("AF4", "F4"), ("F8", "F4"), ("F8", "FC6"), ("F4", "FC6")),
-        ),
-    ),
-    (
-        ("left front", "left back"),
-        ("left back", "right back"),
-        ("right back", "right front"),
-        ("right front", "left front"),
-    ),
-    {
-        "AF3": (-0.29, 0.79),
-        "F7": (-0.81, 0.67),
-        "F3": (-0.41, 0.56),
-        "FC5": (-0.73, 0.34),
-        "T7": (-1.0, 0.02),
-        "P7": (-0.78, -0.61),
-        "O1": (-0.28, -0.88),
-        "O2": (0.28, -0.88),
-        "P8": (0.78, -0.61),
-        "T8": (1.0, 0.02),
-        "FC6": (0.73, 0.34),
-        "F4": (0.41, 0.56),
-        "F8": (0.81, 0.67),
-        "AF4": (0.29, 0.79),
-    },
-)
-"""The headset of DREAMER and of UCI's EEG Eye State, in HiSTN's regions (arXiv 2408.15255)."""

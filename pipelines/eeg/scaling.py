@@ -34,11 +34,32 @@ def standardise(windows: Windows, train: Tensor) -> Windows:
         windows: All windows.
         train: Indices of the training windows, int64 (n,). No other sample is looked at.
     """
-    seen = torch.zeros(len(windows.signal) + 1)
-    ones = torch.ones(len(train))
-    seen.index_add_(0, windows.start[train], ones)
-    seen.index_add_(0, windows.start[train] + windows.length, -ones)
-    inside = windows.signal[seen.cumsum(0)[:-1] > 0].double()
-    mean, spread = inside.mean(dim=0), inside.std(dim=0, correction=0)
-    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    return rescale(windows, *measure_scale(windows, train))
+
+
+def measure_scale(windows: Windows, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over the samples of some windows, float64 (C,) each.
+
+    The standard deviation is 1 where it would be 0. Of centred windows it is that of their centred values,
+    and the mean is 0.
+
+    Args:
+        windows: All windows.
+        train: Indices of those to measure, int64 (n,). No other sample is looked at.
+    """
+    if windows.centred:
+        squares = sum(windows.x(part).double().square().mean(1).sum(0) for part in train.split(4096))
+        mean, spread = torch.zeros(len(windows.channels), dtype=torch.float64), (squares / len(train)).sqrt()
+    else:
+        seen = torch.zeros(len(windows.signal) + 1)
+        ones = torch.ones(len(train))
+        seen.index_add_(0, windows.start[train], ones)
+        seen.index_add_(0, windows.start[train] + windows.length, -ones)
+        inside = windows.signal[seen.cumsum(0)[:-1] > 0].double()
+        mean, spread = inside.mean(dim=0), inside.std(dim=0, correction=0)
+    return mean, torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+def rescale(windows: Windows, mean: Tensor, spread: Tensor) -> Windows:
+    """Channels minus ``mean`` (C,), over ``spread`` (C,)."""
     return replace(windows, signal=((windows.signal.double() - mean) / spread).float())

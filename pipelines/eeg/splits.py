@@ -200,3 +200,27 @@ def adaptation_split(windows: Windows, subject: str, *, samples: int, gap: int =
     test = own & (windows.offset >= samples + gap)
     name = f"{windows.name}: adaptation to subject {subject}"
     return _split(train, torch.zeros_like(own), test, name, {"valid": False})
+
+
+def refuse_shared_samples(windows: Windows, split: IndexSplit) -> None:
+    """Refuse a split in which windows of different parts share samples.
+
+    Raises:
+        DataError: Two do; names them.
+    """
+    parts = [(name, getattr(split, name)) for name in ("train", "valid", "test")]
+    index = torch.cat([found for _, found in parts])
+    owner = torch.cat([torch.full_like(found, i) for i, (_, found) in enumerate(parts)])
+    order = windows.start[index].argsort()
+    index, owner, start = index[order], owner[order], windows.start[index[order]]
+    # The furthest end of every part before each window, in the order of the signal.
+    for part, (name, _) in enumerate(parts):
+        end = torch.where(owner == part, start + windows.length, -1).cummax(0)
+        wrong = (owner != part) & (end.values > start)
+        if bool(wrong.any()):
+            at = int(wrong.nonzero()[0])
+            raise DataError(
+                f"{split.name}: window {int(index[at])} ({parts[int(owner[at])][0]}) and window "
+                f"{int(index[int(end.indices[at])])} ({name}) share samples, so one gives the other away; "
+                "split along time, by recording or by subject"
+            )

@@ -34,6 +34,7 @@ class Windows:
         rate: Samples per second.
         classes: Text of the classes.
         name: What messages call them.
+        centred: Whether `x` takes each window's mean off every channel.
     """
 
     signal: Tensor
@@ -49,6 +50,7 @@ class Windows:
     rate: float
     classes: tuple[str, ...]
     name: str
+    centred: bool = False
 
     def __len__(self) -> int:
         return len(self.start)
@@ -63,7 +65,8 @@ class Windows:
     def x(self, index: Any = None) -> Tensor:
         """The signal of these windows (all without an index), float32 (n, length, C)."""
         start = self.start if index is None else self.start[index]
-        return self.signal[start[:, None] + torch.arange(self.length)]
+        found = self.signal[start[:, None] + torch.arange(self.length)]
+        return found - found.mean(dim=1, keepdim=True) if self.centred else found
 
     def batch(self, index: Any = None) -> tuple[Tensor, Tensor]:
         """Signals, float32 (n, length, C), and classes, int64 (n,).
@@ -75,33 +78,71 @@ class Windows:
             raise ConfigError(f"{self.name}: has no labels; take x() instead")
         return self.x(index), self.y if index is None else self.y[index]
 
-    def loader(self, index: Tensor, batch_size: int, *, shuffle: bool = False, seed: int = 0) -> WindowLoader:
+    def loader(
+        self, index: Tensor, batch_size: int, *, shuffle: bool = False, balanced: bool = False, seed: int = 0
+    ) -> WindowLoader:
         """Batches of these windows; see `WindowLoader`."""
-        return WindowLoader(self, index, batch_size, shuffle=shuffle, seed=seed)
+        return WindowLoader(self, index, batch_size, shuffle=shuffle, balanced=balanced, seed=seed)
 
 
 class WindowLoader:
-    """Goes over windows in batches ``(x, y)``; each pass shuffles anew, pass k of a seed always alike."""
+    """Goes over windows in batches ``(x, y)``; each pass shuffles anew, pass k of a seed always alike.
+
+    Args:
+        windows: All windows.
+        index: Those to go over, int64 (n,).
+        batch_size: Windows in a batch.
+        shuffle: Another order in every pass.
+        balanced: Instead of going over them, draw n windows with replacement, every class as likely as the
+            others and every window as likely as the others of its class.
+        seed: Of orders and draws.
+
+    Raises:
+        ConfigError: Batches of nothing, or balanced windows without labels.
+    """
 
     def __init__(
-        self, windows: Windows, index: Tensor, batch_size: int, *, shuffle: bool = False, seed: int = 0
+        self,
+        windows: Windows,
+        index: Tensor,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        balanced: bool = False,
+        seed: int = 0,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: must be at least 1")
+        if balanced and windows.y is None:
+            raise ConfigError(f"{windows.name}: has no labels, so no classes to balance")
         self.windows, self.index, self.batch_size = windows, index, batch_size
-        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        self.shuffle, self.balanced, self.seed, self.passes = shuffle, balanced, seed, 0
 
     def __len__(self) -> int:
         return -(-len(self.index) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.passes += 1
+        for chosen in self.cuts(self.passes - 1):
+            yield self.windows.batch(chosen)
+
+    def cuts(self, number: int) -> tuple[Tensor, ...]:
+        """Windows of each batch of pass ``number``, int64 each."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         order = self.index
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        if self.balanced:
+            order = self._draw(generator)
+        elif self.shuffle:
             order = order[torch.randperm(len(order), generator=generator)]
-        self.epoch += 1
-        for first in range(0, len(order), self.batch_size):
-            yield self.windows.batch(order[first : first + self.batch_size])
+        return order.split(self.batch_size)
+
+    def _draw(self, generator: torch.Generator) -> Tensor:
+        assert self.windows.y is not None
+        _, code, counts = self.windows.y[self.index].unique(return_inverse=True, return_counts=True)
+        by_class, first = code.argsort(stable=True), counts.cumsum(0) - counts
+        drawn = torch.randint(len(counts), (len(code),), generator=generator)
+        share = torch.rand(len(code), generator=generator, dtype=torch.float64)
+        return self.index[by_class[first[drawn] + (share * counts[drawn]).long()]]
 
 
 def make_windows(

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from eeg_tools import edf, recording, several
+from eeg_files import dreamer, edf
+from eeg_tools import recording, several
 from graph_tools import write
 from scipy.io import savemat
 
@@ -93,29 +94,6 @@ def test_matlab_matrices_and_trials(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=r"m.mat: cannot be read"):
         read_mat(path, signal="one", rate=10, channels=["A", "B"])
-
-
-def dreamer(path: Path, people: int = 3, clips: int = 4, samples: int = 512, **change: Any) -> Path:
-    rng = np.random.default_rng(0)
-
-    def cells() -> np.ndarray:
-        made = np.empty((clips, 1), object)
-        for clip in range(clips):
-            made[clip, 0] = rng.normal(size=(samples + 16 * clip, 14))
-        return made
-
-    data = np.empty((1, people), object)
-    for person in range(people):
-        data[0, person] = {
-            "Age": "30",
-            "EEG": {"baseline": cells(), "stimuli": cells()},
-            "ScoreValence": (np.arange(clips) + person)[:, None] % 5 + 1,
-            "ScoreArousal": np.full((clips, 1), 3),
-            "ScoreDominance": np.full((clips, 1), 5),
-        } | change
-    names = np.array(EPOC.channels, dtype=object)[None]
-    savemat(path, {"DREAMER": {"Data": data, "EEG_SamplingRate": 128, "EEG_Electrodes": names}})
-    return path
 
 
 @pytest.mark.parametrize(("people", "clips"), [(3, 4), (1, 1), (2, 1)])

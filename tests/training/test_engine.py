@@ -52,6 +52,22 @@ def test_same_seed_same_weights_and_other_seed_others():
     assert not equal(weights(first), weights(third))
 
 
+def test_weights_are_constrained_after_every_step():
+    model = make_model()
+    name, weight = next((n, w) for n, w in model.named_parameters() if w.dim() == 2)
+    seen = []
+
+    def constrain():
+        with torch.no_grad():
+            weight.clamp_(-0.01, 0.01)
+        seen.append(1)
+
+    model.constrain = constrain
+    fit(model=model, epochs=2, valid=False)
+    assert len(seen) == 2 * 10
+    assert dict(model.named_parameters())[name].abs().max() <= 0.01
+
+
 def test_the_callers_random_state_is_left_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)

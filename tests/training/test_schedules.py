@@ -30,7 +30,14 @@ def test_cosine_goes_from_the_rate_to_the_floor_for_all_optimisers():
     assert rates(schedule, 1000) == pytest.approx([0.01, 0.1])
 
 
-@pytest.mark.parametrize("scheduler", ["cosine", "plateau", "none"])
+def test_step_falls_after_epochs():
+    schedule = make(total=50, epochs=10, scheduler="step", step_epochs=(3, 6), step_factor=0.5)
+    seen = [rates(schedule, step)[0] for step in (0, 14, 15, 29, 30, 49)]
+    assert seen == [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]
+    assert rates(schedule, 30) == [0.025, 0.25]
+
+
+@pytest.mark.parametrize("scheduler", ["cosine", "plateau", "step", "none"])
 def test_warm_up_rises_to_the_rate(scheduler):
     schedule = make(scheduler=scheduler, warmup_steps=9)
     rise = [schedule.factor(step) for step in range(10)]

@@ -1,0 +1,423 @@
+"""`EEGClassifier`: classes of windows of EEG as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from graphrec import runs
+from graphrec.errors import ConfigError, DataError
+from graphrec.pipelines.eeg import (
+    Montage,
+    Windows,
+    find_montage,
+    measure_scale,
+    refuse_shared_samples,
+    rescale,
+    split_by_recording,
+    split_by_subject,
+    split_by_time,
+)
+from graphrec.pipelines.index_splits import IndexSplit
+from graphrec.registry import card, create_model
+from graphrec.training.seeding import seeded
+
+from ..fitting import GraphEstimator, check_split
+from .batches import WindowBatches
+from .histn import Gates
+from .preparing import Preparation
+from .scores import eeg_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEMA_FILE = "schema.yaml"
+
+
+class EEGClassifier(GraphEstimator):
+    """Classifies windows of EEG recordings by HiSTN (arXiv:2408.15255).
+
+    Args:
+        model: A model of ``list_models(task="eeg")``.
+        montage: Electrodes in regions: ``"epoc"``, ``"epoc3"``, ``"epoc5"``, a `Montage`, or a mapping of the
+            form of `Montage.to_dict`. Recordings may have further channels; they are not looked at.
+        model_options: Keyword arguments of the model; see `HiSTN`.
+        window: Seconds of a window; arrays bring their own.
+        stride: Seconds from one window to the next; None for ``window``, so that none overlap.
+        outliers: What to do with spikes: ``"interpolate"``, ``"clip"``, ``"mark"`` or ``"refuse"``; None
+            leaves them. See `treat_outliers`.
+        reference: ``"average"`` takes the mean over the electrodes off every sample; None keeps the file's.
+        band: (low, high) hertz to keep, either may be None; the filter looks back only. None for no filter.
+        scaling: ``"standard"``: every channel minus its mean over its standard deviation, both of the
+            training windows; ``"max_abs"``: over the largest magnitude of its recording, as HiSTN's scripts
+            do, which looks at all of a recording; or None.
+        centre: Whether each window's mean is taken off.
+        mixed: Class of a window that holds several; see `make_windows`.
+        balanced: Draw every class equally often in training.
+        class_weight: ``"balanced"`` multiplies the loss of a class by how much rarer it is than the
+            commonest; None for none.
+        split_by: What ``fit`` holds out where it is given no split: the end of each recording (``"time"``),
+            whole recordings (``"recording"``) or whole subjects (``"subject"``). Never single windows:
+            neighbours are nearly equal, and who trains on one knows the other.
+        validation: Share that is held out, to choose the best epoch; 0 for none.
+        gap: Seconds left out between the parts of a split along time.
+        epochs: Passes over the training windows, at most.
+        batch_size: Windows in a step.
+        learning_rate: Of Adam.
+        weight_decay: Of Adam.
+        patience: Stop after so many epochs without a better one on the validation windows; None for never.
+        monitor: Validation metric that decides; see `eeg_metrics`.
+        accelerator: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        train_options: Further fields of `graphrec.training.TrainConfig`.
+        random_state: Seed of weights, dropout, orders and draws.
+        verbose: 1 for a progress bar.
+
+    Attributes:
+        classes_: By column of `predict_proba`.
+        module_: The fitted network, on the CPU.
+        schema_: Channels, rate, samples of a window, classes, montage, and the scale of every channel.
+        history_: A dict per epoch.
+        metrics_: ``{"valid": {...}, "test": {...}}`` of the split's parts.
+        split_: The split that was used.
+
+    Example:
+        >>> model = EEGClassifier(outliers="interpolate", reference="average", epochs=20)
+        >>> model.fit("EEG_Eye_State.arff", rate=128, label="eyeDetection")  # doctest: +SKIP
+    """
+
+    _measure = staticmethod(eeg_metrics)
+    split_: IndexSplit
+    schema_: dict[str, Any]
+
+    def __init__(
+        self,
+        model: str = "histn",
+        *,
+        montage: str | Montage | Mapping[str, Any] = "epoc",
+        model_options: dict[str, Any] | None = None,
+        window: float = 1.0,
+        stride: float | None = None,
+        outliers: str | None = None,
+        reference: str | None = None,
+        band: Sequence[float | None] | None = None,
+        scaling: str | None = "standard",
+        centre: bool = False,
+        mixed: str = "majority",
+        balanced: bool = True,
+        class_weight: str | None = None,
+        split_by: str = "time",
+        validation: float = 0.1,
+        gap: float = 0.0,
+        epochs: int = 50,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        patience: int | None = None,
+        monitor: str = "logloss",
+        accelerator: str = "cpu",
+        train_options: dict[str, Any] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.montage = montage
+        self.model_options = model_options
+        self.window = window
+        self.stride = stride
+        self.outliers = outliers
+        self.reference = reference
+        self.band = band
+        self.scaling = scaling
+        self.centre = centre
+        self.mixed = mixed
+        self.balanced = balanced
+        self.class_weight = class_weight
+        self.split_by = split_by
+        self.validation = validation
+        self.gap = gap
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.monitor = monitor
+        self.accelerator = accelerator
+        self.train_options = train_options
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        split: IndexSplit | None = None,
+        source: EEGClassifier | None = None,
+        freeze: Sequence[str] = (),
+        **how: Any,
+    ) -> Self:
+        """Train.
+
+        Args:
+            X: An `EEGSet`, a `Recording`, `Windows`, a path to ARFF, MATLAB's format, EDF or a table, a data
+                frame, or an array (windows, channels, samples) in the order of time.
+            y: Classes: of an array's windows; of recordings, one each, in place of their own labels.
+            split: Which windows train, validate and test; windows in no part are not looked at. Without a
+                validation part nothing stops early.
+            source: A fitted classifier whose weights, classes and scale to begin with.
+            freeze: Beginnings of the names of weights that stay as they are, such as ``"temporal.kernel"``.
+            how: ``rate``, ``label``, ``channels``, ``groups`` ...: see `open_eeg` and `windows_of`.
+
+        Raises:
+            DataError: Data, labels or channels do not fit, only one class is there, or windows of different
+                parts share samples; names file, recording, row or window.
+            ConfigError: An argument is wrong.
+        """
+        if card(self.model).task != "eeg":
+            raise ConfigError(f"model={self.model!r}: is for {card(self.model).task}, not for EEG")
+        if self.class_weight not in (None, "balanced"):
+            raise ConfigError(f"class_weight={self.class_weight!r}: must be 'balanced' or None")
+        seed = self._seed()
+        known = None if source is None else source.classes_
+        windows, self.classes_ = self._prepare(find_montage(self.montage))(X, y, classes=known, **how)
+        self.split_ = self._checked_split(windows, split, seed)
+        self._describe(windows, source)
+        self.facts_ = {"classes": len(self.classes_), "seed": seed}
+        with seeded(seed):
+            module = self._build(**self.facts_)
+        if source is not None:
+            _take_weights(module, source.module_)
+        _freeze(module, freeze)
+        windows = self._scaled(windows)
+        self.history_ = self._train(module, *self._sources(windows, seed), self._config(seed))
+        self.module_ = module.requires_grad_(True)
+        parts = {"valid": self.split_.valid, "test": self.split_.test}
+        measured = {name: index for name, index in parts.items() if len(index)} or {
+            "train": self.split_.train
+        }
+        self.metrics_ = {
+            name: eeg_metrics(_labels(windows)[index].numpy(), self._scores(windows, index))
+            for name, index in measured.items()
+        }
+        return self
+
+    def _prepare(self, montage: Montage) -> Preparation:
+        names = ("window", "stride", "outliers", "reference", "band", "scaling", "centre", "mixed")
+        return Preparation(montage.channels, **{name: getattr(self, name) for name in names})
+
+    def _checked_split(self, windows: Windows, split: IndexSplit | None, seed: int) -> IndexSplit:
+        if windows.y is None:
+            raise DataError(f"{windows.name}: has no labels; read it with label=, or pass y")
+        if split is None:
+            split = self._default_split(windows, seed)
+        check_split(split, len(windows), "windows")
+        refuse_shared_samples(windows, split)
+        there = windows.y[split.train].unique()
+        if len(there) < 2:
+            raise DataError(
+                f"{split.name}: all {len(split.train)} training windows are of class "
+                f"{self.classes_[int(there[0])]}; there must be two classes or more"
+            )
+        return split
+
+    def _default_split(self, windows: Windows, seed: int) -> IndexSplit:
+        if self.split_by == "time":
+            return split_by_time(windows, self.validation, 0.0, gap=round(self.gap * windows.rate))
+        by = {"recording": split_by_recording, "subject": split_by_subject}
+        if self.split_by not in by:
+            raise ConfigError(f"split_by={self.split_by!r}: must be time, recording or subject")
+        return by[self.split_by](windows, self.validation, 0.0, seed=seed)
+
+    def _describe(self, windows: Windows, source: EEGClassifier | None) -> None:
+        """Set ``schema_``; the scale is that of the training windows, or the source's."""
+        scale = None
+        if self.scaling == "standard":
+            mean, spread = measure_scale(windows, self.split_.train)
+            scale = {"mean": mean.tolist(), "spread": spread.tolist()}
+        self.schema_ = {
+            "channels": list(windows.channels),
+            "rate": windows.rate,
+            "samples": windows.length,
+            "classes": self.classes_.tolist(),
+            "montage": find_montage(self.montage).to_dict(),
+            "scale": scale if source is None else source.schema_["scale"],
+        }
+
+    def _scaled(self, windows: Windows) -> Windows:
+        scale = self.schema_["scale"]
+        if scale is None:
+            return windows
+        return rescale(
+            windows, *(torch.tensor(scale[key], dtype=torch.float64) for key in ("mean", "spread"))
+        )
+
+    def _sources(self, windows: Windows, seed: int) -> tuple[WindowBatches, WindowBatches | None]:
+        split, weight = self.split_, None
+        if self.class_weight == "balanced":
+            counts = torch.bincount(_labels(windows)[split.train], minlength=len(self.classes_))
+            weight = torch.where(counts > 0, counts.max() / counts.clamp(min=1), 1.0)
+        train = WindowBatches(
+            windows,
+            split.train,
+            self.batch_size,
+            shuffle=True,
+            balanced=self.balanced,
+            seed=seed,
+            class_weight=weight,
+        )
+        return train, WindowBatches(windows, split.valid, self.batch_size) if len(split.valid) else None
+
+    def _build(self, **facts: Any) -> nn.Module:
+        montage = Montage.from_dict(self.schema_["montage"])
+        module: nn.Module = create_model(self.model, montage, facts["classes"], **(self.model_options or {}))
+        return module
+
+    def _scores(self, windows: Windows, index: Tensor) -> NDArray[np.float32]:
+        return self._predict(WindowBatches(windows, index, self.batch_size))
+
+    def windows(self, X: Any, y: Any = None, **how: Any) -> Windows:
+        """What a row of `predict_proba` stands for: recording, offset, subject, scaled signal, class.
+
+        Raises:
+            DataError: Rate or channels are not those of ``fit``, or see there.
+        """
+        check_is_fitted(self, "module_")
+        prepare = self._prepare(Montage.from_dict(self.schema_["montage"]))
+        windows, _ = prepare(X, y, classes=self.classes_, **how)
+        rate = self.schema_["rate"]
+        if 1.0 not in (rate, windows.rate) and rate != windows.rate:
+            raise DataError(
+                f"{windows.name}: has {windows.rate:g} samples per second, fitted were {rate:g}; resample"
+            )
+        return self._scaled(windows)
+
+    def predict_proba(self, X: Any, *, by: str = "window", **how: Any) -> NDArray[np.float32]:
+        """Probabilities, a column per class of ``classes_``.
+
+        Args:
+            X: As for ``fit``; no labels are needed.
+            by: ``"window"`` for a row per window, or ``"recording"`` for a row per recording: the mean of its
+                windows.
+            how: As for ``fit``.
+
+        Raises:
+            ConfigError: ``by`` is unknown.
+            DataError: See `windows`; or a recording is shorter than a window and ``by`` is ``"recording"``.
+        """
+        if by not in ("window", "recording"):
+            raise ConfigError(f"by={by!r}: must be window or recording")
+        windows = self.windows(X, **{k: v for k, v in how.items() if k != "label"})
+        found = self._scores(windows, torch.arange(len(windows)))
+        return found if by == "window" else _by_recording(windows, found)
+
+    def predict(self, X: Any, *, by: str = "window", **how: Any) -> NDArray[Any]:
+        """The most probable class of each window, or recording; see `predict_proba`."""
+        return self.classes_[self.predict_proba(X, by=by, **how).argmax(1)]
+
+    def evaluate(self, X: Any, y: Any = None, *, index: Any = None, **how: Any) -> dict[str, float | None]:
+        """Metrics of labelled windows; see `eeg_metrics`.
+
+        Args:
+            X: As for ``fit``.
+            y: As for ``fit``.
+            index: Which windows; None for all.
+            how: As for ``fit``.
+
+        Raises:
+            DataError: There are no labels, or one was not fitted.
+        """
+        windows = self.windows(X, y, **how)
+        chosen = torch.arange(len(windows)) if index is None else torch.as_tensor(index)
+        return eeg_metrics(_labels(windows)[chosen].numpy(), self._scores(windows, chosen))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, **how: Any) -> float:
+        """Accuracy over windows; see `evaluate`."""
+        windows = self.windows(X, y, **how)
+        guess = self._scores(windows, torch.arange(len(windows))).argmax(1)
+        return float(accuracy_score(_labels(windows).numpy(), guess, sample_weight=sample_weight))
+
+    def gates(self, X: Any, **how: Any) -> dict[str, dict[str, float]]:
+        """What the network weights how much, the mean over the windows of X.
+
+        Returns:
+            ``electrodes`` and ``electrodes_after`` (what they told each other) with a weight per electrode,
+            1 in sum over a region; ``regions`` and ``regions_after`` with a weight per region, 1 in sum.
+        """
+        windows = self.windows(X, **{k: v for k, v in how.items() if k != "label"})
+        batches = WindowBatches(windows, torch.arange(len(windows)), self.batch_size).epoch(0)
+        with torch.inference_mode():
+            parts = [self.module_.levels(one.x.transpose(1, 2))[1] for one in batches]  # type: ignore[operator]
+        regions = [region["name"] for region in self.schema_["montage"]["regions"]]
+        names = {"electrodes": self.schema_["channels"], "regions": regions}
+        means = {field: torch.cat([getattr(one, field) for one in parts]).mean(0) for field in Gates._fields}
+        return {
+            field: dict(zip(names[field.removesuffix("_after")], mean.tolist(), strict=True))
+            for field, mean in means.items()
+        }
+
+    def plot_gates(self, X: Any, path: str | Path | None = None, **how: Any) -> Figure:
+        """`gates` drawn on a head, also written to ``path`` if given."""
+        from .pictures import gates_figure
+
+        figure = gates_figure(Montage.from_dict(self.schema_["montage"]), self.gates(X, **how))
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+    def _arguments(self) -> dict[str, Any]:
+        found = self.get_params(deep=False)
+        montage = found["montage"]
+        return {**found, "montage": montage.to_dict() if isinstance(montage, Montage) else montage}
+
+    def _write_more(self, folder: Path) -> None:
+        runs.write_yaml(folder / SCHEMA_FILE, self.schema_)
+
+    def _read_more(self, folder: Path) -> None:
+        self.schema_ = runs.read_yaml(folder / SCHEMA_FILE)
+
+
+def _labels(windows: Windows) -> Tensor:
+    if windows.y is None:
+        raise DataError(f"{windows.name}: has no labels; read it with label=, or pass y")
+    return windows.y
+
+
+def _take_weights(module: nn.Module, source: nn.Module) -> None:
+    try:
+        module.load_state_dict(copy.deepcopy(source.state_dict()))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"source: is of another kind or size; use its montage and model_options "
+            f"({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+def _freeze(module: nn.Module, names: Sequence[str]) -> None:
+    for start in names:
+        found = [weight for name, weight in module.named_parameters() if name.startswith(start)]
+        if not found:
+            known = ", ".join(name for name, _ in module.named_parameters())
+            raise ConfigError(f"freeze={start!r}: no weight is called so; there are {known}")
+        for weight in found:
+            weight.requires_grad_(False)
+
+
+def _by_recording(windows: Windows, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    count = np.bincount(windows.recording.numpy(), minlength=len(windows.recording_length))
+    if not count.all():
+        short = int(count.argmin())
+        raise DataError(
+            f"{windows.name}: recording {short} of {len(count)} holds no window of {windows.length} samples"
+        )
+    total = np.zeros((len(count), scores.shape[1]), np.float32)
+    np.add.at(total, windows.recording.numpy(), scores)
+    return total / count[:, None].astype(np.float32)
