@@ -2,7 +2,7 @@
 
 python benchmarks/eeg.py --file DATA/eeg_eye_state/EEG_Eye_State.arff --work FOLDER
 
-Ten folds cut along the recording with a second left out at every border; each tests 11.7 s, and all test windows
+Ten folds cut along the recording, a second left out at every border; each tests 11.7 s, and all test windows
 together give a figure. `--work` keeps every finished fold, so an interrupted run goes on.
 """
 
@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,7 @@ def neighbours(recordings: EEGSet, how: str) -> dict[str, Any]:
     else:
         edges = [total * k // 10 for k in range(11)]
         at = np.arange(total)
-        parts = [
-            (at[(at < a - 128) | (at >= b + 128)], at[a:b]) for a, b in zip(edges, edges[1:], strict=False)
-        ]
+        parts = [(at[(at < a - 128) | (at >= b + 128)], at[a:b]) for a, b in pairwise(edges)]
     truth = np.concatenate([y[test] for _, test in parts])
     scores = np.concatenate(
         [KNeighborsClassifier(3).fit(x[train], y[train]).predict_proba(x[test]) for train, test in parts]
@@ -125,7 +124,7 @@ def neighbours(recordings: EEGSet, how: str) -> dict[str, Any]:
 
 
 def draw(path: Path, nearest: dict[str, dict[str, Any]], trace: dict[str, Any], recordings: EEGSet) -> None:
-    """Left, accuracy by way of splitting; right, the state of the eyes and what the folds said, along time."""
+    """Left, accuracy by way of splitting; right, the eyes and what the folds said, along time."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.4, 3.4), layout="constrained", facecolor="white")
@@ -215,12 +214,13 @@ def main() -> None:
             run.pop("trace", None)
     header = ["model", "tested on", "seeds", "accuracy", "balanced accuracy", "AUC", "always the commonest"]
     text = common.markdown_table(header, rows) + (
-        "\n\nUCI's EEG Eye State: 117 s of one person, 24 stretches of open and closed eyes. Ten folds are cut"
-        " along time, with a second left out on both sides of what is tested; a figure is of the test windows"
-        f" (or samples) of all folds together. Windows of 1 s every {SETTINGS['stride']} s, average reference,"
-        f" channels scaled by the training part, {SETTINGS['epochs']} epochs, the last weights. The band was"
-        " chosen by looking at these folds, so the best row is somewhat flattered; all that were tried are shown."
-        " Mean (smallest to largest) over seeds of weights and orders."
+        "\n\nUCI's EEG Eye State: 117 s of one person, 24 stretches of open and closed eyes. Ten folds are"
+        " cut along time, with a second left out on both sides of what is tested; a figure is of the test"
+        " windows (or samples) of all folds together. Windows of 1 s every"
+        f" {SETTINGS['stride']} s, average reference, channels scaled by the training part,"
+        f" {SETTINGS['epochs']} epochs, the last weights. The band was chosen by looking at these folds, so"
+        " the best row is somewhat flattered; all that were tried are shown. Mean (smallest to largest) over"
+        " seeds of weights and orders."
     )
     common.record("eeg", "HiSTN on EEG Eye State, along time and at random", text, jobs, given)
 
