@@ -19,12 +19,9 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "graphrec.ctr": ("ctr",),
     "graphrec.graph.cards": ("graph", "node"),
     "graphrec.graph.hypergraph.stages": ("hypergraph",),
-<<<<<<< HEAD
+    "graphrec.graph.eeg.histn": ("eeg",),
     "graphrec.graph.relations.cards": ("relation",),
     "graphrec.vision": ("vision",),
-=======
-    "graphrec.graph.eeg.histn": ("eeg",),
->>>>>>> accde47 (Classify EEG by HiSTN: network, estimator, protocols, metrics of ordered classes)
 }
 """Packages whose import fills the registry, with the tasks of their models. A package is imported when a task
 of its own is asked for, or a name that those before it do not know: PyG takes seconds."""

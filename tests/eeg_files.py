@@ -61,3 +61,19 @@ def dreamer(path: Path, people: int = 3, clips: int = 4, samples: int = 512, **c
     names = np.array(EPOC.channels, dtype=object)[None]
     savemat(path, {"DREAMER": {"Data": data, "EEG_SamplingRate": 128, "EEG_Electrodes": names}})
     return path
+
+
+def eye_state(path: Path, seconds: int = 60, run: int = 4, seed: int = 0) -> Path:
+    """An ARFF like UCI's EEG Eye State: 128 Hz, runs of open and closed eyes, slow drifts, one spike."""
+    rng = np.random.default_rng(seed)
+    rate, total = 128, 128 * seconds
+    label = (np.arange(total) // (run * rate)) % 2
+    drift = np.cumsum(rng.normal(size=(total, 14)), 0) * 2
+    fast = np.sin(2 * np.pi * 20 * np.arange(total) / rate) * 6 * label
+    values = 4300 + drift + rng.normal(size=(total, 14)) + fast[:, None] * rng.uniform(0.5, 1.5, 14)
+    values[777, 3] = 300_000
+    lines = ["@RELATION eyes", *(f"@ATTRIBUTE {c} NUMERIC" for c in EPOC.channels)]
+    lines += ["@ATTRIBUTE eyeDetection {0,1}", "@DATA"]
+    lines += [",".join(f"{v:.2f}" for v in row) + f",{y}" for row, y in zip(values, label, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -10,12 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from .group import GroupAUC, group_auc
-<<<<<<< HEAD
 from .names import CLASS_METRICS, METRICS, Metric, higher_is_better
-=======
-from .names import METRICS, Metric, higher_is_better
 from .ordinal import seq2hr, top_k_accuracy, tri_p
->>>>>>> accde47 (Classify EEG by HiSTN: network, estimator, protocols, metrics of ordered classes)
 from .scores import DECILES, Scores
 from .streaming import BinaryMetrics
 

@@ -114,6 +114,33 @@ CLASS_METRICS: dict[str, Metric] = {
         Metric(
             "f1_weighted", "Weighted F1", "higher", "F1 of each class, weighted by its share of the rows."
         ),
+        Metric(
+            "balanced_accuracy",
+            "Balanced accuracy",
+            "higher",
+            "The mean over the classes of how many of their rows are recognised: 1 / classes for whoever "
+            "always says the same, however common that class is.",
+        ),
+        Metric(
+            "top2_accuracy",
+            "Top-2 accuracy",
+            "higher",
+            "Share of the rows whose true class is one of the two most probable.",
+        ),
+        Metric(
+            "tri_p",
+            "Tri-P",
+            "higher",
+            "Of classes in an order: share of the rows whose most probable class is the true one or its "
+            "neighbour.",
+        ),
+        Metric(
+            "seq2hr",
+            "Seq2HR",
+            "higher",
+            "Of classes in an order: share of the rows whose two most probable classes are neighbours and "
+            "one of them true.",
+        ),
     )
 }
 """Metrics of tasks with several classes, which tables head by these titles too."""

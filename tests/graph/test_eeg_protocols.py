@@ -41,10 +41,10 @@ def test_dreamers_file_runs_end_to_end(tmp_path: Path) -> None:
     )
     assert set(found) == {"unadapted", "adapted", "alone"}
     assert all(set(one) >= NAMES for one in found.values())
-    model = EEGClassifier(scaling="max_abs", epochs=1, window=1.0).fit(path)
+    model = EEGClassifier(scaling="max_abs", epochs=1, validation=0.3).fit(path)
     assert model.classes_.tolist() == ["1", "2", "3", "4", "5"]
     assert model.predict(path, by="recording").shape == (15,)
-    arousal = EEGClassifier(scaling="max_abs", epochs=1)
+    arousal = EEGClassifier(scaling="max_abs", epochs=1, validation=0.3)
     with pytest.raises(DataError, match="are of class 3"):  # the file rates every clip alike
         arousal.fit(path, target="arousal")
 
