@@ -129,10 +129,7 @@ def _lower(name: str) -> str:
 
 def result_table(page: RunPage) -> Table:
     """A row per variant, best first: mean and spread of every metric, what the paper has, costs."""
-    metrics = [
-        page.metric,
-        *(n for n in dict.fromkeys(m for v in page.summary.values() for m in v) if n != page.metric),
-    ]
+    metrics = _ordered(page)
     costs = list(dict.fromkeys(name for values in page.costs.values() for name in values))
     columns = [f"{metric_title(name)} {_arrow(name)}".strip() for name in metrics]
     if page.published:
@@ -144,6 +141,13 @@ def result_table(page: RunPage) -> Table:
             cells.insert(1, number(page.published.get(variant), 3))
         rows.append([variant, *cells, *(_cost(page.costs[variant].get(name)) for name in costs)])
     return Table("Mean and standard deviation of every variant", ["variant", *columns, *costs], rows)
+
+
+def _ordered(page: RunPage) -> list[str]:
+    """All metrics: the main one, the others of its part, then those of other parts."""
+    names = dict.fromkeys(name for values in page.summary.values() for name in values)
+    part = page.metric.rpartition("/")[0]
+    return sorted(names, key=lambda name: (name != page.metric, name.rpartition("/")[0] != part))
 
 
 def _arrow(name: str) -> str:

@@ -66,6 +66,7 @@ def plot_curves(curves: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike]]], tit
         axes.plot(*_mean_curve(pairs), color=colour, linewidth=1.7, linestyle=dash, label=short_name(name))
     if len(curves) > 1:
         add_legend(axes)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     name_axes(axes, "epoch", title)
     return figure
 

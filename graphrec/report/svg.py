@@ -61,6 +61,12 @@ def inline_svg(text: str, description: str, fixed: bool = False) -> Markup:
     return Markup(_SIZE.sub(lambda _: opening, text, count=1))
 
 
+def svg_shape(text: str) -> float:
+    """Width over height of an SVG."""
+    width, height = map(float, _SIZE.search(text).groups())  # type: ignore[union-attr]
+    return width / height
+
+
 def svg_text(figure: Figure, name: str) -> str:
     """The figure as an SVG file, the same bytes for the same figure; ``name`` as in `figure_svg`."""
     import matplotlib

@@ -16,7 +16,7 @@ from graphrec.report import RunPage, write_run_page
 from graphrec.report.pictures import Picture
 from graphrec.report.run_page import metric_title
 from graphrec.report.run_plots import MOST_LINES, plot_curves, plot_spread
-from graphrec.report.svg import figure_svg, inline_svg, svg_text
+from graphrec.report.svg import figure_svg, inline_svg, svg_shape, svg_text
 
 from .results import Repetition, write_table
 
@@ -87,7 +87,7 @@ def finish_folder(folder: Path, run: RecipeRun, facts: Mapping[str, Any]) -> Non
         spread=_spread(folder, run),
         curves=_curves(folder, run.repetitions),
         pictures=_pictures(folder, run, facts["task"].figures),
-        data={**facts["data"], "origin": run.recipe.data["origin"]},
+        data={k: v for k, v in {**facts["data"], "origin": run.recipe.data["origin"]}.items() if v},
         recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
         command=f"graphrec run {shlex.quote(str(run.folder / 'recipe.yaml'))} --out again",
         origin=origin,
@@ -178,9 +178,8 @@ def _pictures(folder: Path, run: RecipeRun, captions: Mapping[str, str]) -> list
             text, name = file.read_text(encoding="utf-8"), f"{one.variant}-{file.stem}"
             (folder / FIGURES / f"{name}.svg").write_text(text, encoding="utf-8")
             (folder / FIGURES / f"{name}.png").write_bytes(file.with_suffix(".png").read_bytes())
-            title, reads = (
-                f"{file.stem.replace('_', ' ').capitalize()}: {one.variant}",
-                captions.get(file.stem, ""),
-            )
-            found.append(Picture(title, inline_svg(text, f"{title}. {reads}"), reads, wide=True))
+            reads = captions.get(file.stem, "")
+            title = f"{file.stem.replace('_', ' ').capitalize()}: {one.variant}"
+            svg = inline_svg(text, f"{title}. {reads}")
+            found.append(Picture(title, svg, reads, wide=svg_shape(text) > 1.5))
     return found

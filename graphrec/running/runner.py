@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphrec import runs
 from graphrec.errors import ConfigError, RunError
-from graphrec.pipelines.recipes import SOURCES, SPLITS, DataFolder, Recipe, read_recipe
+from graphrec.pipelines.recipes import SOURCES, SPLITS, DataFolder, Divided, Recipe, read_recipe
 from graphrec.training.display import shared_progress
 
 from .checking import check_recipe, wanted_figures
@@ -53,7 +53,13 @@ class _Plan:
     variants: dict[str, Recipe]
     task: Task
     folder: DataFolder
-    data: Any
+    found: Any
+    """What the source gave: the data, perhaps `Divided`."""
+
+    @property
+    def data(self) -> Any:
+        """What the task takes."""
+        return self.found.data if isinstance(self.found, Divided) else self.found
 
     def places(self) -> list[Place]:
         """All repetitions: the variants in turn on every split, so that an early look compares all.
@@ -81,7 +87,8 @@ class _Plan:
         """The splits of a variant for a seed."""
         section = self.variants[variant].split
         if self._drawn is None or self._drawn[0] != (section, seed):
-            self._drawn = ((section, seed), SPLITS.call(section, self.data, seed, self.folder))
+            data = self.found if section["kind"] == "given" else self.data
+            self._drawn = ((section, seed), SPLITS.call(section, data, seed, self.folder))
         return self._drawn[1]
 
     _drawn: tuple[Any, list[Any]] | None = None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .folder import DataFolder
     from .reading import Summary, list_recipes, read_recipe, recipe_path
     from .schema import Recipe
-    from .sources import SOURCES, TableSource
+    from .sources import SOURCES, Divided, TableSource
     from .splits import SPLITS
     from .vocabulary import Vocabulary
 
@@ -20,7 +20,7 @@ _MODULES = {
     "folder": ("DataFolder",),
     "reading": ("Summary", "list_recipes", "read_recipe", "recipe_path"),
     "schema": ("Recipe",),
-    "sources": ("SOURCES", "TableSource"),
+    "sources": ("SOURCES", "Divided", "TableSource"),
     "splits": ("SPLITS",),
     "vocabulary": ("Vocabulary",),
 }
@@ -30,6 +30,7 @@ __all__ = [
     "SOURCES",
     "SPLITS",
     "DataFolder",
+    "Divided",
     "Recipe",
     "Summary",
     "TableSource",

@@ -5,6 +5,7 @@ annotations are read when this module loads, so they are real objects and not te
 """
 
 # No `from __future__ import annotations` here: pydantic needs the annotations themselves.
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,19 @@ class TableSource:
 
     path: str
     arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Divided:
+    """Data that come with splits, for a source that reads both; ``split: {kind: given}`` takes them.
+
+    Attributes:
+        data: What the task takes.
+        splits: Such as folds.
+    """
+
+    data: Any
+    splits: Sequence[Any]
 
 
 @SOURCES.register("graphs")

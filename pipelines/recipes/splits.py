@@ -8,7 +8,10 @@ repetition and a number gives all repetitions the same splits.
 # No `from __future__ import annotations` here: pydantic needs the annotations themselves.
 from typing import TYPE_CHECKING, Any
 
+from graphrec.errors import ConfigError
+
 from .folder import DataFolder
+from .sources import Divided
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -56,11 +59,15 @@ def random(
     return [random_parts(data.y, valid, test, seed=seed if draw is None else draw)]
 
 
-@SPLITS.register("graph")
+@SPLITS.register("graphs", "graph", "hypergraph", "windows", "relations")
 def given(data: Any, seed: int, folder: DataFolder) -> "list[IndexSplit]":
-    """The masks that the graph comes with: Planetoid's public split, or the ten of the heterophilous sets."""
+    """Those that the data come with: a graph's masks, as Planetoid's public split, or a source's folds."""
     from ..graphs import node_split
 
+    if isinstance(data, Divided):
+        return list(data.splits)
+    if not hasattr(data, "num_nodes"):
+        raise ConfigError(f"split.kind: the source gives no splits with {data!s:.60}; take another kind")
     mask = data.get("train_mask")
     count = 1 if mask is None or mask.dim() == 1 else mask.shape[1]
     return [node_split(data, number) for number in range(count)]

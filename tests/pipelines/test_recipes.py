@@ -98,7 +98,7 @@ WRONG = {
     "data.classes": (7, r"data.classes: should be 2, 3 or 4, found 7"),
     "data.origin": (7, r"data.origin: should be a text, found 7"),
     "split": ({}, r"split.kind: is missing; one of fold_files, stratified"),
-    "split.kind": ("given", r"split.kind: 'given' does not divide what 'motifs' gives; one of fold_files"),
+    "split.kind": ("rows", r"split.kind: 'rows' does not divide what 'motifs' gives; one of fold_files"),
     "split.fold": (3, r"split.fold: there is no such key; did you mean folds\?"),
     "repeat.seeds": (0, r"repeat.seeds: must be a number from 1 up, or a list .*found 0"),
     "repeat.seed": (1, r"repeat.seed: there is no such key; did you mean seeds\?"),

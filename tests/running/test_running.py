@@ -296,3 +296,23 @@ def test_the_fingerprint_sees_every_value() -> None:
     other = motif_graphs(10, seed=0)
     other.x[3, 0] = 2
     assert first != fingerprint(other)
+
+
+def test_a_source_may_bring_its_own_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphrec.pipelines.index_splits import stratified_folds
+    from graphrec.pipelines.recipes import SOURCES, DataFolder, Divided, Vocabulary
+
+    def folded(folder: DataFolder, *, folds: int = 3) -> Divided:
+        graphs = motif_graphs(24, nodes=8)
+        return Divided(graphs, stratified_folds(graphs.y, folds))
+
+    entry = Vocabulary("data", "source")
+    folded.__annotations__ = {"folds": int}
+    entry.register("graphs")(folded)
+    monkeypatch.setitem(SOURCES.entries, "folded", entry.entries["folded"])
+    changes = {"data": {"source": "folded"}, "split": {"kind": "given"}, "figures": []}
+    run = run_recipe(TINY, tmp_path / "run", variants=["gin"], changes=changes)
+    assert [one.split for one in run.repetitions] == [0, 1, 2]
+    changes["data"] = TINY["data"]
+    with pytest.raises(ConfigError, match=r"split.kind: the source gives no splits"):
+        run_recipe(TINY, tmp_path / "other", changes=changes)
