@@ -40,13 +40,24 @@ class GridAttention(nn.Module):
         if bias_window is not None:
             self.relative_position_bias_table = relative_bias_table(bias_window, heads)
 
-    def forward(self, x: Tensor, pattern: Pattern | None = None) -> Tensor:
-        """Mixed positions (B, H, W, C) of a map (B, H, W, C); all see all without a pattern."""
+    def forward(
+        self, x: Tensor, pattern: Pattern | None = None, bias: RelativeBias | Tensor | None = None
+    ) -> Tensor:
+        """Mixed positions of a map.
+
+        Args:
+            x: (B, H, W, C).
+            pattern: Who sees whom; all see all if None.
+            bias: Added to the logits, in place of the layer's own table.
+
+        Returns:
+            (B, H, W, C).
+        """
         batch, height, width, dim = x.shape
         qkv = self.qkv(x).view(batch, height * width, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, L, D]
-        table, bias = self.relative_position_bias_table, None
-        if table is not None and self.bias_window is not None:
+        table = self.relative_position_bias_table
+        if bias is None and table is not None and self.bias_window is not None:
             bias = RelativeBias(table.T, self.bias_window)
         mixed = attention(q, k, v, pattern or Full(), bias=bias)
         return self.proj_drop(self.proj(mixed.transpose(1, 2).reshape(batch, height, width, dim)))
