@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import re
 
 import pytest
@@ -143,14 +142,15 @@ def test_classifier_can_be_replaced(name: str) -> None:
 
 @every
 def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
-    model = tiny(name, drop_path_rate=0.0)
+    model = tiny(name, drop_path_rate=0.0, drop_rate=0.0)
     for module in model.modules():  # batch statistics would be taken twice
         module.momentum = 0.0 if isinstance(module, nn.BatchNorm2d) else getattr(module, "momentum", None)
     x = image(model)
     plain = gradients(model, x)
     model.set_grad_checkpointing()
     again = gradients(model, x)
-    assert all(relative(again[key], plain[key]) < 1e-5 for key in plain)
+    floor = 1e-3 * max(float(one.norm()) for one in plain.values())
+    assert all(relative(again[key], plain[key], floor) < 1e-5 for key in plain)
 
 
 def gradients(model: Backbone, x: Tensor) -> dict[str, Tensor]:
@@ -280,21 +280,14 @@ def test_state_dict_holds_all_that_matters(name: str) -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_checkpoint_of_another_variant_names_keys(system: str) -> None:
-    names = [name for name, one in card(system).variants.items() if one.published]
-    pairs = itertools.pairwise(
-        sorted(names, key=lambda name: vision.family(name).card.variants[name].parameters)
-    )
-    for first, second in pairs:
-        with torch.device("meta"):
-            state = vision.official_state(vision.create_model(first))
-            model = vision.create_model(second)
-        mine = {key: one.shape for key, one in model.state_dict().items()}
-        if {key: one.shape for key, one in model.keys.to_ours(state).items()} == mine:
-            continue  # variants that differ in their training alone
-        with pytest.raises(RunError, match=r"keys (missing|left over|of another shape)"):
-            vision.load_weights(model, state)
-        return
-    pytest.skip("its variants have the same keys and shapes")
+    sizes = {name: one.parameters for name, one in card(system).variants.items() if one.parameters}
+    with torch.device("meta"):
+        state = vision.official_state(vision.create_model(max(sizes, key=sizes.__getitem__)))
+        model = vision.create_model(min(sizes, key=sizes.__getitem__))
+    if len(sizes) == 1:
+        state.popitem()
+    with pytest.raises(RunError, match=r"keys (missing|left over|of another shape)"):
+        vision.load_weights(model, state)
 
 
 @every

@@ -1,9 +1,9 @@
-"""DaViT: attention among positions in windows, then among channels over the whole map (Ding et al., ECCV 2022).
+"""DaViT: attention among positions in windows, then among channels of the map (Ding et al., ECCV 2022).
 
 Paper: https://arxiv.org/abs/2204.03645. Official code: https://github.com/dingmyu/davit (MIT).
-Each layer is a block of 7x7 window attention without shift or bias (section 3.2), then one of channel attention
-(section 3.1, eq. 3), in which a head's channels are the tokens: they attend to each other over all positions. A 3x3
-depthwise convolution is added before each attention and before each MLP.
+Each layer is a block of 7x7 window attention without shift or bias (section 3.2), then one of channel
+attention (section 3.1, eq. 3), in which a head's channels are the tokens: they attend to each other over all
+positions. A 3x3 depthwise convolution is added before each attention and before each MLP.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class WindowAttention(GridAttention):
 
 
 class DualBlock(nn.Module):
-    """Position encoding, attention of either kind, position encoding, MLP, each but the MLP's with a residual."""
+    """Position encoding, attention of either kind, position encoding, MLP; each is added to its input."""
 
     def __init__(self, dim: int, attn: nn.Module, mlp_ratio: float, drop_path: float) -> None:
         super().__init__()

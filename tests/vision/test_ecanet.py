@@ -1,0 +1,25 @@
+"""ECA-Net against tensors that the official code made."""
+
+from __future__ import annotations
+
+import pytest
+from vision_tools import assert_equals_recording, assert_official_keys
+
+from graphrec import vision
+
+RECORDED = {"depths": (1, 2, 1, 1), "kernels": (3, 5, 5, 7), "width": 64, "num_classes": 11}
+
+
+@pytest.mark.parametrize("name", ["ecanet", "ecanet_basic"])
+def test_resnet_equals_official(name: str) -> None:
+    assert_equals_recording(vision.create_model(f"{name}_test", **RECORDED), name)
+
+
+def test_mobilenet_equals_official() -> None:
+    model = vision.create_model("ecanet_mobilenetv2_test", last=1280, num_classes=11)
+    assert_equals_recording(model, "ecanet_mobilenetv2")
+
+
+@pytest.mark.parametrize("name", ["ecanet_test", "ecanet_basic_test", "ecanet_mobilenetv2_test"])
+def test_official_keys(name: str) -> None:
+    assert_official_keys(vision.create_model(name))
