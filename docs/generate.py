@@ -156,6 +156,11 @@ def catalogue() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def hub_link(repository: str) -> str:
+    """A link to a repository of weights on the Hugging Face hub, or nothing."""
+    return link("converted", f"https://huggingface.co/{repository}") if repository else ""
+
+
 def variants(c: Card) -> list[list[str]]:
     """One row for each published variant of a system."""
     return [
@@ -165,7 +170,7 @@ def variants(c: Card) -> list[list[str]]:
             f"{one.parameters:.2f}",
             "" if one.gflops is None else f"{one.gflops:g}",
             "" if one.top1 is None else f"{one.top1:g}",
-            link("official", one.weights),
+            link("official", one.weights) if "://" in one.weights else hub_link(one.weights),
             one.note,
         ]
         for name, one in c.variants.items()
