@@ -64,6 +64,35 @@ def steps_of(case: forms.Case, device: torch.device, dtype: str) -> tuple[dict[s
     return steps, left_out
 
 
+def captured(steps: dict[str, Step]) -> tuple[dict[str, Step], dict[str, str]]:
+    """Steps that replay a CUDA graph of each contender's kernels, and why some have none.
+
+    A replay leaves out what Python and the launches of kernels cost, which is most of a small step.
+    """
+    graphs: dict[str, Step] = {}
+    left_out: dict[str, str] = {}
+    for name, step in steps.items():
+        side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        try:
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    step()
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(graph):
+                made = step()
+        except RuntimeError as error:
+            left_out[name] = f"no CUDA graph: {str(error).splitlines()[0][:80]}"
+            continue
+
+        def replay(graph: torch.cuda.CUDAGraph = graph, made: list[Tensor] = made) -> list[Tensor]:
+            graph.replay()
+            return made
+
+        graphs[name] = replay
+    return graphs, left_out
+
+
 def timed(steps: dict[str, Step], repeats: int, device: torch.device) -> dict[str, list[float]]:
     """Milliseconds of each contender, in turn, with the GPU's cache overwritten before each."""
     found: dict[str, list[float]] = {name: [] for name in steps}
@@ -108,21 +137,28 @@ def run(
     """One case: its jobs, and its row of the table."""
     steps, left_out = steps_of(case, device, dtype)
     times = timed(steps, repeats, device)
+    graphs, uncaptured = captured(steps)
+    replays = timed(graphs, repeats, device)
     versions = {name: version(name) for name in ("torch", "triton", "graphrec")}
-    jobs = [
-        common.Job(
-            f"{name}: {case.name}, {dtype}",
-            "gpu",
-            sys.executable,
-            {"sizes": case.sizes},
-            [{"ms": round(ms, 5), "versions": versions} for ms in values],
-        )
-        for name, values in times.items()
-    ]
-    cells = [f"{job.name.split(': ')[0]} {common.spread(job, 'ms', 3)}" for job in jobs]
-    cells += [f"{name}: {why}" for name, why in left_out.items()]
-    print(f"{case.name}, {dtype}: {json.dumps(cells)}", file=sys.stderr, flush=True)
-    return jobs, [f"{case.name}, {dtype}", "<br>".join(cells), verdicts(case, times)]
+    kinds = [("step", times, left_out), ("replay", replays, uncaptured)]
+    jobs, columns = [], []
+    for kind, found, why_not in kinds:
+        made = [
+            common.Job(
+                f"{name}: {case.name}, {dtype}, {kind}",
+                "gpu",
+                sys.executable,
+                {"sizes": case.sizes},
+                [{"ms": round(ms, 5), "versions": versions} for ms in values],
+            )
+            for name, values in found.items()
+        ]
+        cells = [f"{job.name.split(': ')[0]} {common.spread(job, 'ms', 3)}" for job in made]
+        columns.append([*cells, *(f"{name}: {why}" for name, why in why_not.items())])
+        jobs += made
+    print(f"{case.name}, {dtype}: {json.dumps(columns)}", file=sys.stderr, flush=True)
+    told = ["<br>".join(cells) for cells in columns]
+    return jobs, [f"{case.name}, {dtype}", *told, verdicts(case, times), verdicts(case, replays)]
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -158,12 +194,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def record(done: list[tuple[list[common.Job], list[str]]], given: argparse.Namespace) -> None:
     """Write the results, whether goals are reached or not."""
     jobs = [job for made, _ in done for job in made]
-    header = ["forward and backward", "milliseconds", "goals reached"]
+    header = [
+        "forward and backward",
+        "milliseconds of a step",
+        "of its kernels, replayed",
+        "goals reached by the step",
+        "by its kernels",
+    ]
     card: Any = torch.cuda.get_device_properties(0)
     text = common.markdown_table(header, [row for _, row in done]) + (
         f"\n\n{card.name}, {card.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}; CUDA events, the"
         " cache overwritten before each run. A form whose numbers differ from float32 is not timed; masks,"
-        " plans and compiled code are made beforehand. Goals are ratios of our time, by medians."
+        " plans and compiled code are made beforehand. A step is called from Python; a replay of its CUDA"
+        " graph is what the kernels alone take. Goals are ratios of our time, by medians."
     )
     common.record("kernels_gpu", "Kernels on a GPU", text, jobs, argparse.Namespace(dry=False, threads=1))
 

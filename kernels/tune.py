@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from math import exp, log
@@ -144,17 +146,50 @@ class CudaTimer:
         return all(float((one - two).float().norm() / two.float().norm()) < 0.03 for one, two in pairs)
 
     def _time(self, step: Step) -> float:
-        for _ in range(3):
-            step("triton")
+        """The kernels alone: what calling them from Python takes is the same for all settings, and more."""
+        replay = _captured(step)
         times = []
         for _ in range(self.repeats):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
-            step("triton")
+            replay()
             end.record()
             end.synchronize()
             times.append(start.elapsed_time(end))
         return statistics.median(times)
+
+
+def _captured(step: Step) -> Callable[[], object]:
+    """A replay of the step's CUDA graph."""
+    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step("triton")
+    torch.cuda.current_stream().wait_stream(side)
+    with torch.cuda.graph(graph):
+        step("triton")
+    return graph.replay
+
+
+def compile_share(wanted: Sequence[Case], share: int, of: int) -> None:
+    """Compile every ``of``-th candidate from number ``share`` on into Triton's cache, by running it."""
+    from triton.runtime.errors import OutOfResources
+
+    for case in wanted:
+        steps = WORKLOADS[case.operator].steps(case.dim, getattr(torch, case.dtype), torch.device("cuda"))
+        for settings in case.candidates[share::of]:
+            with table.trying(case.operator, settings), suppress(OutOfResources):
+                for step in steps:
+                    step("triton")
+
+
+def _compile_in(jobs: int, arguments: Sequence[str]) -> None:
+    """Compile in so many processes at once; a settings' failure shows again when it is timed."""
+    command = [sys.executable, "-m", "graphrec.kernels.tune", *arguments]
+    started = [subprocess.Popen([*command, "--share", f"{part}/{jobs}"]) for part in range(jobs)]
+    for one in started:
+        one.wait()
 
 
 def refusal() -> str | None:
@@ -233,6 +268,8 @@ Dtypes = Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(DTYPE
 Output = Annotated[Path | None, typer.Option(help="Write here instead of the file that graphrec reads.")]
 Again = Annotated[bool, typer.Option("--again", help="Measure also what the file has already.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Runs per measurement, of which the median counts.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes that compile at once, before anything is timed.")]
+Share = Annotated[str | None, typer.Option(hidden=True)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only list what would be timed; needs no GPU.")]
 
 
@@ -243,6 +280,8 @@ def main(
     output: Output = None,
     again: Again = False,
     repeats: Repeats = 20,
+    jobs: Jobs = 1,
+    share: Share = None,
     dry_run: DryRun = False,
 ) -> None:
     """Find the fastest launch settings of the Triton kernels on this machine's GPU.
@@ -261,7 +300,7 @@ def main(
 
         python -m graphrec.kernels.tune --dry-run
 
-        python -m graphrec.kernels.tune attention --dim 32 --dim 64 --dtype bfloat16
+        python -m graphrec.kernels.tune attention --dim 32 --dim 64 --dtype bfloat16 --jobs 8
     """
     path = output or table.user_file()
     kind = table.architecture()
@@ -273,6 +312,13 @@ def main(
             return
         if why := refusal():
             _fail(f"{why}; --dry-run lists what would be timed")
+        if share is not None:
+            part, of = map(int, share.split("/"))
+            compile_share(wanted, part, of)
+            return
+        if jobs > 1:
+            chosen = [*(operators or ()), *(f"--dim={one}" for one in dim or ())]
+            _compile_in(jobs, [*chosen, *(f"--dtype={one}" for one in dtype or ())])
         made = _measure(path, wanted, CudaTimer(repeats), origin_of_times(), again)
     except ValueError as error:
         _fail(str(error))

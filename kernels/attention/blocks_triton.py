@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..configs import padded
+from ..registering import operator
 
 _TILE = 32
 """Blocks per tile of scores."""
@@ -25,7 +26,7 @@ def _means(x: Tensor, block: int) -> Tensor:
     return out
 
 
-@torch.library.custom_op("graphrec::choose_blocks", mutates_args=())
+@operator("graphrec::choose_blocks")
 def choose_blocks(q: Tensor, k: Tensor, block: int, topk: int, causal: bool) -> Tensor:
     """See :func:`graphrec.kernels.select_blocks`."""
     from . import blocks_kernels

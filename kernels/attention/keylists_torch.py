@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..registering import operator
 from .rows import uses_of
 
 _SHARE = 32
@@ -75,7 +76,7 @@ def _usable(k: Tensor, index: Tensor) -> bool:
     return k.shape[2] > 0 and index.shape[3] > 0
 
 
-@torch.library.custom_op("graphrec::listed_attention", mutates_args=())
+@operator("graphrec::listed_attention")
 def listed_attention(
     q: Tensor, k: Tensor, v: Tensor, index: Tensor, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -106,7 +107,7 @@ def _(
     return q.new_empty(*q.shape[:3], v.shape[3]), q.new_empty(*q.shape[:3], index.shape[3], dtype=work)
 
 
-@torch.library.custom_op("graphrec::listed_attention_backward", mutates_args=())
+@operator("graphrec::listed_attention_backward")
 def listed_attention_backward(
     grad: Tensor, weights: Tensor, q: Tensor, k: Tensor, v: Tensor, index: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..backends import interpreting
 from ..configs import padded
+from ..registering import operator
 from .settings import ListConfig, list_config
 
 
@@ -48,7 +49,7 @@ def _constants(q: Tensor, v: Tensor, bias: Tensor | None) -> tuple[ListConfig, d
     }
 
 
-@torch.library.custom_op("graphrec::listed_attention_triton", mutates_args=())
+@operator("graphrec::listed_attention_triton")
 def listed_attention_triton(
     q: Tensor, k: Tensor, v: Tensor, index: Tensor, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -78,7 +79,7 @@ def _(
     return q.new_empty(*q.shape[:3], v.shape[3]), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
-@torch.library.custom_op("graphrec::listed_attention_triton_backward", mutates_args=())
+@operator("graphrec::listed_attention_triton_backward")
 def listed_attention_triton_backward(
     grad: Tensor,
     delta: Tensor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..backends import interpreting
 from ..configs import AttentionConfig, attention_config, padded
 from ..patterns import Pattern, TilePlan, decode
+from ..remembered import kept
 from .bias import RelativeBias, flat_places
 from .source import Weights
 
@@ -32,31 +34,14 @@ class Pairs(NamedTuple):
 
 
 class Launch(NamedTuple):
-    """What every kernel of one call needs."""
+    """What every kernel of one call needs; ``settings`` are their constant arguments."""
 
     plan: TilePlan
     config: AttentionConfig
     bias: Pairs
     times: Pairs
     penalty: float
-
-    def settings(self, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Any]:
-        """Constant arguments of the kernels."""
-        given = (q, k, v, self.bias.values, self.times.values)
-        return {
-            "BIAS": self.bias.kind,
-            "TIMES": self.times.kind,
-            "SOFT": self.plan.soft is not None and self.penalty != 0,
-            "BM": self.config.bm,
-            "BN": self.config.bn,
-            "BD": padded(q.shape[3]),
-            "BE": padded(v.shape[3]),
-            "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32",
-            "INTERPRET": interpreting(),
-            "WIDE": any(span(one) >= 1 << 31 for one in given),
-            "num_warps": self.config.warps,
-            "num_stages": self.config.stages,
-        }
+    settings: dict[str, Any]
 
     def plan_arguments(self, transposed: bool = False) -> tuple[Tensor, ...]:
         """Rows, lists and bits, with the places of relative numbers."""
@@ -79,17 +64,73 @@ def split_pairs(pairs: Weights | None, q_len: int, k_len: int) -> tuple[Tensor |
     return (None if pairs is None else pairs.expand(*pairs.shape[:2], q_len, k_len)), ""
 
 
-def _prepare_pairs(values: Tensor | None, window: str, pattern: Pattern, q: Tensor, k_len: int) -> Pairs:
-    place = q.new_zeros(1, dtype=torch.int32)
+class Layout(NamedTuple):
+    """How a tensor lies in memory: all that a launch depends on, but for its numbers."""
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def span(self) -> int:
+        """How far the elements of one batch entry and head lie apart."""
+        last = zip(self.shape[-2:], self.stride[-2:], strict=True)
+        return sum((size - 1) * step for size, step in last)
+
+
+def layout(x: Tensor) -> Layout:
+    """A tensor's layout."""
+    return Layout(x.shape, x.stride(), x.dtype)
+
+
+Layouts = tuple[Layout, Layout, Layout, Layout | None, Layout | None]
+"""Of q, k, v, bias and times."""
+
+
+class Places(NamedTuple):
+    """Of numbers per pair, all but the numbers."""
+
+    kind: int
+    steps: tuple[int, int, int, int]
+    q_place: Tensor
+    k_place: Tensor
+
+    def of(self, values: Tensor) -> Pairs:
+        """The pairs whose numbers are ``values``."""
+        return Pairs(self.kind, values, self.steps, self.q_place, self.k_place)
+
+
+def _places(
+    values: Layout | None, window: str, pattern: Pattern, lengths: tuple[int, int], device: torch.device
+) -> Places:
+    nowhere = torch.zeros(1, dtype=torch.int32, device=device)
     if values is None:
-        return Pairs(0, q, (0, 0, 0, 0), place, place)
-    b, h, i, j = (step if size > 1 else 0 for step, size in zip(values.stride(), values.shape, strict=True))
+        return Places(0, (0, 0, 0, 0), nowhere, nowhere)
+    b, h, i, j = (step if size > 1 else 0 for step, size in zip(values.stride, values.shape, strict=True))
     if not window:
-        return Pairs(1, values, (b, h, i, j), place, place)
-    if values.stride(3) != 1:
-        return _prepare_pairs(values.contiguous(), window, pattern, q, k_len)
-    here, there = flat_places(pattern, tuple(map(int, window.split(","))), q.shape[2], k_len, q.device)
-    return Pairs(2, values, (b, h, i, values.shape[3]), here.int(), there.int())
+        return Places(1, (b, h, i, j), nowhere, nowhere)
+    here, there = flat_places(pattern, tuple(map(int, window.split(","))), *lengths, device)
+    return Places(2, (b, h, i, values.shape[3]), here.int(), there.int())
+
+
+def _constants(
+    plan: TilePlan, config: AttentionConfig, layouts: Layouts, kinds: tuple[int, int], penalty: float
+) -> dict[str, Any]:
+    q, _, v, *_ = layouts
+    return {
+        "BIAS": kinds[0],
+        "TIMES": kinds[1],
+        "SOFT": plan.soft is not None and penalty != 0,
+        "BM": config.bm,
+        "BN": config.bn,
+        "BD": padded(q.shape[3]),
+        "BE": padded(v.shape[3]),
+        "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32",
+        "INTERPRET": interpreting(),
+        "WIDE": any(one.span >= 1 << 31 for one in layouts if one is not None),
+        "num_warps": config.warps,
+        "num_stages": config.stages,
+    }
 
 
 def prepare(
@@ -103,15 +144,81 @@ def prepare(
     windows: str,
     flat: bool,
 ) -> Launch:
-    """Plan, settings and pairs of one call; see :func:`graphrec.kernels.attention.triton.tile_attention`."""
-    pattern = decode(text, tensors)
-    config = attention_config(max(q.shape[3], v.shape[3]), q.dtype, interpreting())
-    plan = plan_of(pattern, text, tensors, (q.shape[2], k.shape[2], config.bm, config.bn), q.device)
-    both = [
-        _prepare_pairs(one, window, pattern, q, k.shape[2])
+    """Plan, settings and pairs of one call; see :func:`graphrec.kernels.attention.triton.tile_attention`.
+
+    For a pattern that is a value everything but the numbers of ``bias`` and ``times`` is remembered.
+    """
+    bias, times = (
+        one.contiguous() if one is not None and window and one.stride(3) != 1 else one
         for one, window in zip((bias, times), windows.split(";"), strict=True)
-    ]
-    return Launch(plan, config, both[0], both[1], 0.0 if flat else pattern.penalty_value)
+    )
+    layouts = (
+        layout(q), layout(k), layout(v),
+        None if bias is None else layout(bias), None if times is None else layout(times),
+    )  # fmt: skip
+    config = attention_config(max(q.shape[3], v.shape[3]), q.dtype, interpreting())
+    if tensors:
+        made = _prepared(config, layouts, tensors, text, windows, flat, q.device)
+    else:
+        made = _remembered(config, layouts, text, windows, flat, q.device)
+    plan, pairs, penalty, settings = made
+    of_bias, of_times = (
+        one.of(q if values is None else values) for one, values in zip(pairs, (bias, times), strict=True)
+    )
+    return Launch(plan, config, of_bias, of_times, penalty, settings)
+
+
+Prepared = tuple[TilePlan, tuple[Places, Places], float, dict[str, Any]]
+
+
+def _prepared(
+    config: AttentionConfig,
+    layouts: Layouts,
+    tensors: Sequence[Tensor],
+    text: str,
+    windows: str,
+    flat: bool,
+    device: torch.device,
+) -> Prepared:
+    pattern, lengths = decode(text, tensors), (layouts[0].shape[2], layouts[1].shape[2])
+    plan = plan_of(pattern, text, tensors, (*lengths, config.bm, config.bn), device)
+    first, second = (
+        _places(one, window, pattern, lengths, device)
+        for one, window in zip(layouts[3:], windows.split(";"), strict=True)
+    )
+    penalty = 0.0 if flat else pattern.penalty_value
+    settings = _constants(plan, config, layouts, (first.kind, second.kind), penalty)
+    return plan, (first, second), penalty, settings
+
+
+@lru_cache(maxsize=256)
+@kept
+def _remembered(
+    config: AttentionConfig, layouts: Layouts, text: str, windows: str, flat: bool, device: torch.device
+) -> Prepared:
+    return _prepared(config, layouts, (), text, windows, flat, device)
+
+
+def row_products(grad: Tensor, out: Tensor, lse_grad: Tensor | None) -> Tensor:
+    """What the gradient of every logit of a query subtracts, float32 (B, H, Lq).
+
+    Args:
+        grad: of the output, (B, H, Lq, Dv), contiguous.
+        out: the output, likewise.
+        lse_grad: of the log-sum-exp, (B, H, Lq) float32, or None.
+    """
+    from . import triton_kernels
+
+    delta = torch.empty(out.shape[:3], dtype=torch.float32, device=out.device)
+    rows, width = delta.numel(), out.shape[3]
+    if rows:
+        held = delta if lse_grad is None else lse_grad.contiguous()
+        size = padded(width)
+        count = max(16, 4096 // size)
+        triton_kernels.row_products[(-(-rows // count),)](
+            grad, out, held, delta, rows, width, HAS_LSE=lse_grad is not None, BM=count, BE=size
+        )
+    return delta
 
 
 _KEPT = 8

@@ -14,7 +14,7 @@ from ..configs import padded
 from ..patterns import TilePlan, decode
 from ..remembered import kept
 from .bias import flat_places
-from .launch import span
+from .launch import Layout, layout
 from .settings import GroupConfig, group_config
 
 _PROGRAMS = 2048
@@ -42,14 +42,20 @@ class Groups(NamedTuple):
 
 
 class Small(NamedTuple):
-    """What the kernels of one call need."""
+    """What the kernels of one call need, but for the table's numbers.
+
+    ``lists``, ``steps`` and ``constants`` are the plan, the strides and the constants, as both kernels take
+    them.
+    """
 
     groups: Groups
     config: GroupConfig
-    table: Tensor | None
     work: Tensor
     kinds: Tensor
     most: int
+    lists: tuple[Tensor, ...]
+    steps: tuple[int, ...]
+    constants: dict[str, Any]
 
 
 @lru_cache(maxsize=64)
@@ -128,49 +134,66 @@ def small_for(
     table = bias is not None and window and bias.shape[0] == bias.shape[2] == 1
     if times is not None or flat or q.shape[1] != k.shape[1] or (bias is not None and not table):
         return None
-    width = _width(text, q.shape[2])
-    dim = max(q.shape[3], v.shape[3])
-    config = None if width is None else group_config(width, dim, q.dtype, interpreting())
+    columns = None if bias is None else (bias.shape[1], bias.shape[3])
+    return _remembered(text, window, layout(q), layout(k), layout(v), columns, q.device, interpreting())
+
+
+@lru_cache(maxsize=256)
+@kept
+def _remembered(
+    text: str,
+    window: str,
+    q: Layout,
+    k: Layout,
+    v: Layout,
+    columns: tuple[int, int] | None,
+    device: torch.device,
+    interpreted: bool,
+) -> Small | None:
+    """``columns`` are heads and columns of the table."""
+    batch, heads, q_len, dim = q.shape
+    width = _width(text, q_len)
+    config = None if width is None else group_config(width, max(dim, v.shape[3]), q.dtype, interpreted)
     if config is None:
         return None
-    groups = _groups(text, q.shape[2], k.shape[2], config.size, window, q.device)
-    if groups is None or not q.shape[0]:
+    groups = _groups(text, q_len, k.shape[2], config.size, window, device)
+    if groups is None or not batch:
         return None
-    jobs = q.shape[0] * len(groups.q_tile) * q.shape[1]
-    most = max(config.tiles, -(-jobs // _PROGRAMS))
-    work, kinds = _work(tuple(groups.first), tuple(groups.slot), q.shape[0], most, q.device)
-    rows = None if bias is None else bias[0, :, 0].contiguous()
-    return Small(groups, config, rows, work, kinds, most)
-
-
-def _arguments(
-    small: Small, q: Tensor, k: Tensor, v: Tensor
-) -> tuple[tuple[Any, ...], tuple[Any, ...], dict[str, Any]]:
-    """Plan, strides and constants, as both kernels take them."""
-    groups, plan, table = small.groups, small.groups.plan, small.table
+    most = max(config.tiles, -(-batch * len(groups.q_tile) * heads // _PROGRAMS))
+    work, kinds = _work(tuple(groups.first), tuple(groups.slot), batch, most, device)
+    plan = groups.plan
     soft = plan.bits if plan.soft is None else plan.soft
-    places = (groups.q_place, groups.k_place)
-    lists = (plan.q_rows, plan.k_rows, groups.q_tile, groups.k_tile, small.work, plan.bits, soft, *places)
-    head_step = 0 if table is None or table.shape[0] == 1 else table.shape[1]
-    steps = (*q.stride(), *k.stride(), *v.stride(), head_step, 1 if table is None else table.shape[1])
+    places = groups.q_place, groups.k_place
+    lists = (plan.q_rows, plan.k_rows, groups.q_tile, groups.k_tile, work, plan.bits, soft, *places)
+    head_step, ends = (0, 1) if columns is None else (columns[1] if columns[0] > 1 else 0, columns[1])
+    steps = (*q.stride, *k.stride, *v.stride, head_step, ends)
     constants = {
-        "BIAS": table is not None,
+        "BIAS": columns is not None,
         "SOFT": plan.soft is not None,
-        "SIZE": small.config.size,
-        "BD": padded(q.shape[3]),
+        "SIZE": config.size,
+        "BD": padded(dim),
         "BE": padded(v.shape[3]),
         "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32",
-        "INTERPRET": interpreting(),
-        "WIDE": any(span(one) >= 1 << 31 for one in (q, k, v)),
-        "num_warps": small.config.warps,
+        "INTERPRET": interpreted,
+        "WIDE": any(one.span >= 1 << 31 for one in (q, k, v)),
+        "num_warps": config.warps,
         "num_stages": 1,
     }
-    return lists, steps, constants
+    return Small(groups, config, work, kinds, most, lists, steps, constants)
 
 
-def forward(small: Small, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def table_rows(bias: Tensor | None) -> Tensor | None:
+    """The table (H or 1, columns) as the kernels read it."""
+    return None if bias is None else bias[0, :, 0].contiguous()
+
+
+def forward(
+    small: Small, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
     """Output and log-sum-exp; see :func:`graphrec.kernels.attention.triton.tile_attention`."""
     from . import small_kernels
+
+    table = table_rows(bias)
 
     batch, heads, q_len, dim = q.shape
     out = q.new_empty(batch, heads, q_len, v.shape[3])
@@ -178,13 +201,12 @@ def forward(small: Small, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tupl
     if not small.groups.covered:
         out.zero_()
         lse.fill_(-torch.inf)
-    lists, steps, constants = _arguments(small, q, k, v)
     programs = len(small.work)
     if programs:
         small_kernels.forward[(programs * heads,)](
-            q, k, v, q if small.table is None else small.table, out, lse, *lists, *steps,
+            q, k, v, q if table is None else table, out, lse, *small.lists, *small.steps,
             scale, small.groups.penalty, batch, heads, q_len, programs, small.most, dim, v.shape[3],
-            **constants,
+            **small.constants,
         )  # fmt: skip
     return out, lse
 
@@ -197,28 +219,32 @@ def backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
+    bias: Tensor | None,
     scale: float,
     table_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v and the table (H or 1, columns), the last empty unless asked for."""
+    """Gradients of q, k, v and the table (H or 1, columns), the last empty unless asked for.
+
+    ``grad`` (B, H, Lq, Dv) and ``delta`` (B, H, Lq) are contiguous.
+    """
     from . import small_kernels
 
     batch, heads, q_len, dim = q.shape
     make = torch.empty if small.groups.covered else torch.zeros
     dq, dk, dv = (make(one.shape, dtype=one.dtype, device=one.device) for one in (q, k, v))
-    lists, steps, constants = _arguments(small, q, k, v)
     programs, size = len(small.work), small.config.size
     tiles = torch.empty((heads, programs, size, size) if table_grad else (0,), device=q.device)
-    table = q if small.table is None else small.table
+    table = table_rows(bias)
     if programs:
         small_kernels.backward[(programs * heads,)](
-            q, k, v, table, grad.contiguous(), lse, delta.contiguous(), dq, dk, dv, tiles, *lists, *steps,
+            q, k, v, q if table is None else table, grad, lse, delta, dq, dk, dv, tiles,
+            *small.lists, *small.steps,
             scale, small.groups.penalty, batch, heads, q_len, k.shape[2], programs, small.most,
-            dim, v.shape[3], SUM=table_grad, **constants,
+            dim, v.shape[3], SUM=table_grad, **small.constants,
         )  # fmt: skip
-    if not table_grad or small.table is None:
+    if not table_grad or table is None:
         return dq, dk, dv, q.new_empty(0)
-    return dq, dk, dv, _table_gradient(small, tiles, small.table)
+    return dq, dk, dv, _table_gradient(small, tiles, table)
 
 
 def _table_gradient(small: Small, tiles: Tensor, table: Tensor) -> Tensor:

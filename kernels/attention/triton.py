@@ -5,14 +5,16 @@ A pattern travels through an operator as its text and its tensors (:func:`graphr
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..patterns import Pattern, encode
+from ..registering import operator
 from . import small
-from .launch import prepare, split_pairs
+from .launch import prepare, row_products, split_pairs
 from .pair_gradient import pair_gradient
 from .source import Weights
 
@@ -27,7 +29,7 @@ def attention(
     times: Weights | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Output (B, H, Lq, Dv) and log-sum-exp (B, H, Lq) float32; see :func:`graphrec.kernels.attention`."""
-    text, held = encode(pattern)
+    text, held = _encoded(pattern)
     added, window = split_pairs(bias, q.shape[2], k.shape[2])
     factor, times_window = split_pairs(times, q.shape[2], k.shape[2])
     return tile_attention(q, k, v, added, factor, held, text, f"{window};{times_window}", scale, False)
@@ -39,7 +41,7 @@ def weighted_sum(weights: Weights, v: Tensor, pattern: Pattern, q_len: int, head
     With logits of zero the softmax is the mean over what is visible, so attention under ``times=weights``
     times the number of visible keys, which is the exponential of the log-sum-exp, is the sum.
     """
-    text, held = encode(pattern)
+    text, held = _encoded(pattern)
     factor, window = split_pairs(weights, q_len, v.shape[2])
     q = v.new_zeros(1).expand(v.shape[0], heads, q_len, 1)
     k = v.new_zeros(1).expand(*v.shape[:3], 1)
@@ -47,7 +49,17 @@ def weighted_sum(weights: Weights, v: Tensor, pattern: Pattern, q_len: int, head
     return out * lse.exp().unsqueeze(-1).to(out.dtype)
 
 
-@torch.library.custom_op("graphrec::tile_attention", mutates_args=())
+def _encoded(pattern: Pattern) -> tuple[str, list[Tensor]]:
+    """Text and tensors of a pattern; the text of one that is a value is remembered."""
+    return (_text(pattern), []) if pattern.static else encode(pattern)
+
+
+@lru_cache(maxsize=256)
+def _text(pattern: Pattern) -> str:
+    return encode(pattern)[0]
+
+
+@operator("graphrec::tile_attention")
 def tile_attention(
     q: Tensor,
     k: Tensor,
@@ -69,7 +81,7 @@ def tile_attention(
 
     few = None if tensors else small.small_for(q, k, v, bias, times, pattern, windows, flat)
     if few is not None:
-        return small.forward(few, q, k, v, scale)
+        return small.forward(few, q, k, v, bias, scale)
     batch, heads, q_len, dim = q.shape
     launch = prepare(q, k, v, bias, times, tensors, pattern, windows, flat)
     out = q.new_empty(batch, heads, q_len, v.shape[3])
@@ -81,7 +93,7 @@ def tile_attention(
         q, k, v, launch.bias.values, launch.times.values, out, lse, *launch.plan_arguments(),
         *q.stride(), *k.stride(), *v.stride(), *launch.bias.steps, *launch.times.steps,
         scale, launch.penalty, heads, heads // k.shape[1], q_len, tiles, plan.batch_step, plan.head_step,
-        dim, v.shape[3], **launch.settings(q, k, v),
+        dim, v.shape[3], **launch.settings,
     )  # fmt: skip
     return out, lse
 
@@ -102,11 +114,12 @@ def _(
     return q.new_empty(*q.shape[:3], v.shape[3]), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
-@torch.library.custom_op("graphrec::tile_attention_backward", mutates_args=())
+@operator("graphrec::tile_attention_backward")
 def tile_attention_backward(
     grad: Tensor,
-    delta: Tensor,
+    out: Tensor,
     lse: Tensor,
+    lse_grad: Tensor | None,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -120,15 +133,15 @@ def tile_attention_backward(
     bias_grad: bool,
     times_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v, bias and times, the last two empty unless asked for.
-
-    ``delta`` (B, H, Lq) is the sum over ``grad * out`` less the gradient of the log-sum-exp.
-    """
+    """Gradients of q, k, v, bias and times, the last two empty unless asked for."""
     from . import triton_kernels
+
+    grad = grad.contiguous()
+    delta = row_products(grad, out, lse_grad)
 
     few = None if tensors else small.small_for(q, k, v, bias, times, pattern, windows, flat)
     if few is not None:
-        *made, last = small.backward(few, grad, delta, lse, q, k, v, scale, bias_grad)
+        *made, last = small.backward(few, grad, delta, lse, q, k, v, bias, scale, bias_grad)
         return (
             made[0],
             made[1],
@@ -138,11 +151,11 @@ def tile_attention_backward(
         )
     batch, heads, q_len, dim = q.shape
     launch = prepare(q, k, v, bias, times, tensors, pattern, windows, flat)
-    plan, grad = launch.plan, grad.contiguous()
+    plan = launch.plan
     dq, dk, dv = (torch.empty(one.shape, dtype=one.dtype, device=one.device) for one in (q, k, v))
-    read = (q, k, v, launch.bias.values, launch.times.values, grad, lse, delta.contiguous())
+    read = (q, k, v, launch.bias.values, launch.times.values, grad, lse, delta)
     steps = (*q.stride(), *k.stride(), *v.stride(), *launch.bias.steps, *launch.times.steps)
-    share, settings = heads // k.shape[1], launch.settings(q, k, v)
+    share, settings = heads // k.shape[1], launch.settings
     ends = (plan.batch_step, plan.head_step, dim, v.shape[3])
     if len(plan.q_rows):
         triton_kernels.backward_q[(len(plan.q_rows) * batch * heads,)](
@@ -165,8 +178,9 @@ def tile_attention_backward(
 @tile_attention_backward.register_fake
 def _(
     grad: Tensor,
-    delta: Tensor,
+    out: Tensor,
     lse: Tensor,
+    lse_grad: Tensor | None,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -192,15 +206,15 @@ def _(
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     q, k, v, bias, times, tensors, ctx.pattern, ctx.windows, ctx.scale, ctx.flat = inputs
     ctx.save_for_backward(q, k, v, bias, times, *output, *tensors)
-    ctx.set_materialize_grads(True)
+    ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Any, ...]:
+def _backward(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[Any, ...]:
     q, k, v, bias, times, out, lse, *tensors = ctx.saved_tensors
-    delta = (grad.float() * out.float()).sum(-1) - grad_lse
+    grad = torch.zeros_like(out) if grad is None else grad.to(q.dtype)
     wanted = bias is not None and ctx.needs_input_grad[3], times is not None and ctx.needs_input_grad[4]
     given = (q, k, v, bias, times, tensors, ctx.pattern, ctx.windows, ctx.scale, ctx.flat)
-    dq, dk, dv, *last = tile_attention_backward(grad.to(q.dtype), delta, lse, *given, *wanted)
+    dq, dk, dv, *last = tile_attention_backward(grad, out, lse, grad_lse, *given, *wanted)
     pairs = [one if want else None for one, want in zip(last, wanted, strict=True)]
     return dq, dk, dv, *pairs, [None] * len(tensors), None, None, None, None
 

@@ -147,6 +147,23 @@ def load_lse(lse, rows):
 
 
 @triton.jit
+def row_products(
+    grad_ptr, out_ptr, lse_grad_ptr, delta_ptr, rows, width,
+    HAS_LSE: tl.constexpr, BM: tl.constexpr, BE: tl.constexpr,
+):  # fmt: skip
+    """``delta = sum(grad * out) - lse_grad`` of each row; ``grad`` and ``out`` (rows, width), contiguous."""
+    row = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
+    column = tl.arange(0, BE)
+    place = row[:, None] * width + column[None, :]
+    inside = (row < rows)[:, None] & (column < width)[None, :]
+    grad = tl.load(grad_ptr + place, mask=inside, other=0.0).to(tl.float32)
+    delta = tl.sum(grad * tl.load(out_ptr + place, mask=inside, other=0.0).to(tl.float32), 1)
+    if HAS_LSE:
+        delta -= tl.load(lse_grad_ptr + row, mask=row < rows, other=0.0)
+    tl.store(delta_ptr + row, delta, mask=row < rows)
+
+
+@triton.jit
 def backward_q(
     q_ptr, k_ptr, v_ptr, bias_ptr, times_ptr, grad_ptr, lse_ptr, delta_ptr, dq_ptr,
     q_rows, k_rows, ptr, col, slots, bits, soft, q_place, k_place, tq_place, tk_place,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..backends import interpreting
+from ..registering import operator
 
 LONGEST = 16
 """The kernels are unrolled over a filter's taps."""
@@ -32,7 +33,7 @@ class _Launch:
         self.state = state if state is not None and self.taps > 1 else x
 
 
-@torch.library.custom_op("graphrec::tile_causal_conv1d", mutates_args=())
+@operator("graphrec::tile_causal_conv1d")
 def tile_causal_conv1d(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, silu: bool
 ) -> Tensor:
@@ -53,7 +54,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, silu
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
-@torch.library.custom_op("graphrec::tile_causal_conv1d_backward", mutates_args=())
+@operator("graphrec::tile_causal_conv1d_backward")
 def tile_causal_conv1d_backward(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..registering import operator
 from .dynamic_places import Axis
 
 
@@ -51,7 +52,7 @@ def _module(backend: str) -> Any:
     return dynamic_torch
 
 
-@torch.library.custom_op("graphrec::dynamic_conv2d", mutates_args=())
+@operator("graphrec::dynamic_conv2d")
 def convolve(
     x: Tensor, weight: Tensor, geometry: list[int], border: str, interleaved: bool, backend: str
 ) -> Tensor:
@@ -69,7 +70,7 @@ def _(x: Tensor, weight: Tensor, geometry: list[int], border: str, interleaved: 
     return _like(x, *weight.shape[3:])
 
 
-@torch.library.custom_op("graphrec::dynamic_conv2d_input", mutates_args=())
+@operator("graphrec::dynamic_conv2d_input")
 def to_input(
     grad: Tensor,
     weight: Tensor,
@@ -100,7 +101,7 @@ def _(
     return _like(grad, *size)
 
 
-@torch.library.custom_op("graphrec::dynamic_conv2d_weight", mutates_args=())
+@operator("graphrec::dynamic_conv2d_weight")
 def to_weight(
     grad: Tensor, x: Tensor, groups: int, geometry: list[int], border: str, interleaved: bool, backend: str
 ) -> Tensor:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ..registering import operator
 from .dynamic_places import Run
 from .dynamic_registered import axes
 
@@ -36,7 +36,7 @@ def _views(weight: Tensor, filters: Tensor, geometry: list[int]) -> tuple[Tensor
     return apart, filters.unflatten(2, (2 * kh - 1, 2 * kw - 1))
 
 
-@torch.library.custom_op("graphrec::outlook_filters", mutates_args=())
+@operator("graphrec::outlook_filters")
 def gather_filters(weight: Tensor, size: list[int], geometry: list[int]) -> Tensor:
     """Filters (B, G, (2 kh - 1) * (2 kw - 1), *size) of weights (B, G, kh * kw, kh * kw, h, w)."""
     kh, kw = geometry[:2]
@@ -54,7 +54,7 @@ def _(weight: Tensor, size: list[int], geometry: list[int]) -> Tensor:
     return weight.new_empty(*weight.shape[:2], count, *size)
 
 
-@torch.library.custom_op("graphrec::outlook_weights", mutates_args=())
+@operator("graphrec::outlook_weights")
 def spread_filters(filters: Tensor, windows: list[int], geometry: list[int]) -> Tensor:
     """The gradient of :func:`gather_filters`: every window's weights from the filters that they went into."""
     kh, kw = geometry[:2]

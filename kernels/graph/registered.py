@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..registering import operator
+
 
 class Walk(NamedTuple):
     """Edges grouped by the node that a kernel owns.
@@ -52,7 +54,7 @@ def _module(backend: str) -> Any:
     return plain
 
 
-@torch.library.custom_op("graphrec::graph_sums", mutates_args=())
+@operator("graphrec::graph_sums")
 def sums(
     x: Tensor, weight: Tensor | None, graph: list[Tensor], flipped: bool, count: int, backend: str
 ) -> Tensor:
@@ -99,7 +101,7 @@ def _sums_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 sums.register_autograd(_sums_backward, setup_context=_sums_setup)
 
 
-@torch.library.custom_op("graphrec::graph_products", mutates_args=())
+@operator("graphrec::graph_products")
 def products(a: Tensor, b: Tensor, graph: list[Tensor], backend: str) -> Tensor:
     """``a[row[e], h] . b[index[e], h]``, (E, H), of (rows, H, D) and (columns, H, D)."""
     found: Tensor = _module(backend).products(graph, a, b)
@@ -129,7 +131,7 @@ def _products_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 products.register_autograd(_products_backward, setup_context=_products_setup)
 
 
-@torch.library.custom_op("graphrec::graph_softmax", mutates_args=())
+@operator("graphrec::graph_softmax")
 def softmax(scores: Tensor, graph: list[Tensor], backend: str) -> Tensor:
     """Softmax of (E, H) over the edges of each row."""
     found: Tensor = _module(backend).softmax(graph, scores)
@@ -141,7 +143,7 @@ def _(scores: Tensor, graph: list[Tensor], backend: str) -> Tensor:
     return scores.new_empty(scores.shape)
 
 
-@torch.library.custom_op("graphrec::graph_softmax_backward", mutates_args=())
+@operator("graphrec::graph_softmax_backward")
 def softmax_backward(weights: Tensor, grad: Tensor, graph: list[Tensor], backend: str) -> Tensor:
     """``weights * (grad - t[row])`` where ``t`` is the sum of ``weights * grad`` over each row."""
     found: Tensor = _module(backend).softmax_backward(graph, weights, grad)
@@ -189,7 +191,7 @@ def _second_backward(ctx: Any, given: Tensor) -> tuple[Any, ...]:
 softmax_backward.register_autograd(_second_backward, setup_context=_second_setup)
 
 
-@torch.library.custom_op("graphrec::graph_maxima", mutates_args=())
+@operator("graphrec::graph_maxima")
 def maxima(x: Tensor, weight: Tensor | None, graph: list[Tensor], backend: str) -> tuple[Tensor, Tensor]:
     """The largest ``weight[e] * x[index[e]]`` of each row and how many edges reach it.
 
@@ -212,7 +214,7 @@ def _(x: Tensor, weight: Tensor | None, graph: list[Tensor], backend: str) -> tu
     return x.new_empty(shape), x.new_empty(shape, dtype=torch.int32)
 
 
-@torch.library.custom_op("graphrec::graph_maxima_backward", mutates_args=())
+@operator("graphrec::graph_maxima_backward")
 def maxima_backward(
     grad: Tensor,
     out: Tensor,

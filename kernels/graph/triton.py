@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..backends import interpreting
 from ..configs import tabled
+from ..registering import operator
 from .registered import Walk, walk
 
 
@@ -200,7 +201,7 @@ def _given(
     return q if bias is None else bias, (*q.stride(), *k.stride(), *v.stride(), *steps), constants
 
 
-@torch.library.custom_op("graphrec::edge_attention", mutates_args=())
+@operator("graphrec::edge_attention")
 def fused_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, graph: list[Tensor], scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -239,7 +240,7 @@ def _(
     return q.new_empty(*q.shape[:2], v.shape[2]), q.new_empty(q.shape[:2], dtype=torch.float32)
 
 
-@torch.library.custom_op("graphrec::edge_attention_backward", mutates_args=())
+@operator("graphrec::edge_attention_backward")
 def fused_backward(
     grad: Tensor,
     delta: Tensor,

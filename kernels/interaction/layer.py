@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..registering import operator
 from .blocks import Buffers, backward_logits, blocks, borrow, columns, fresh, logits, softmax, work_type
 from .heads import HeadByHead
 
@@ -138,7 +139,7 @@ def _attend(
     out.relu_()
 
 
-interacting_layer = torch.library.custom_op("graphrec::interacting_layer", _forward, mutates_args=())
+interacting_layer = operator("graphrec::interacting_layer")(_forward)
 
 
 @interacting_layer.register_fake
@@ -238,9 +239,7 @@ def _attend_backward(
         join(split, rest[0], drest[0])
 
 
-interacting_layer_backward = torch.library.custom_op(
-    "graphrec::interacting_layer_backward", _backward, mutates_args=()
-)
+interacting_layer_backward = operator("graphrec::interacting_layer_backward")(_backward)
 
 
 @interacting_layer_backward.register_fake

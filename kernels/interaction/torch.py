@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..registering import operator
 from .blocks import (
     LOG2E,
     Buffers,
@@ -37,7 +38,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return field_attention(q, k, v, scale)[0]
 
 
-@torch.library.custom_op("graphrec::field_attention", mutates_args=())
+@operator("graphrec::field_attention")
 def field_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Output (B, H, F, Dv) and binary log-sum-exp (B, H, F, 1) in float32 (float64 for float64)."""
     batch, heads, fields, _ = q.shape
@@ -67,7 +68,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     return q.new_empty(*q.shape[:3], v.shape[3]), q.new_empty(*q.shape[:3], 1, dtype=work_type(q.dtype))
 
 
-@torch.library.custom_op("graphrec::field_attention_backward", mutates_args=())
+@operator("graphrec::field_attention_backward")
 def field_attention_backward(
     grad: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..backends import interpreting
 from ..configs import field_config, padded
+from ..registering import operator
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -71,7 +72,7 @@ def _launch(
     )
 
 
-@torch.library.custom_op("graphrec::field_tiles", mutates_args=())
+@operator("graphrec::field_tiles")
 def field_tiles(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Output (B, F, H, Dv) of q, k (B, H, F, D) and v (B, H, F, Dv)."""
     batch, heads, fields, _ = q.shape
@@ -86,7 +87,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3])
 
 
-@torch.library.custom_op("graphrec::field_tiles_backward", mutates_args=())
+@operator("graphrec::field_tiles_backward")
 def field_tiles_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,7 +122,7 @@ def _split(projected: Tensor, heads: int, parts: int) -> list[Tensor]:
     return [one.transpose(1, 2) for one in projected.unflatten(-1, (parts, heads, -1)).unbind(2)]
 
 
-@torch.library.custom_op("graphrec::interacting_tiles", mutates_args=())
+@operator("graphrec::interacting_tiles")
 def interacting_tiles(projected: Tensor, heads: int, scale: float, residual: bool, rectify: bool) -> Tensor:
     """Output (B, F, h, d') of a projection (B, F, 3 h d' or 4 h d') before ReLU."""
     q, k, v, *rest = _split(projected.contiguous(), heads, 3 + residual)
@@ -137,7 +138,7 @@ def _(projected: Tensor, heads: int, scale: float, residual: bool, rectify: bool
     return projected.new_empty(*projected.shape[:2], heads, width)
 
 
-@torch.library.custom_op("graphrec::interacting_tiles_backward", mutates_args=())
+@operator("graphrec::interacting_tiles_backward")
 def interacting_tiles_backward(
     grad: Tensor, out: Tensor, projected: Tensor, heads: int, scale: float, residual: bool, rectify: bool
 ) -> Tensor:

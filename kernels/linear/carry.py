@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..registering import operator
 
-@torch.library.custom_op("graphrec::carry_states", mutates_args=())
+
+@operator("graphrec::carry_states")
 def carry_states(step: Tensor, add: Tensor, first: Tensor, matrix: bool) -> Tensor:
     """All states (G, N + 1, K, V).
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..backends import interpreting
+from ..registering import operator
 from .settings import NONE, SCALAR, VECTOR, LinearConfig, linear_config
 
 
@@ -74,7 +75,7 @@ def _all_states(k: Tensor, v: Tensor, log_decay: Tensor | None, first: Tensor, b
     return out
 
 
-@torch.library.custom_op("graphrec::chunk_linear", mutates_args=())
+@operator("graphrec::chunk_linear")
 def chunk_linear(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,7 +114,7 @@ def _(
     return out, final, state.new_empty(*v.shape[:2], chunks + 1, q.shape[3], v.shape[3])
 
 
-@torch.library.custom_op("graphrec::chunk_linear_backward", mutates_args=())
+@operator("graphrec::chunk_linear_backward")
 def chunk_linear_backward(
     grad: Tensor, grad_final: Tensor, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, every: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

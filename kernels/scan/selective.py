@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..registering import operator
 from .reference import selective_scan as formula
 from .torch import scan as chunked
 
@@ -52,7 +53,7 @@ def register(
         kept: the shape of the kept states for ``u`` and ``decay``.
     """
 
-    @torch.library.custom_op(f"graphrec::{name}", mutates_args=())
+    @operator(f"graphrec::{name}")
     def run(
         u: Tensor, delta: Tensor, decay: Tensor, read_in: Tensor, read_out: Tensor,
         skip: Tensor | None, gate: Tensor | None, state: Tensor | None, reverse: bool,
@@ -95,7 +96,7 @@ Eight = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def _register_backward(name: str, backward: Backward) -> Callable[..., Eight]:
-    @torch.library.custom_op(f"graphrec::{name}", mutates_args=())
+    @operator(f"graphrec::{name}")
     def run(
         grad: Tensor, grad_final: Tensor,
         u: Tensor, delta: Tensor, decay: Tensor, read_in: Tensor, read_out: Tensor,

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..registering import operator
+
 
 def scan(a: Tensor, b: Tensor, initial: Tensor | None) -> Tensor:
     """``h[t] = a[t] * h[t - 1] + b[t]`` along axis 1 of (B, T, ...)."""
@@ -23,7 +25,7 @@ def scan(a: Tensor, b: Tensor, initial: Tensor | None) -> Tensor:
     return out.view(b.shape)
 
 
-@torch.library.custom_op("graphrec::scan", mutates_args=())
+@operator("graphrec::scan")
 def recurrence(a: Tensor, b: Tensor, first: Tensor) -> Tensor:
     """The recurrence on (B, T, D), T at least 1, from a first state (B, D)."""
     length = a.shape[1]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..backends import interpreting
+from ..registering import operator
 from .settings import ScanConfig, scan_config, splits
 
 
@@ -86,7 +87,7 @@ def states(a: Tensor, b: Tensor, first: Tensor, back: bool, alone: bool = False)
     return out
 
 
-@torch.library.custom_op("graphrec::tile_scan", mutates_args=())
+@operator("graphrec::tile_scan")
 def tile_scan(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
     """The recurrence on (B, T, D), none of them 0, from a first state (B, D)."""
     return states(a, b, first, reverse)
@@ -97,7 +98,7 @@ def _(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
     return torch.empty(b.shape, dtype=b.dtype, device=b.device)
 
 
-@torch.library.custom_op("graphrec::tile_scan_backward", mutates_args=())
+@operator("graphrec::tile_scan_backward")
 def tile_scan_backward(
     grad: Tensor, a: Tensor, out: Tensor, first: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor]:

@@ -134,7 +134,7 @@ def gradients(
     leaves = [one.detach().to(dtype).requires_grad_() for one in inputs]
     outputs = [one for one in run(*leaves) if one.requires_grad]
     draw = torch.Generator().manual_seed(1)
-    weights = [torch.randn(one.shape, generator=draw, dtype=torch.float64).to(one.dtype) for one in outputs]
+    weights = [torch.randn(one.shape, generator=draw, dtype=torch.float64).to(one) for one in outputs]
     finite = [torch.where(one.isinf(), 0, one) for one in outputs]
     grads = torch.autograd.grad(finite, leaves, weights, allow_unused=True)
     return [

@@ -191,7 +191,7 @@ def test_operator_is_registered(kind: str) -> None:
         bias = torch.randn(1, 2, 1, 17, device=DEVICE, requires_grad=True)
     times = None if kind == "none" else torch.randn(1, 2, 9, 9, device=DEVICE, requires_grad=True)
     arguments = (q, k, v, bias, times, held, text, "9;" if kind == "table" else ";", 0.5, False)
-    torch.library.opcheck(tile_attention, arguments)
+    torch.library.opcheck(tile_attention.registered, arguments)
 
 
 def test_compiles_into_one_graph() -> None:

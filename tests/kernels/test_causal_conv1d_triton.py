@@ -111,8 +111,8 @@ def test_compiles_exports_and_checkpoints() -> None:
 
     leaves = [one.requires_grad_() for one in draw(1, 9, 5, 4)]
     for silu in (False, True):
-        torch.library.opcheck(tile_causal_conv1d, (*leaves, silu))
-        torch.library.opcheck(tile_causal_conv1d, (*leaves[:2], None, None, silu))
+        torch.library.opcheck(tile_causal_conv1d.registered, (*leaves, silu))
+        torch.library.opcheck(tile_causal_conv1d.registered, (*leaves[:2], None, None, silu))
 
     class Layer(torch.nn.Module):
         def forward(self, *given: Tensor) -> Tensor:

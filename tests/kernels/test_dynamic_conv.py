@@ -274,13 +274,13 @@ def test_operators_are_registered() -> None:
     x, weight = torch.randn(1, 4, 4, 5, requires_grad=True), torch.randn(1, 2, 9, 2, 3, requires_grad=True)
     grad = torch.randn(1, 4, 2, 3, requires_grad=True)
     rest = ([3, 3, 2, 2, 1, 1, 1, 1], "zero", True, "torch")
-    torch.library.opcheck(dynamic_registered.convolve, (x, weight, *rest))
-    torch.library.opcheck(dynamic_registered.to_input, (grad, weight, [4, 5], *rest))
-    torch.library.opcheck(dynamic_registered.to_weight, (grad, x, 2, *rest))
+    torch.library.opcheck(dynamic_registered.convolve.registered, (x, weight, *rest))
+    torch.library.opcheck(dynamic_registered.to_input.registered, (grad, weight, [4, 5], *rest))
+    torch.library.opcheck(dynamic_registered.to_weight.registered, (grad, x, 2, *rest))
     wide = torch.randn(1, 2, 9, 9, 2, 3, requires_grad=True)
-    torch.library.opcheck(volo_filters.gather_filters, (wide, [4, 5], rest[0]))
+    torch.library.opcheck(volo_filters.gather_filters.registered, (wide, [4, 5], rest[0]))
     filters = torch.randn(1, 2, 25, 4, 5, requires_grad=True)
-    torch.library.opcheck(volo_filters.spread_filters, (filters, [2, 3], rest[0]))
+    torch.library.opcheck(volo_filters.spread_filters.registered, (filters, [2, 3], rest[0]))
 
 
 X = torch.zeros(1, 4, 6, 6)

@@ -148,7 +148,9 @@ def test_operators_are_registered() -> None:
     x = torch.randn(1, 4, 4, 5, device=DEVICE, requires_grad=True)
     weight = torch.randn(1, 2, 9, 2, 3, device=DEVICE, requires_grad=True)
     geometry = [3, 3, 2, 2, 1, 1, 1, 1]
-    torch.library.opcheck(dynamic_registered.convolve, (x, weight, geometry, "zero", False, "triton"))
+    torch.library.opcheck(
+        dynamic_registered.convolve.registered, (x, weight, geometry, "zero", False, "triton")
+    )
 
 
 def test_compiles_into_one_graph() -> None:

@@ -210,13 +210,15 @@ def test_operators_are_registered() -> None:
     """opcheck: schema, fake tensors, autograd and tracing of the operators themselves."""
     for dtype in (torch.float32, torch.bfloat16):
         q, k, v = (one.to(dtype).requires_grad_() for one in operands((3, 2, 5, 4, 6)))
-        torch.library.opcheck(plain.field_attention, (q, k, v, 0.5))
+        torch.library.opcheck(plain.field_attention.registered, (q, k, v, 0.5))
         x, weight, bias = (one.to(dtype).requires_grad_() for one in layer_inputs(3, 5, 4, 6, True, True))
         for keep in (True, False):
             given = (x, weight, bias, 2, 0.5, True, True, keep)
             tests = ("test_schema", "test_autograd_registration", "test_faketensor")
             torch.library.opcheck(
-                layer.interacting_layer, given, test_utils=(*tests, "test_aot_dispatch_dynamic")[: 3 + keep]
+                layer.interacting_layer.registered,
+                given,
+                test_utils=(*tests, "test_aot_dispatch_dynamic")[: 3 + keep],
             )
 
 

@@ -119,9 +119,9 @@ def test_operators_are_registered() -> None:
     from graphrec.kernels.interaction.triton import field_tiles, interacting_tiles
 
     q, k, v = (one.requires_grad_() for one in operands((2, 2, 5, 4, 6)))
-    torch.library.opcheck(field_tiles, (q, k, v, 0.5))
+    torch.library.opcheck(field_tiles.registered, (q, k, v, 0.5))
     projected = torch.randn(2, 5, 16, device=DEVICE, requires_grad=True)
-    torch.library.opcheck(interacting_tiles, (projected, 2, 0.5, True, True))
+    torch.library.opcheck(interacting_tiles.registered, (projected, 2, 0.5, True, True))
 
 
 def test_compiles_into_one_graph() -> None:

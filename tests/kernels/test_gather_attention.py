@@ -92,7 +92,7 @@ def test_operator_is_registered() -> None:
     q, k, v = (torch.randn(1, 2, 5, 4, requires_grad=True) for _ in range(3))
     bias = torch.randn(1, 2, 5, 3, requires_grad=True)
     index = torch.randint(-1, 5, (1, 1, 5, 3))
-    torch.library.opcheck(keylists_torch.listed_attention, (q, k, v, index, bias, 0.5))
+    torch.library.opcheck(keylists_torch.listed_attention.registered, (q, k, v, index, bias, 0.5))
 
 
 def test_compiling_exporting_checkpointing_autocast() -> None:

@@ -103,7 +103,7 @@ def test_lists_are_registered() -> None:
 
     q, k, v = (torch.randn(1, 2, 5, 4, device=DEVICE, requires_grad=True) for _ in range(3))
     bias = torch.randn(1, 2, 5, 3, device=DEVICE, requires_grad=True)
-    torch.library.opcheck(listed_attention_triton, (q, k, v, index(5, 1, 1, 5, 3), bias, 0.5))
+    torch.library.opcheck(listed_attention_triton.registered, (q, k, v, index(5, 1, 1, 5, 3), bias, 0.5))
 
 
 def test_compiles_into_one_graph() -> None:
@@ -144,4 +144,4 @@ def test_choosing_is_registered() -> None:
     from graphrec.kernels.attention.blocks_triton import choose_blocks
 
     q, k = (torch.randn(1, heads, 9, 4, device=DEVICE) for heads in (2, 1))
-    torch.library.opcheck(choose_blocks, (q, k, 4, 2, True))
+    torch.library.opcheck(choose_blocks.registered, (q, k, 4, 2, True))

@@ -113,12 +113,14 @@ def test_operators_are_registered() -> None:
     scores, grad = (torch.randn(9, 2, requires_grad=True) for _ in range(2))
     alone, both = graph.tensors(False), graph.tensors(True)
     assert (len(alone), len(both)) == (3, 6)
-    torch.library.opcheck(registered.sums, (x, scores, alone, False, 3, "torch"))
-    torch.library.opcheck(registered.sums, (q, scores, both, True, 4, "torch"))
-    torch.library.opcheck(registered.products, (q, x, both, "torch"))
-    torch.library.opcheck(registered.softmax, (scores, both, "torch"))
-    torch.library.opcheck(registered.softmax_backward, (scores, grad, both, "torch"))
-    torch.library.opcheck(registered.maxima, (x[:, 0].detach().requires_grad_(), None, alone, "torch"))
+    torch.library.opcheck(registered.sums.registered, (x, scores, alone, False, 3, "torch"))
+    torch.library.opcheck(registered.sums.registered, (q, scores, both, True, 4, "torch"))
+    torch.library.opcheck(registered.products.registered, (q, x, both, "torch"))
+    torch.library.opcheck(registered.softmax.registered, (scores, both, "torch"))
+    torch.library.opcheck(registered.softmax_backward.registered, (scores, grad, both, "torch"))
+    torch.library.opcheck(
+        registered.maxima.registered, (x[:, 0].detach().requires_grad_(), None, alone, "torch")
+    )
 
 
 class Layer(torch.nn.Module):

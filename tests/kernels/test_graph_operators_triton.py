@@ -191,12 +191,12 @@ def test_operators_are_registered() -> None:
     x = torch.randn(4, 2, 3, device=DEVICE, requires_grad=True)
     q = torch.randn(3, 2, 3, device=DEVICE, requires_grad=True)
     scores = torch.randn(9, 2, device=DEVICE, requires_grad=True)
-    torch.library.opcheck(registered.sums, (x, scores, tensors, False, 3, "triton"))
-    torch.library.opcheck(registered.products, (q, x, tensors, "triton"))
-    torch.library.opcheck(registered.softmax, (scores, tensors, "triton"))
-    torch.library.opcheck(fused_attention, (q, x, x, scores, tensors, 0.5))
+    torch.library.opcheck(registered.sums.registered, (x, scores, tensors, False, 3, "triton"))
+    torch.library.opcheck(registered.products.registered, (q, x, tensors, "triton"))
+    torch.library.opcheck(registered.softmax.registered, (scores, tensors, "triton"))
+    torch.library.opcheck(fused_attention.registered, (q, x, x, scores, tensors, 0.5))
     flat = torch.randn(4, 3, device=DEVICE, requires_grad=True)
-    torch.library.opcheck(registered.maxima, (flat, scores[:, 0], tensors, "triton"))
+    torch.library.opcheck(registered.maxima.registered, (flat, scores[:, 0], tensors, "triton"))
 
 
 def test_compiles_into_one_graph() -> None:

@@ -157,7 +157,7 @@ def test_scan_is_registered() -> None:
     from graphrec.kernels.scan.torch import recurrence
 
     a, b, first = (torch.randn(*size, requires_grad=True) for size in ((2, 7, 3), (2, 7, 3), (2, 3)))
-    torch.library.opcheck(recurrence, (a, b, first))
+    torch.library.opcheck(recurrence.registered, (a, b, first))
     wide = [one.detach().double().requires_grad_() for one in (a, b, first)]
     assert torch.autograd.gradgradcheck(recurrence, wide)
 

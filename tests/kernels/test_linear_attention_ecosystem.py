@@ -85,7 +85,7 @@ def test_states_are_registered(rows: int | str) -> None:
         for size in (shape, (2, 4, 3, 5), (2, 3, 5))
     )
     arguments = (step, add, first, rows == "matrix")
-    torch.library.opcheck(carry_states, arguments)
+    torch.library.opcheck(carry_states.registered, arguments)
     assert torch.autograd.gradgradcheck(carry_states, arguments)
 
 

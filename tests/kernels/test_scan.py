@@ -262,8 +262,8 @@ def test_selective_scan_is_registered(reverse: bool) -> None:
     from graphrec.kernels.scan.selective_torch import selective_scan as operator
 
     leaves = [one.requires_grad_() for one in draw(1, 7, 3, 2)]
-    torch.library.opcheck(operator, (*leaves, reverse))
-    torch.library.opcheck(operator, (*leaves[:5], None, None, None, reverse))
+    torch.library.opcheck(operator.registered, (*leaves, reverse))
+    torch.library.opcheck(operator.registered, (*leaves[:5], None, None, None, reverse))
     wide = [one.double().requires_grad_() for one in draw(1, 4, 2, 2)]
     run = call(reverse=reverse, backend="torch")
     assert torch.autograd.gradcheck(run, wide)

@@ -139,10 +139,10 @@ def test_operators_are_registered() -> None:
     from graphrec.kernels.scan.triton import tile_scan
 
     a, b, first = (one.requires_grad_() for one in scan_inputs(9, 3))
-    torch.library.opcheck(tile_scan, (a, b, first, True))
+    torch.library.opcheck(tile_scan.registered, (a, b, first, True))
     leaves = [one.requires_grad_() for one in placed(draw(1, 9, 3, 2))]
-    torch.library.opcheck(tile_selective_scan, (*leaves, True))
-    torch.library.opcheck(tile_selective_scan, (*leaves[:5], None, None, None, False))
+    torch.library.opcheck(tile_selective_scan.registered, (*leaves, True))
+    torch.library.opcheck(tile_selective_scan.registered, (*leaves[:5], None, None, None, False))
 
 
 def test_compiles_exports_and_checkpoints() -> None:

@@ -12,7 +12,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton_compile import usage
 
-from graphrec.kernels.attention import blocks_kernels, keylists_kernels, small_kernels
+from graphrec.kernels.attention import blocks_kernels, keylists_kernels, small_kernels, triton_kernels
 from graphrec.kernels.attention.settings import group_config, list_config
 
 FLOATS = ("lse_ptr", "delta_ptr", "tiles_ptr", "table_ptr", "dlogits_ptr", "scores_ptr")
@@ -81,6 +81,8 @@ def main(arch: int) -> None:
     for name in ("forward", "backward_q", "backward_kv"):
         for dtype, dim in (("bf16", 64), ("fp32", 128)):
             found[f"listed {name} {dtype} {dim}"] = listed(name, dtype, dim, arch)
+    rows = {"HAS_LSE": True, "BM": 64, "BE": 64}
+    found["row products"] = compile_kernel(triton_kernels.row_products, "bf16", rows, 4, arch, "lse_grad_ptr")
     found["means"] = compile_kernel(blocks_kernels.means, "bf16", {"BN": 64, "BD": 64}, 4, arch, "out_ptr")
     tile = {"BM": 32, "BN": 32, "BD": 128, "CAUSAL": True}
     found["scores"] = compile_kernel(blocks_kernels.scores, "bf16", tile, 4, arch, "k_ptr", "out_ptr")
