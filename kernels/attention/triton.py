@@ -51,7 +51,9 @@ def weighted_sum(weights: Weights, v: Tensor, pattern: Pattern, q_len: int, head
 
 def _encoded(pattern: Pattern) -> tuple[str, list[Tensor]]:
     """Text and tensors of a pattern; the text of one that is a value is remembered."""
-    return (_text(pattern), []) if pattern.static else encode(pattern)
+    if torch.compiler.is_compiling() or not pattern.static:
+        return encode(pattern)
+    return _text(pattern), []
 
 
 @lru_cache(maxsize=256)
