@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "click_prediction": "graphrec.running.tables",
+    "eeg_classification": "graphrec.running.eeg",
     "graph_classification": "graphrec.running.graphs",
     "hypergraph_classification": "graphrec.running.hypergraphs",
     "node_classification": "graphrec.running.graphs",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .arff import read_arff
     from .arrays import windows_of
     from .artefacts import find_outliers, treat_outliers
+    from .choosing import last_seconds, of_subject
     from .container import EEGSet, Recording, channel_index
     from .dreamer import read_dreamer
     from .filtering import average_reference, band_pass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .mat import read_mat
     from .montage import Montage, Region
     from .opening import open_eeg
+    from .preparing import Preparation
     from .raw_files import read_raw_files
     from .scaling import max_abs, measure_scale, rescale, standardise
     from .splits import (
@@ -34,6 +36,7 @@ _MODULES = {
     "arff": ("read_arff",),
     "arrays": ("windows_of",),
     "artefacts": ("find_outliers", "treat_outliers"),
+    "choosing": ("last_seconds", "of_subject"),
     "container": ("EEGSet", "Recording", "channel_index"),
     "dreamer": ("read_dreamer",),
     "filtering": ("average_reference", "band_pass"),
@@ -41,6 +44,7 @@ _MODULES = {
     "mat": ("read_mat",),
     "montage": ("Montage", "Region"),
     "opening": ("open_eeg",),
+    "preparing": ("Preparation",),
     "raw_files": ("read_raw_files",),
     "scaling": ("max_abs", "measure_scale", "rescale", "standardise"),
     "splits": (
@@ -63,6 +67,7 @@ __all__ = [
     "EPOC5",
     "EEGSet",
     "Montage",
+    "Preparation",
     "Recording",
     "Region",
     "WindowLoader",
@@ -73,10 +78,12 @@ __all__ = [
     "channel_index",
     "find_montage",
     "find_outliers",
+    "last_seconds",
     "leave_one_subject_out",
     "make_windows",
     "max_abs",
     "measure_scale",
+    "of_subject",
     "open_eeg",
     "read_arff",
     "read_dreamer",

@@ -80,7 +80,7 @@ def _trials(
         scores = {r: float(v[clip]) for r, v in ratings.items()}
         rest = _signal(baseline[clip]) if clip < len(baseline) else None
         label = torch.tensor(int(scores[target]) - 1)
-        extra = {"baseline": rest, "scores": scores, "stimulus": f"clip {clip + 1}"}
+        extra: dict[str, Any] = {"baseline": rest, "scores": scores, "stimulus": f"clip {clip + 1}"}
         listed.append(Recording(_signal(signal), rate, channels, label, str(number), name, **extra))
     return listed
 

@@ -48,8 +48,11 @@ def measure_scale(windows: Windows, train: Tensor) -> tuple[Tensor, Tensor]:
         train: Indices of those to measure, int64 (n,). No other sample is looked at.
     """
     if windows.centred:
-        squares = sum(windows.x(part).double().square().mean(1).sum(0) for part in train.split(4096))
-        mean, spread = torch.zeros(len(windows.channels), dtype=torch.float64), (squares / len(train)).sqrt()
+        mean = torch.zeros(len(windows.channels), dtype=torch.float64)
+        squares = torch.zeros_like(mean)
+        for part in train.split(4096):
+            squares += windows.x(part).double().square().mean(1).sum(0)
+        spread = (squares / len(train)).sqrt()
     else:
         seen = torch.zeros(len(windows.signal) + 1)
         ones = torch.ones(len(train))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -67,6 +67,11 @@ class Windows:
         start = self.start if index is None else self.start[index]
         found = self.signal[start[:, None] + torch.arange(self.length)]
         return found - found.mean(dim=1, keepdim=True) if self.centred else found
+
+    def select(self, index: Tensor) -> Windows:
+        """Some of them, int64 (n,), over the same signal."""
+        parts = {name: getattr(self, name)[index] for name in ("start", "recording", "subject", "offset")}
+        return replace(self, y=None if self.y is None else self.y[index], **parts)
 
     def batch(self, index: Any = None) -> tuple[Tensor, Tensor]:
         """Signals, float32 (n, length, C), and classes, int64 (n,).

@@ -17,6 +17,7 @@ from .vocabulary import Vocabulary
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
+    from ..eeg import EEGSet, Windows
     from ..graphs import GraphSet
     from ..hypergraphs import Hypergraph
 
@@ -261,6 +262,79 @@ def incidence_tables(
         features=features,
         unlabelled=unlabelled,
     )
+
+
+@SOURCES.register("windows")
+def eeg_file(
+    folder: DataFolder,
+    *,
+    path: str,
+    read: dict[str, Any] = {},  # noqa: B006
+    montage: str | dict[str, Any] = "epoc",
+    window: float = 1.0,
+    stride: float | None = None,
+    outliers: Literal["interpolate", "clip", "mark", "refuse"] | None = None,
+    reference: Literal["average"] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    max_abs: bool = False,
+) -> "Windows":
+    """Recordings from ARFF, MATLAB's format, EDF or a table; ``read`` is for the reader (rate, label ...)."""
+    from ..eeg import open_eeg
+
+    return _windows(
+        open_eeg(folder.file(path), **read), montage, window, stride, outliers, reference, low, high, max_abs
+    )
+
+
+@SOURCES.register("windows")
+def dreamer(
+    folder: DataFolder,
+    *,
+    path: str = "DREAMER.mat",
+    target: Literal["valence", "arousal", "dominance"] = "valence",
+    montage: Literal["epoc", "epoc3", "epoc5"] = "epoc",
+    seconds: float | None = 60.0,
+    window: float = 1.0,
+    stride: float | None = None,
+    outliers: Literal["interpolate", "clip", "mark", "refuse"] | None = None,
+    reference: Literal["average"] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    max_abs: bool = True,
+) -> "Windows":
+    """DREAMER, the last ``seconds`` of every clip, each divided by its largest value, as HiSTN has it."""
+    from ..eeg import last_seconds, read_dreamer
+
+    clips = read_dreamer(folder.file(path), target)
+    clips = clips if seconds is None else last_seconds(clips, seconds)
+    return _windows(clips, montage, window, stride, outliers, reference, low, high, max_abs)
+
+
+def _windows(
+    recordings: "EEGSet",
+    montage: str | dict[str, Any],
+    window: float,
+    stride: float | None,
+    outliers: str | None,
+    reference: str | None,
+    low: float | None,
+    high: float | None,
+    max_abs: bool,
+) -> "Windows":
+    from ..eeg import Preparation, find_montage
+
+    return Preparation(
+        find_montage(montage).channels,
+        window,
+        stride,
+        outliers,
+        reference,
+        None if low is None and high is None else (low, high),
+        "max_abs" if max_abs else None,
+        False,
+        "majority",
+    ).of_recordings(recordings)
 
 
 @SOURCES.register("table")

@@ -121,6 +121,74 @@ def production(
     return [production_split(data, train=train, valid=valid, unseen=unseen, seed=seed)]
 
 
+@SPLITS.register("windows")
+def along_time(
+    data: Any,
+    seed: int,
+    folder: DataFolder,
+    *,
+    valid: float = 0.1,
+    test: float = 0.2,
+    gap: float = 0.0,
+) -> "list[IndexSplit]":
+    """The beginning of every recording trains, its end tests, ``gap`` seconds are left out between."""
+    from ..eeg import split_by_time
+
+    return [split_by_time(data, valid, test, gap=round(gap * data.rate))]
+
+
+@SPLITS.register("windows")
+def within_recordings(
+    data: Any,
+    seed: int,
+    folder: DataFolder,
+    *,
+    folds: int = 10,
+    gap: float = 0.0,
+    by_subject: bool = False,
+) -> "list[IndexSplit]":
+    """Folds along time inside every recording, of all or of each subject alone: a trial trains and tests."""
+    from ..eeg import time_folds
+
+    found = time_folds(data, folds, gap=round(gap * data.rate))
+    if not by_subject:
+        return found
+    return [_of_subject(fold, data, i) for i in range(len(data.subjects)) for fold in found]
+
+
+def _of_subject(split: "IndexSplit", data: Any, subject: int) -> "IndexSplit":
+    from ..index_splits import IndexSplit
+
+    parts = [part[data.subject[part] == subject] for part in (split.train, split.valid, split.test)]
+    return IndexSplit.of(*parts, split.total, f"{split.name}, subject {data.subjects[subject]}")
+
+
+@SPLITS.register("windows")
+def whole_recordings(
+    data: Any,
+    seed: int,
+    folder: DataFolder,
+    *,
+    valid: float = 0.1,
+    test: float = 0.2,
+    draw: int | None = None,
+) -> "list[IndexSplit]":
+    """Whole recordings train, validate and test."""
+    from ..eeg import split_by_recording
+
+    return [split_by_recording(data, valid, test, seed=seed if draw is None else draw)]
+
+
+@SPLITS.register("windows")
+def left_out_subjects(
+    data: Any, seed: int, folder: DataFolder, *, valid: int = 1, draw: int | None = 0
+) -> "list[IndexSplit]":
+    """Each subject in turn tests, of whom nothing trained; ``valid`` of the others validate."""
+    from ..eeg import leave_one_subject_out
+
+    return leave_one_subject_out(data, valid=valid, seed=seed if draw is None else draw)
+
+
 @SPLITS.register("table")
 def rows(
     data: Any, seed: int, folder: DataFolder, *, by: str = "random", valid: float = 0.1, test: float = 0.1

@@ -14,8 +14,15 @@ from eeg_signals import RATE, trials
 
 from graphrec.errors import ConfigError, DataError
 from graphrec.graph.eeg import EEGClassifier, subject_adapted, subject_dependent
-from graphrec.graph.eeg.protocols import last_seconds, modal_labels, of_subject
-from graphrec.pipelines.eeg import EEGSet, adaptation_split, make_windows, read_dreamer
+from graphrec.graph.eeg.protocols import modal_labels
+from graphrec.pipelines.eeg import (
+    EEGSet,
+    adaptation_split,
+    last_seconds,
+    make_windows,
+    of_subject,
+    read_dreamer,
+)
 
 FAST: dict[str, Any] = {
     "epochs": 8,

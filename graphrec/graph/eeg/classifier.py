@@ -18,6 +18,7 @@ from graphrec import runs
 from graphrec.errors import ConfigError, DataError
 from graphrec.pipelines.eeg import (
     Montage,
+    Preparation,
     Windows,
     find_montage,
     measure_scale,
@@ -34,7 +35,6 @@ from graphrec.training.seeding import seeded
 from ..fitting import GraphEstimator, check_split
 from .batches import WindowBatches
 from .histn import Gates
-from .preparing import Preparation
 from .scores import eeg_metrics
 
 if TYPE_CHECKING:
@@ -182,10 +182,7 @@ class EEGClassifier(GraphEstimator):
                 parts share samples; names file, recording, row or window.
             ConfigError: An argument is wrong.
         """
-        if card(self.model).task != "eeg":
-            raise ConfigError(f"model={self.model!r}: is for {card(self.model).task}, not for EEG")
-        if self.class_weight not in (None, "balanced"):
-            raise ConfigError(f"class_weight={self.class_weight!r}: must be 'balanced' or None")
+        self._check_model()
         seed = self._seed()
         known = None if source is None else source.classes_
         windows, self.classes_ = self._prepare(find_montage(self.montage))(X, y, classes=known, **how)
@@ -277,9 +274,16 @@ class EEGClassifier(GraphEstimator):
         return train, WindowBatches(windows, split.valid, self.batch_size) if len(split.valid) else None
 
     def _build(self, **facts: Any) -> nn.Module:
-        montage = Montage.from_dict(self.schema_["montage"])
-        module: nn.Module = create_model(self.model, montage, facts["classes"], **(self.model_options or {}))
+        self._check_model()
+        montage, options = find_montage(self.montage), self.model_options or {}
+        module: nn.Module = create_model(self.model, montage, facts["classes"], **options)
         return module
+
+    def _check_model(self) -> None:
+        if card(self.model).task != "eeg":
+            raise ConfigError(f"model={self.model!r}: is for {card(self.model).task}, not for EEG")
+        if self.class_weight not in (None, "balanced"):
+            raise ConfigError(f"class_weight={self.class_weight!r}: must be 'balanced' or None")
 
     def _scores(self, windows: Windows, index: Tensor) -> NDArray[np.float32]:
         return self._predict(WindowBatches(windows, index, self.batch_size))
@@ -418,6 +422,7 @@ def _by_recording(windows: Windows, scores: NDArray[np.float32]) -> NDArray[np.f
         raise DataError(
             f"{windows.name}: recording {short} of {len(count)} holds no window of {windows.length} samples"
         )
-    total = np.zeros((len(count), scores.shape[1]), np.float32)
-    np.add.at(total, windows.recording.numpy(), scores)
-    return total / count[:, None].astype(np.float32)
+    total = torch.zeros(len(count), scores.shape[1])
+    total.index_add_(0, windows.recording, torch.from_numpy(scores))
+    found: NDArray[np.float32] = (total / torch.from_numpy(count)[:, None]).numpy()
+    return found

@@ -141,9 +141,8 @@ def _electrodes(
             axes.plot(*zip(places[a], places[b], strict=True), color=MUTED, linewidth=0.8, zorder=2)
     points = np.array([places[c] for c in montage.channels])
     colours = [share[c] for c in montage.channels]
-    axes.scatter(
-        *points.T, c=colours, cmap="PuOr_r", norm=norm, s=430, edgecolors=GRID, linewidths=1.2, zorder=3
-    )
+    look: dict[str, Any] = {"cmap": "PuOr_r", "norm": norm, "edgecolors": GRID, "linewidths": 1.2}
+    axes.scatter(points[:, 0], points[:, 1], s=430, c=colours, zorder=3, **look)
     for name, (x, y) in zip(montage.channels, points, strict=True):
         dark = abs(float(norm(share[name])) - 0.5) > 0.33
         axes.text(x, y, name, fontsize=7, color="white" if dark else INK, zorder=4, **_MIDDLE)

@@ -19,14 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphrec.errors import ConfigError, DataError
+from graphrec.errors import DataError
 from graphrec.pipelines.eeg import (
     EEGSet,
     WindowLoader,
     Windows,
     adaptation_split,
+    last_seconds,
     make_windows,
     max_abs,
+    of_subject,
     time_folds,
 )
 from graphrec.pipelines.index_splits import IndexSplit
@@ -34,40 +36,6 @@ from graphrec.pipelines.index_splits import IndexSplit
 from .classifier import EEGClassifier
 
 Figures = dict[str, float | None]
-
-
-def last_seconds(recordings: EEGSet, seconds: float) -> EEGSet:
-    """The end of every recording.
-
-    Raises:
-        DataError: One is shorter.
-    """
-    count = round(seconds * recordings.rate)
-    short = [one for one in recordings if len(one) < count]
-    if short:
-        raise DataError(f"{short[0].name}: lasts {short[0].seconds:.1f} s; {seconds:g} s are asked for")
-
-    def cut(one: Any) -> Any:
-        label = one.label if one.label is None or not one.label.dim() else one.label[-count:]
-        bad = None if one.bad is None else one.bad[-count:]
-        return replace(one, signal=one.signal[-count:], label=label, bad=bad)
-
-    return recordings.map(cut)
-
-
-def of_subject(recordings: EEGSet, subject: str, *, others: bool = False) -> EEGSet:
-    """Recordings of a subject, or of all others.
-
-    Raises:
-        ConfigError: Nobody is called so, or there are no others.
-    """
-    people = list(dict.fromkeys(one.subject for one in recordings))
-    if subject not in people:
-        raise ConfigError(f"subject={subject!r}: must be one of {', '.join(people)}")
-    chosen = tuple(one for one in recordings if (one.subject != subject) == others)
-    if not chosen:
-        raise ConfigError(f"subject={subject!r}: is the only one")
-    return replace(recordings, recordings=chosen)
 
 
 def modal_labels(recordings: EEGSet) -> EEGSet:
@@ -229,7 +197,7 @@ def _tested(windows: Windows, fold: IndexSplit, crops: int | None, seed: int) ->
         loader = WindowLoader(windows, fold.test, crops, balanced=True, seed=seed)
         drawn: Tensor = torch.cat([torch.cat(loader.cuts(k)) for k in range(-(-crops // len(fold.test)))])
         return drawn[:crops]
-    first = {}
+    first: dict[int, int] = {}
     for i in fold.test.tolist():
         first.setdefault(int(windows.recording[i]), int(windows.offset[i]))
     begin = torch.tensor([first[r] for r in windows.recording[fold.test].tolist()])

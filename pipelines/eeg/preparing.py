@@ -1,4 +1,4 @@
-"""From recordings, files, tables or arrays to the windows that an EEG network reads."""
+"""From recordings, files, tables or arrays to the windows that a network reads, always the same way."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.pipelines.eeg import (
-    EEGSet,
-    Windows,
-    average_reference,
-    band_pass,
-    channel_index,
-    make_windows,
-    max_abs,
-    open_eeg,
-    treat_outliers,
-    windows_of,
-)
+
+from .arrays import windows_of
+from .artefacts import treat_outliers
+from .container import EEGSet, channel_index
+from .filtering import average_reference, band_pass
+from .opening import open_eeg
+from .scaling import max_abs
+from .windows import Windows, make_windows
 
 SCALINGS = ("standard", "max_abs", None)
 
@@ -114,7 +110,7 @@ class Preparation:
         source: Any,
         y: Any = None,
         *,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[Any] | NDArray[Any] | None = None,
         groups: Any = None,
         channels: Sequence[str] | None = None,
         rate: float | None = None,
@@ -154,7 +150,7 @@ class Preparation:
             raise ConfigError(f"{next(iter(read))}: is for files and tables, not for windows or arrays")
 
     def _labelled(
-        self, windows: Windows, y: Any, classes: Sequence[Any] | None
+        self, windows: Windows, y: Any, classes: Sequence[Any] | NDArray[Any] | None
     ) -> tuple[Windows, NDArray[Any]]:
         if y is not None:
             found, codes = np.unique(np.asarray(y), return_inverse=True)
@@ -185,7 +181,7 @@ def _with_labels(recordings: EEGSet, y: Any) -> EEGSet:
     return replace(recordings, recordings=tuple(listed), classes=tuple(map(str, found)))
 
 
-def _recoded(codes: Tensor, found: NDArray[Any], classes: Sequence[Any], name: str) -> Tensor:
+def _recoded(codes: Tensor, found: NDArray[Any], classes: Sequence[Any] | NDArray[Any], name: str) -> Tensor:
     """Codes that count ``classes`` in place of ``found``; the text of a class decides."""
     known = {str(c): i for i, c in enumerate(classes)}
     unknown = [str(found[i]) for i in codes.unique().tolist() if str(found[i]) not in known]
