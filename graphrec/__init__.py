@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graphrec.registry import card as card
     from graphrec.registry import create_model as create_model
     from graphrec.registry import list_models as list_models
+    from graphrec.running import run_recipe as run_recipe
 
     __version__: str
 
@@ -30,9 +31,19 @@ _HOME = {
     "create_model": "graphrec.registry",
     "export_run": "graphrec.export",
     "list_models": "graphrec.registry",
+    "run_recipe": "graphrec.running",
 }
 
-__all__ = ["CTRClassifier", "Explanation", "__version__", "card", "create_model", "export_run", "list_models"]
+__all__ = [
+    "CTRClassifier",
+    "Explanation",
+    "__version__",
+    "card",
+    "create_model",
+    "export_run",
+    "list_models",
+    "run_recipe",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "running": FACADE,
     "cli": FACADE | {"graphrec", "running"},
     "examples": FACADE | {"graphrec"},
-    "graphrec": FACADE,
+    "graphrec": FACADE | {"running"},
     "__main__": FACADE | {"cli"},
 }
 """Part (a folder or module directly below graphrec) -> parts that it may import, itself apart."""

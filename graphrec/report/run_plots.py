@@ -56,6 +56,8 @@ def plot_curves(curves: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike]]], tit
         curves: Variant -> epochs and values of each repetition.
         title: What the values are.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = new_axes()
     for number, (name, lines) in enumerate(list(curves.items())[:MOST_LINES]):
         colour, dash = SERIES[number % len(SERIES)], DASHES[number % len(DASHES)]
@@ -66,7 +68,7 @@ def plot_curves(curves: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike]]], tit
         axes.plot(*_mean_curve(pairs), color=colour, linewidth=1.7, linestyle=dash, label=short_name(name))
     if len(curves) > 1:
         add_legend(axes)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     name_axes(axes, "epoch", title)
     return figure
 

@@ -44,7 +44,8 @@ def typed(kind: Callable[..., Any], given: Mapping[str, Any], section: str) -> d
     Raises:
         ConfigError: One has not.
     """
-    hints = typing.get_type_hints(kind.__init__ if isinstance(kind, type) else kind)
+    make: Any = kind
+    hints = typing.get_type_hints(make.__init__ if isinstance(kind, type) else make)
     found = {}
     for key, value in given.items():
         adapter = TypeAdapter(hints[key], config=ConfigDict(arbitrary_types_allowed=True))

@@ -92,8 +92,16 @@ def graph_tables(
     tables = [
         folder.table(p, f"data.{k}") for k, p in (("nodes", nodes), ("edges", edges), ("labels", labels))
     ]
-    columns = {"graph": graph, "node": node, "source": source, "target": target, "label": label}
-    return read_graphs(*tables, **columns, features=features, policy=EdgePolicy(undirected=undirected))
+    return read_graphs(
+        *tables,
+        graph=graph,
+        node=node,
+        source=source,
+        target=target,
+        label=label,
+        features=features,
+        policy=EdgePolicy(undirected=undirected),
+    )
 
 
 @SOURCES.register("graphs")

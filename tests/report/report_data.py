@@ -3,7 +3,10 @@
 import numpy as np
 
 from graphrec.metrics import BinaryMetrics
-from graphrec.report import FieldSummary, ReportData
+from graphrec.report import FieldSummary, ReportData, RunPage
+from graphrec.report.pictures import Picture
+from graphrec.report.run_plots import plot_confusion, plot_curves, plot_spread
+from graphrec.report.svg import figure_svg
 
 EVIL = "<script>alert('x')</script>"
 LONG = "a_very_long_column_name_that_goes_on_" * 8
@@ -104,3 +107,44 @@ COMPARED = [
     {"model": EVIL, "auc": None, "logloss": 0.5, "calibration": None, "seconds": 3.0, "parameters": 5},
     {"model": "din", "error": f"needs a sequence {EVIL}"},
 ]
+
+
+def recipe_run(**changes):
+    """Two variants, one of them of a hostile name, three repetitions of each."""
+    rng = np.random.default_rng(0)
+    values = {"gin": rng.uniform(0.7, 0.8, 3).tolist(), EVIL: rng.uniform(0.5, 0.7, 3).tolist()}
+    metrics = ("test/accuracy", "test/logloss", "test/my_score")
+    summary = {
+        name: {metric: {"mean": float(np.mean(v)), "std": float(np.std(v)), "n": 3} for metric in metrics}
+        for name, v in values.items()
+    }
+    steps = [(np.arange(1, 6), np.linspace(1, 0.1, 5) + 0.1 * i) for i in range(3)]
+    drawn = {
+        "spread": plot_spread(values, "Test accuracy", {"gin": 0.9}),
+        "curves": plot_curves(dict.fromkeys(values, steps), "training loss"),
+        "confusion": plot_confusion(rng.integers(0, 3, 50), rng.integers(0, 3, 50), ["a", LONG, EVIL]),
+    }
+    pictures = {
+        name: Picture(name, figure_svg(figure, name, name), EVIL, wide=name == "spread")
+        for name, figure in drawn.items()
+    }
+    page = {
+        "title": EVIL,
+        "task": "Classes of whole graphs.",
+        "metric": "test/accuracy",
+        "summary": summary,
+        "costs": {name: {"parameters": 201728.0, "seconds": 1.25} for name in values},
+        "rows": [
+            {"variant": n, "seed": 0, "split": i, "test/accuracy": v[i]}
+            for n, v in values.items()
+            for i in (0, 1, 2)
+        ],
+        "published": {"gin": 0.9},
+        "spread": pictures["spread"],
+        "curves": [pictures["curves"]],
+        "pictures": [pictures["confusion"]],
+        "data": {"data": LONG},
+        "recipe": f"title: {LONG}",
+        "command": "graphrec run x.yaml",
+    }
+    return RunPage(**{**page, **changes})

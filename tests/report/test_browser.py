@@ -9,9 +9,9 @@ import subprocess
 import time
 
 import pytest
-from report_data import COMPARED, hostile, ordinary
+from report_data import COMPARED, hostile, ordinary, recipe_run
 
-from graphrec.report import ReportData, write_comparison, write_report
+from graphrec.report import ReportData, write_comparison, write_report, write_run_page
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
@@ -117,6 +117,7 @@ def pages(tmp_path_factory):
         "hostile": write_report(folder / "hostile.html", hostile()),
         "empty": write_report(folder / "empty.html", ReportData(model="lr")),
         "compare": write_comparison(folder / "compare.html", COMPARED, data="clicks.parquet"),
+        "run": write_run_page(folder / "run.html", recipe_run()),
     }
 
 
@@ -147,7 +148,7 @@ def test_the_checks_notice_what_they_are_for(browser, tmp_path):
 
 
 @pytest.mark.parametrize("width", [360, 768, 1600])
-@pytest.mark.parametrize("name", ["ordinary", "hostile", "empty", "compare"])
+@pytest.mark.parametrize("name", ["ordinary", "hostile", "empty", "compare", "run"])
 def test_renders_without_network_message_or_overflow(browser, pages, name, width):
     events = browser.open(pages[name], width)
     assert requests(events) == [pages[name].as_uri()]

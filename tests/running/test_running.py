@@ -230,6 +230,16 @@ def test_every_variant_of_a_shipped_recipe_is_right(name: str) -> None:
     check_recipe(read_recipe(name))
 
 
+@pytest.mark.data
+@pytest.mark.parametrize("name", [one.name for one in list_recipes()])
+def test_every_shipped_recipe_runs_on_its_data(name: str, tmp_path: Path) -> None:
+    """One epoch of the first variant that runs, on one split."""
+    variant = read_recipe(name).choose([])[0]
+    changes = {"training.epochs": 1, "repeat": {"seeds": 1, "splits": [0]}, "figures": []}
+    run = run_recipe(name, tmp_path / "run", changes=changes, variants=[variant])
+    assert run.repetitions[0].metrics[run.metric] is not None
+
+
 def test_hypergraphs_in_both_settings(tmp_path: Path) -> None:
     import polars as pl
 
