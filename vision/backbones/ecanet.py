@@ -3,8 +3,8 @@
 Paper: https://arxiv.org/abs/1910.03151. Official code: https://github.com/BangguWu/ECANet (MIT).
 The gate is ``x * sigmoid(conv1d(mean(x)))`` with one kernel for all channels (section 3.2). It stands after
 the last norm of a residual branch, before the sum; in MobileNetV2 after the linear norm. The released models
-choose kernels by stage (3, 5, 5, 7 in ECA-Net50), not by the paper's formula (eq. 12), which timm's module uses
-if it is told the channels.
+choose kernels by stage (3, 5, 5, 7 in ECA-Net50), not by the paper's formula (eq. 12), which timm's module
+uses if it is told the channels.
 """
 
 from __future__ import annotations
