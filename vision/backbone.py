@@ -56,6 +56,7 @@ class Backbone(nn.Module):
     keys: KeyMap = KeyMap()
     """From the official checkpoint's key names to ours; an instance may have its own."""
 
+    stem: nn.Module
     stages: nn.ModuleList
     head: Any
 
@@ -73,7 +74,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.img_size: tuple[int, int] = to_2tuple(img_size)
         self.in_chans, self.num_classes, self.global_pool = in_chans, num_classes, global_pool
-        self.feature_info = [
+        self.feature_info: list[dict[str, Any]] = [
             {"num_chs": channels, "reduction": reduction, "module": f"stages.{number}"}
             for number, (channels, reduction) in enumerate(features)
         ]
@@ -142,7 +143,7 @@ class Backbone(nn.Module):
         if output_fmt not in ("NCHW", "NLC"):
             raise ConfigError(f"output_fmt: {output_fmt!r} is not 'NCHW' or 'NLC'")
         self._check_image(x)
-        take, last = feature_take_indices(len(self.stages), indices)
+        take, last = feature_take_indices(len(self.stages), _as_list(indices))
         maps: list[Tensor] = []
         state, final = self.embed(x), len(self.stages) - 1
         for number, stage in enumerate(self.stages):
@@ -162,13 +163,13 @@ class Backbone(nn.Module):
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """Drop the stages after the last one asked for, and with them norm and head; the indices kept."""
-        take, last = feature_take_indices(len(self.stages), indices)
+        take, last = feature_take_indices(len(self.stages), _as_list(indices))
         shorter = last < len(self.stages) - 1
         self.stages = self.stages[: last + 1]
         if prune_norm or shorter:
             self.norm = nn.Identity()
         if shorter:
-            self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
+            self.num_features = self.head_hidden_size = int(self.feature_info[last]["num_chs"])
         if prune_head or shorter:
             self.num_classes, self.head = 0, nn.Identity()
         return take
@@ -241,3 +242,8 @@ class Backbone(nn.Module):
             )
         if height % self.multiple or width % self.multiple:
             raise error(f"{what}: {height}x{width}, but both sides must be multiples of {self.multiple}")
+
+
+def _as_list(indices: int | Sequence[int] | None) -> int | list[int] | None:
+    """Indices as timm's functions take them."""
+    return indices if indices is None or isinstance(indices, int) else list(indices)

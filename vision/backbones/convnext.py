@@ -7,18 +7,18 @@ A block is a 7x7 depthwise convolution, layer norm, and an MLP over channels, sc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from timm.layers import DropPath, LayerNorm2d, Mlp, NormMlpClassifierHead, calculate_drop_path_rates
+from timm.layers import DropPath, LayerNorm2d, Mlp, NormMlpClassifierHead
 from torch import Tensor, nn
 
 from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Stage, init_linear_and_conv
+from ..layers import Stage, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 _norm = partial(LayerNorm2d, eps=1e-6)
@@ -86,7 +86,7 @@ class ConvNeXt(Backbone):
         )
         patches = nn.Conv2d(in_chans, dims[0], patch_size, patch_size)
         self.stem = nn.Sequential(patches, *([_norm(dims[0])] if stem_norm else []))
-        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        rates = drop_path_rates(drop_path_rate, depths)
         self.stages = nn.ModuleList(
             Stage(
                 [ConvNeXtBlock(dim, rate, layer_scale) for rate in rates[number]],
@@ -159,7 +159,9 @@ _TEST = {"depths": (1, 2), "dims": (8, 16), "layer_scale": 1.0}
 _ISOTROPIC_TEST = _ISOTROPIC | {"depths": (2,), "dims": (8,)}
 
 
-def _variant(options: dict[str, object], parameters: float, gflops: float, top1: float, file: str) -> Variant:
+def _variant(
+    options: Mapping[str, object], parameters: float, gflops: float, top1: float, file: str
+) -> Variant:
     """A published row of the official tables at 224 pixels, and the file of its weights."""
     return Variant(
         options, 224, parameters, gflops, top1, weights=f"https://dl.fbaipublicfiles.com/convnext/{file}.pth"

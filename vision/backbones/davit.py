@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from timm.layers import DropPath, LayerNorm2d, Mlp, NormMlpClassifierHead, calculate_drop_path_rates
+from timm.layers import DropPath, LayerNorm2d, Mlp, NormMlpClassifierHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +21,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import GridAttention, Stage, init_linear_and_conv
+from ..layers import GridAttention, Stage, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 
@@ -182,7 +182,7 @@ class DaViT(Backbone):
             smallest=4,
         )
         self.stem = Stem(in_chans, embed_dims[0])
-        rates = calculate_drop_path_rates(drop_path_rate, [2 * depth for depth in depths], stagewise=True)
+        rates = drop_path_rates(drop_path_rate, [2 * depth for depth in depths])
 
         def layer(dim: int, heads: int, first: float, second: float) -> nn.Sequential:
             window = WindowAttention(dim, heads, qkv_bias, window_size)

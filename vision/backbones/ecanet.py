@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from timm.layers import ClassifierHead, DropPath, EcaModule, calculate_drop_path_rates
+from timm.layers import ClassifierHead, DropPath, EcaModule
 from torch import Tensor, nn
 
 from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import ConvNorm, Stage
+from ..layers import ConvNorm, Stage, drop_path_rates
 from ..models import register_backbone
 
 
@@ -131,7 +131,7 @@ class ECAResNet(Backbone):
             smallest=4,
         )
         self.stem = nn.Sequential(ConvNorm(in_chans, width, 7, 2, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        rates = drop_path_rates(drop_path_rate, depths)
         before = [width, *outs]
         self.stages = nn.ModuleList(
             Stage(
@@ -246,7 +246,7 @@ class ECAMobileNetV2(Backbone):
         )
         dim = int(32 * width)
         self.stem = nn.Sequential(ConvNorm(in_chans, dim, 3, 2, 1), nn.ReLU6())
-        rates = calculate_drop_path_rates(drop_path_rate, len(rows))
+        rates = drop_path_rates(drop_path_rate, [len(rows)])[0]
         blocks = []
         for (expand, out, stride, kernel), rate in zip(rows, rates, strict=True):
             blocks.append(InvertedResidual(dim, out, stride, expand, kernel, rate))

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any, Literal
 
 import torch
 from timm.layers import (
     BatchNormAct2d,
     DropPath,
+    GELUTanh,
     LayerNorm2d,
     Mlp,
     NormMlpClassifierHead,
     SqueezeExcite,
-    calculate_drop_path_rates,
     create_conv2d,
     create_pool2d,
 )
@@ -34,11 +35,11 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap
-from ..layers import GridAttention, Stage, init_linear_and_conv
+from ..layers import GridAttention, Stage, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 _norm_act = partial(BatchNormAct2d, eps=1e-3, act_layer="gelu_tanh")
-_gelu = partial(nn.GELU, approximate="tanh")
+Order = Literal["local", "grid"]
 _conv = partial(create_conv2d, padding="same")
 
 
@@ -95,7 +96,7 @@ class RelativeTable(nn.Module):
 class PartitionAttention(GridAttention):
     """Attention in windows (``order="local"``) or over a dilated grid (``order="grid"``) of the same size."""
 
-    def __init__(self, dim: int, heads: int, window: tuple[int, int], order: str) -> None:
+    def __init__(self, dim: int, heads: int, window: tuple[int, int], order: Order) -> None:
         super().__init__(dim, heads)
         self.window, self.order = window, order
         self.rel_pos = RelativeTable(heads, window)
@@ -109,12 +110,12 @@ class PartitionAttention(GridAttention):
 class AttentionBlock(nn.Module):
     """``x + attention(norm(x))``, then ``x + mlp(norm(x))``, on maps (B, H, W, C)."""
 
-    def __init__(self, dim: int, heads: int, window: tuple[int, int], order: str, drop_path: float) -> None:
+    def __init__(self, dim: int, heads: int, window: tuple[int, int], order: Order, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = PartitionAttention(dim, heads, window, order)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 4 * dim, act_layer=_gelu)
+        self.mlp = Mlp(dim, 4 * dim, act_layer=GELUTanh)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -211,7 +212,7 @@ class MaxViT(Backbone):
         )
         self.stem = Stem(in_chans, stem_width)
         window = (self.img_size[0] // partition, self.img_size[1] // partition)
-        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        rates = drop_path_rates(drop_path_rate, depths)
         widths = [stem_width, *embed_dim]
         self.stages = nn.ModuleList(
             Stage(
@@ -257,7 +258,7 @@ _BASE = {"stem_width": 64, "embed_dim": (96, 192, 384, 768), "depths": (2, 6, 14
 _LARGE = {"stem_width": 128, "embed_dim": (128, 256, 512, 1024), "depths": (2, 6, 14, 2)}
 _XLARGE = {"stem_width": 192, "embed_dim": (192, 384, 768, 1536), "depths": (2, 6, 14, 2)}
 _TEST = {"stem_width": 8, "embed_dim": (16, 32), "depths": (1, 2), "head_dim": 8}
-_PUBLISHED = {
+_PUBLISHED: dict[str, tuple[dict[str, Any], dict[int, tuple[float, float, float | None]]]] = {
     "tiny": (_TINY, {224: (30.92, 5.6, 83.62), 384: (30.98, 17.7, 85.24), 512: (31.05, 33.7, 85.72)}),
     "small": (_SMALL, {224: (68.93, 11.7, 84.45), 384: (69.02, 36.1, 85.74), 512: (69.13, 67.6, 86.19)}),
     "base": (_BASE, {224: (119.47, 24.2, 84.95), 384: (119.65, 74.2, 86.34), 512: (119.88, 138.5, 86.66)}),
@@ -273,7 +274,7 @@ def _variants() -> dict[str, Variant]:
         for side, (parameters, gflops, top1) in rows.items():
             name = f"maxvit_{size}_tf_{side}"
             tag = "in21k_ft_in1k" if size == "xlarge" else "in1k"
-            cfg = {"crop_pct": 0.95 if side == 224 else 1.0}
+            cfg: dict[str, Any] = {"crop_pct": 0.95 if side == 224 else 1.0}
             if side != 224:
                 cfg |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "crop_mode": "squash"}
             found[name] = Variant(

@@ -14,7 +14,7 @@ from functools import partial
 from math import isqrt
 
 import torch
-from timm.layers import ClassifierHead, DropPath, Mlp, calculate_drop_path_rates, to_2tuple
+from timm.layers import ClassifierHead, DropPath, Mlp, to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,6 +27,7 @@ from ..layers import (
     GridAttention,
     PatchEmbed,
     Stage,
+    drop_path_rates,
     init_linear_and_conv,
     resize_bias_table,
     resize_positions,
@@ -149,7 +150,7 @@ class SwinTransformer(Backbone):
             self.absolute_pos_embed = nn.Parameter(torch.empty(1, patches, embed_dim))
             nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
         block = partial(SwinBlock, window=to_2tuple(window_size), mlp_ratio=mlp_ratio, qkv_bias=qkv_bias)
-        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        rates = drop_path_rates(drop_path_rate, depths)
         self.stages = nn.ModuleList(
             Stage(
                 [
@@ -222,7 +223,7 @@ _W12 = {"window_size": 12}
 
 
 def _variant(
-    options: dict[str, object], size: int, parameters: float, gflops: float, top1: float, file: str
+    options: Mapping[str, object], size: int, parameters: float, gflops: float, top1: float, file: str
 ) -> Variant:
     """A published row of the official table, and the file of its weights."""
     url = f"https://github.com/SwinTransformer/storage/releases/download/{file}.pth"

@@ -8,7 +8,7 @@ from .conv_norm import ConvNorm, LinearNorm
 from .fuse import fuse
 from .initial import init_linear_and_conv
 from .patch_embed import PatchEmbed
-from .stage import Stage
+from .stage import Stage, drop_path_rates
 from .tables import relative_bias_table, resize_bias_table, resize_positions
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "LinearNorm",
     "PatchEmbed",
     "Stage",
+    "drop_path_rates",
     "fuse",
     "init_linear_and_conv",
     "relative_bias_table",

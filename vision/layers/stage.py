@@ -1,11 +1,17 @@
-"""A stage: a change of resolution, then blocks that can be checkpointed one by one."""
+"""A stage: a change of resolution, then blocks that can be checkpointed one by one; stochastic depth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from timm.models import checkpoint_seq
 from torch import Tensor, nn
+
+
+def drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
+    """Stochastic depth of every block, per stage: from 0 in the first block evenly to ``last``."""
+    total, rates = sum(depths), iter(range(sum(depths)))
+    return [[last * next(rates) / max(total - 1, 1) for _ in range(depth)] for depth in depths]
 
 
 class Stage(nn.Module):
