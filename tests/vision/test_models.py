@@ -23,6 +23,8 @@ TINY = vision.list_models(tests=True)
 PUBLISHED = vision.list_models()
 SYSTEMS = sorted({vision.family(name).card.name for name in TINY + PUBLISHED})
 every = pytest.mark.parametrize("name", TINY)
+FIRST = {vision.family(name).card.name: name for name in reversed(TINY)}
+"""One tiny variant of each system, for what takes seconds."""
 
 
 def tiny(name: str, **options: object) -> Backbone:
@@ -181,7 +183,9 @@ def test_bfloat16_autocast(name: str) -> None:
     assert all(one.grad is None or one.grad.isfinite().all() for one in model.parameters())
 
 
-@every
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FIRST.values() else pytest.mark.slow) for name in TINY]
+)
 def test_export(name: str) -> None:
     model = tiny(name)
     x = image(model)
