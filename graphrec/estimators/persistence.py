@@ -84,6 +84,10 @@ def load(cls: type[_E], folder: Path) -> _E:
     import numpy as np
 
     info = runs.read_run(folder)
+    if info.get("kind") == "recipe":
+        raise RunError(
+            f"{folder}: is the run of a recipe; the models it kept are its folders repetitions/*/*/model"
+        )
     config = runs.read_yaml(folder / runs.CONFIG_FILE)
     estimator = cls()
     known = set(estimator.get_params(deep=False))

@@ -113,6 +113,14 @@ def _flatten(topology: Topology) -> tuple[list[Tensor], int]:
     return [graph.ptr, graph.index, topology.order, back.ptr, back.index, order], graph.columns
 
 
+_NAMES = ("ptr", "index", "order", "back_ptr", "back_index", "back_order")
+
+
+def _flatten_with_names(topology: Topology) -> tuple[list[tuple[pytree.KeyEntry, Tensor]], int]:
+    tensors, columns = _flatten(topology)
+    return [(pytree.GetAttrKey(name), one) for name, one in zip(_NAMES, tensors, strict=True)], columns
+
+
 def _unflatten(tensors: Iterable[Any], columns: Any) -> Topology:
     ptr, index, order, back_ptr, back_index, back_order = tensors
     back = CSR(back_ptr, back_index, len(ptr) - 1)
@@ -121,5 +129,9 @@ def _unflatten(tensors: Iterable[Any], columns: Any) -> Topology:
 
 # A batch that holds a topology moves to a device with it.
 pytree.register_pytree_node(
-    Topology, _flatten, _unflatten, serialized_type_name="graphrec.graph.topology.Topology"
+    Topology,
+    _flatten,
+    _unflatten,
+    serialized_type_name="graphrec.graph.topology.Topology",
+    flatten_with_keys_fn=_flatten_with_names,
 )

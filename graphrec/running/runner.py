@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphrec import runs
-from graphrec.errors import ConfigError, RunError
+from graphrec.errors import ConfigError, GraphrecError, RunError
 from graphrec.pipelines.recipes import SOURCES, SPLITS, DataFolder, Divided, Recipe, read_recipe
 from graphrec.training.display import shared_progress
 
@@ -214,7 +214,10 @@ def _one(plan: _Plan, place: Place, target: Path, first: bool, show: bool) -> Re
     draw = wanted_figures(plan.recipe, plan.task) if first else frozenset()
     start = time.perf_counter()
     job = Job(plan.task, recipe, plan.data, split, place.seed, draw, show)
-    outcome = plan.task.run(job)
+    try:
+        outcome = plan.task.run(job)
+    except GraphrecError as error:
+        raise type(error)(f"{place.variant}, seed {place.seed}, split {place.split}: {error}") from error
     done = Repetition(
         place.variant,
         place.seed,

@@ -168,6 +168,73 @@ def test_sources_and_splits_cover_the_kinds() -> None:
     assert all(entry.about for entry in [*SOURCES.entries.values(), *SPLITS.entries.values()])
 
 
+@pytest.fixture
+def tables(tmp_path: Path) -> DataFolder:
+    """Twelve graphs of three nodes, which are also one graph and a hypergraph, as tables."""
+    import polars as pl
+
+    nodes = pl.DataFrame(
+        {"graph": [i // 3 for i in range(36)], "node": range(36), "x": [i % 5 + 0.5 for i in range(36)]}
+    )
+    edges = nodes.filter(pl.col("node") % 3 > 0).select("graph", source="node", target=pl.col("node") - 1)
+    labels = pl.DataFrame({"graph": range(12), "label": [i % 2 for i in range(12)]})
+    nodes.write_parquet(tmp_path / "nodes.parquet")
+    edges.write_parquet(tmp_path / "edges.parquet")
+    labels.write_parquet(tmp_path / "labels.parquet")
+    people = nodes.select(vertex="node", x="x", label=pl.col("graph") % 2)
+    people.write_parquet(tmp_path / "people.parquet")
+    people.rename({"vertex": "node"}).write_parquet(tmp_path / "people_nodes.parquet")
+    nodes.select(edge="graph", vertex="node").write_parquet(tmp_path / "members.parquet")
+    edges.drop("graph").write_parquet(tmp_path / "links.parquet")
+    return DataFolder(tmp_path)
+
+
+READ: dict[str, tuple[dict[str, Any], str]] = {
+    "graph_tables": (
+        {"nodes": "nodes.parquet", "edges": "edges.parquet", "labels": "labels.parquet", "undirected": True},
+        "12 graphs, 36 nodes, 48 edges",
+    ),
+    "node_tables": ({"nodes": "people_nodes.parquet", "edges": "links.parquet"}, "x=[36, 1]"),
+    "incidence_tables": ({"incidence": "members.parquet", "vertices": "people.parquet"}, "12 hyperedges"),
+    "karate": ({}, "x=[34, 34]"),
+    "pyg_graph": ({"dataset": "KarateClub"}, "x=[34, 34]"),
+    "pyg_graphs": ({"dataset": "FakeDataset", "arguments": {"num_graphs": 7, "task": "graph"}}, "7 graphs"),
+    "table": ({"path": "people.parquet", "label": "label", "ignore": ["x"]}, "'ignore': ['x']"),
+}
+
+
+@pytest.mark.parametrize("source", READ)
+def test_sources_read_what_they_say(source: str, tables: DataFolder) -> None:
+    options, shown = READ[source]
+    found = SOURCES.call({"source": source, **options}, tables)
+    assert shown in str(found)
+
+
+def test_pyg_is_asked_only_for_what_it_has(tables: DataFolder) -> None:
+    with pytest.raises(ConfigError, match=r"PyG has no 'KarateKlub'; did you mean KarateClub"):
+        SOURCES.call({"source": "pyg_graph", "dataset": "KarateKlub"}, tables)
+    with pytest.raises(ConfigError, match=r"holds 2 graphs; take source: pyg_graphs"):
+        several = {"source": "pyg_graph", "dataset": "FakeDataset", "arguments": {"num_graphs": 2}}
+        SOURCES.call(several, tables)
+    with pytest.raises(ConfigError, match=r"data.arguments: PyG's KarateClub refuses"):
+        SOURCES.call({"source": "pyg_graph", "dataset": "KarateClub", "arguments": {"a": 1}}, tables)
+
+
+@pytest.mark.data
+def test_fixed_folds_and_masks_are_those_of_the_files() -> None:
+    folder = DataFolder.find()
+    recipe = read_recipe("histograph-mutag")
+    graphs = SOURCES.call({k: v for k, v in recipe.data.items() if k != "origin"}, folder)
+    folds = SPLITS.call(recipe.split, graphs, 0, folder)
+    assert len(folds) == 10
+    assert all(len(fold.valid) > 10 for fold in folds)
+    npz = SOURCES.call({"source": "masked_npz", "path": "heterophilous/texas.npz"}, folder)
+    assert len(SPLITS.call({"kind": "given"}, npz, 0, folder)) == 10
+    cora = SOURCES.call({"source": "planetoid_hypergraph", "path": "planetoid", "name": "cora"}, folder)
+    [split] = SPLITS.call({"kind": "transductive"}, cora, 0, folder)
+    assert (len(split.train), len(split.valid)) == (140, 700)
+
+
 def test_validation_is_taken_from_training_alone() -> None:
     graphs = motif_graphs(60, classes=3, seed=1)
     fold = stratified_folds(graphs.y, 3)[0]

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from graphrec.errors import ConfigError, DataError, RunError
+from graphrec.errors import ConfigError, DataError, NonFiniteLossError, RunError
 from graphrec.graph import GraphClassifier
 from graphrec.pipelines.graphs import motif_graphs
 from graphrec.pipelines.recipes import list_recipes, read_recipe
@@ -238,6 +238,19 @@ def test_every_shipped_recipe_runs_on_its_data(name: str, tmp_path: Path) -> Non
     changes = {"training.epochs": 1, "repeat": {"seeds": 1, "splits": [0]}, "figures": []}
     run = run_recipe(name, tmp_path / "run", changes=changes, variants=[variant])
     assert run.repetitions[0].metrics[run.metric] is not None
+
+
+def test_what_fails_in_a_repetition_says_which(tmp_path: Path) -> None:
+    changes = {"training.learning_rate": 1e30, "training.clip_norm": None, "figures": [], "split.valid": 0}
+    with pytest.raises(NonFiniteLossError, match=r"^gin, seed 0, split 0: "):
+        run_recipe(TINY, tmp_path / "run", variants=["gin"], changes=changes)
+
+
+def test_the_folder_of_a_recipe_is_no_fitted_model(done: Any) -> None:
+    from graphrec import CTRClassifier
+
+    with pytest.raises(RunError, match=r"is the run of a recipe; the models it kept"):
+        CTRClassifier.load(done.folder)
 
 
 def test_hypergraphs_in_both_settings(tmp_path: Path) -> None:

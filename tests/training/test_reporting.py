@@ -11,7 +11,7 @@ from training_tiny import Rows, Scores, make_model, quick_config
 
 from graphrec.errors import ConfigError, MissingExtraError
 from graphrec.training import History, Trainer
-from graphrec.training.display import Display
+from graphrec.training.display import Display, shared_progress
 
 ROW = {"epoch": 1, "step": 47, "train_loss": 0.61234, "valid_auc": 0.75, "valid_logloss": None}
 ROW |= {"valid_ece": 0.1, "lr": 0.001, "seconds": 2.04, "rows_per_s": 12345.6, "best": True}
@@ -76,6 +76,23 @@ def test_silence(terminal):
         display.row(ROW)
         display.line("resumed")
     assert out.file.getvalue() == ""
+
+
+def test_within_shared_bars_a_fit_is_a_bar_and_no_lines():
+    on = console(terminal=True)
+    with shared_progress(on) as bars:
+        mine = bars.add_task("fits", total=2, note="")
+        with Display(True, 5, "valid_auc", console(terminal=True)) as display:
+            display.epoch(3, 0, 10)
+            display.row({"valid_auc": 0.75})
+            display.line("resumed")
+            bar = bars.tasks[-1]
+            assert (bar.completed, bar.total, bar.fields["note"]) == (3, 5, "valid auc 0.7500")
+        assert [task.id for task in bars.tasks] == [mine]
+        with Display(False, 5, "valid_auc"):
+            assert len(bars.tasks) == 1
+    assert "epoch 4" not in on.file.getvalue()
+    assert Display(True, 5, "valid_auc")._outer is None
 
 
 def test_fit_prints_lines_on_standard_error(capfd):
