@@ -18,6 +18,7 @@ from graphrec.errors import ConfigError
 _MODULES: dict[str, tuple[str, ...]] = {
     "graphrec.ctr": ("ctr",),
     "graphrec.graph.cards": ("graph", "node"),
+    "graphrec.graph.gsm.cards": ("graph", "node"),
     "graphrec.graph.hypergraph.stages": ("hypergraph",),
     "graphrec.graph.eeg.histn": ("eeg",),
     "graphrec.graph.relations.cards": ("relation",),

@@ -40,7 +40,9 @@ _BASELINES = {
 }
 
 
-def _register(card: Card, model: type[Network], preset: dict[str, Any]) -> None:
+def register_preset(card: Card, model: type[Network], preset: dict[str, Any]) -> None:
+    """Register ``card`` for a network class with some of its arguments preset."""
+
     def build(in_features: int, classes: int, **options: Any) -> Network:
         return model(in_features, classes, **{**preset, **options})  # type: ignore[call-arg]
 
@@ -73,7 +75,7 @@ def _histograph() -> None:
     graph = Card(
         name="histograph", task="graph", published=published, verified={**ours, **_PROPERTIES}, **facts
     )
-    _register(graph, GraphModel, {})
+    register_preset(graph, GraphModel, {})
     published = {
         "Cora accuracy, 2 layers": 0.813,
         "Cora accuracy, 64 layers": 0.775,
@@ -87,7 +89,7 @@ def _histograph() -> None:
         verified={**ours, **_NODE_PROPERTIES},
         **facts,
     )
-    _register(node, NodeModel, {})
+    register_preset(node, NodeModel, {})
 
 
 def _baselines() -> None:
@@ -100,9 +102,9 @@ def _baselines() -> None:
         parity = {"parity with PyG's layer": _PARITY} if name not in ("gps", "mlp") else {}
         graph = Card(name=name, task="graph", verified={**parity, **_PROPERTIES}, **facts)
         readout = "sum" if name == "gin" else "mean"
-        _register(graph, GraphModel, {"conv": name, "readout": readout})
+        register_preset(graph, GraphModel, {"conv": name, "readout": readout})
         node = Card(name=f"node_{name}", task="node", verified={**parity, **_NODE_PROPERTIES}, **facts)
-        _register(node, NodeModel, {"conv": name, "readout": "last"})
+        register_preset(node, NodeModel, {"conv": name, "readout": "last"})
 
 
 _histograph()

@@ -33,6 +33,7 @@ from graphrec.errors import ConfigError, DataError
 from graphrec.kernels.graph import segment_reduce
 
 from .backbones import linear
+from .padding import padded
 
 History = Sequence[Tensor] | Tensor
 """L tensors (N, D_l), or one (N, L, D)."""
@@ -206,7 +207,7 @@ class NodeAttention(nn.Module):
         """(N, D) -> (N, D)."""
         qkv, width = self.qkv(self.norm(x)), x.shape[1]
         outputs, rows = [], []
-        for place, real in _padded(ptr):
+        for place, real in padded(ptr):
             q, k, v = self._heads(qkv, place)
             mask = None if bool(real.all()) else real[:, None, None]
             found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (b, H, n, D / H)
@@ -219,7 +220,7 @@ class NodeAttention(nn.Module):
     def received(self, x: Tensor, ptr: Tensor) -> Tensor:
         """Mean attention that each node receives in its graph, over queries and heads, (N,)."""
         qkv, share = self.qkv(self.norm(x)), x.new_zeros(len(x))
-        for place, real in _padded(ptr):
+        for place, real in padded(ptr):
             q, k, _ = self._heads(qkv, place)
             logits = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~real[:, None, None], -torch.inf)
             weights = logits.softmax(-1).mean(1) * real.unsqueeze(2)  # (b, queries, keys)
@@ -230,19 +231,6 @@ class NodeAttention(nn.Module):
         """Queries, keys and values (b, H, n, D / H) of the nodes at (b, n)."""
         some = qkv[place].view(*place.shape, 3, self.heads, -1)
         return some.permute(2, 0, 3, 1, 4).unbind(0)
-
-
-def _padded(ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Graphs whose sizes share a power of two: node numbers (b, n), and which of them are no padding."""
-    sizes = ptr.diff()
-    groups = torch.where(sizes > 0, (2 * sizes - 1).clamp(min=1).log2().floor().long(), -1)
-    for group in groups.unique().tolist():
-        if group < 0:
-            continue
-        chosen = (groups == group).nonzero().flatten()
-        steps = torch.arange(int(sizes[chosen].max()), device=ptr.device)
-        real = steps < sizes[chosen].unsqueeze(1)
-        yield ptr[chosen].unsqueeze(1) + torch.where(real, steps, 0), real
 
 
 def graph_ptr(index: Tensor | None, ptr: Tensor | None, graphs: int | None, nodes: int) -> Tensor:

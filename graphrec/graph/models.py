@@ -1,7 +1,7 @@
 """Networks for graphs and for nodes: a backbone, a readout, a head.
 
 `GraphModel` and `NodeModel` with ``readout="histograph"`` are HISTOGRAPH (`graphrec.graph.histograph`), with
-other readouts its baselines.
+other readouts its baselines. `GraphNetwork` and `NodeNetwork` take any backbone that gives a history.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from .topology import Topology
 
 
 class Network(nn.Module):
-    """What both kinds share: backbone, loss and predictions."""
+    """What both kinds share: backbone, loss and predictions.
 
-    def __init__(self, in_features: int, hidden: int, layers: int, options: dict[str, Any]) -> None:
+    Args:
+        backbone: Gives the history of ``(x, edge_index, batch)``, ``backbone.depth`` tensors.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        self.backbone = Backbone(in_features, hidden, layers, **options)
+        self.backbone = backbone
 
     def history(self, batch: GraphBatch) -> History:
         """The backbone's activations; a batch that holds them already gives them as they are."""
@@ -46,43 +50,35 @@ class Network(nn.Module):
         return self.logits(batch).softmax(-1)
 
     def _histograph(self, width: int, options: dict[str, Any]) -> HistoGraph:
-        return HistoGraph([width] * self.backbone.depth, width, **options)
+        depth: int = self.backbone.depth  # type: ignore[assignment]
+        return HistoGraph([width] * depth, width, **options)
 
 
-class GraphModel(Network):
-    """Classifies graphs: backbone, readout, two linear layers.
+class GraphNetwork(Network):
+    """Classifies graphs by a backbone's activations: readout, two linear layers.
 
     Args:
-        in_features: F.
+        backbone: See `Network`.
         classes: C.
-        hidden: D.
-        layers: Convolutions.
-        conv: See `backbones.CONVOLUTIONS`.
+        hidden: D, of every activation.
         readout: ``"histograph"`` or one of `readouts.READOUTS`, which see the last layer alone.
-        norm: See `Backbone`.
-        dropout: In the backbone and before the last layer.
-        residual: See `Backbone`.
-        heads: Of every attention.
+        dropout: Before the last layer.
+        heads: Of HISTOGRAPH's attention.
         readout_options: Further arguments of `HistoGraph`.
     """
 
     def __init__(
         self,
-        in_features: int,
+        backbone: nn.Module,
         classes: int,
+        hidden: int,
         *,
-        hidden: int = 64,
-        layers: int = 5,
-        conv: str = "gin",
-        readout: str = "histograph",
-        norm: str = "batch",
+        readout: str,
         dropout: float = 0.0,
-        residual: bool = False,
         heads: int = 4,
         readout_options: dict[str, Any] | None = None,
     ) -> None:
-        more = {"conv": conv, "norm": norm, "dropout": dropout, "residual": residual, "heads": heads}
-        super().__init__(in_features, hidden, layers, more)
+        super().__init__(backbone)
         self.readout: nn.Module
         if readout == "histograph":
             self.readout, width = (
@@ -123,8 +119,103 @@ class GraphModel(Network):
         return self.read(self.history(batch), batch.batch, batch.ptr)
 
 
-class NodeModel(Network):
-    """Classifies nodes: backbone, then a linear layer on the last activations, or on HISTOGRAPH's nodes.
+class GraphModel(GraphNetwork):
+    """Classifies graphs: a stack of convolutions, readout, two linear layers.
+
+    Args:
+        in_features: F.
+        classes: C.
+        hidden: D.
+        layers: Convolutions.
+        conv: See `backbones.CONVOLUTIONS`.
+        readout: ``"histograph"`` or one of `readouts.READOUTS`, which see the last layer alone.
+        norm: See `Backbone`.
+        dropout: In the backbone and before the last layer.
+        residual: See `Backbone`.
+        heads: Of every attention.
+        readout_options: Further arguments of `HistoGraph`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        classes: int,
+        *,
+        hidden: int = 64,
+        layers: int = 5,
+        conv: str = "gin",
+        readout: str = "histograph",
+        norm: str = "batch",
+        dropout: float = 0.0,
+        residual: bool = False,
+        heads: int = 4,
+        readout_options: dict[str, Any] | None = None,
+    ) -> None:
+        more: dict[str, Any] = {"norm": norm, "dropout": dropout, "residual": residual, "heads": heads}
+        super().__init__(
+            Backbone(in_features, hidden, layers, conv=conv, **more),
+            classes,
+            hidden,
+            readout=readout,
+            dropout=dropout,
+            heads=heads,
+            readout_options=readout_options,
+        )
+
+
+class NodeNetwork(Network):
+    """Classifies nodes by a backbone's activations: a linear layer on the last, or on HISTOGRAPH's nodes.
+
+    Args:
+        backbone: See `Network`.
+        classes: C.
+        hidden: D, of every activation.
+        readout: ``"histograph"`` or ``"last"``.
+        dropout: In HISTOGRAPH.
+        heads: Of HISTOGRAPH's attention.
+        readout_options: Further arguments of `HistoGraph`.
+
+    Raises:
+        ConfigError: ``readout`` is unknown.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classes: int,
+        hidden: int,
+        *,
+        readout: str,
+        dropout: float = 0.0,
+        heads: int = 4,
+        readout_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(backbone)
+        if readout not in ("histograph", "last"):
+            raise ConfigError(f"readout={readout!r}: must be histograph or last for nodes")
+        options = {"heads": heads, "dropout": dropout, **(readout_options or {})}
+        self.readout = self._histograph(hidden, options) if readout == "histograph" else None
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor, edge_index: Tensor | Topology, batch: Tensor | None = None) -> Tensor:
+        """Logits (N, C) of (N, F) features; ``batch`` as in `GraphModel.forward`."""
+        ptr = graph_ptr(batch, None, None, len(x)).to(x.device)
+        return self.read(self.backbone(x, edge_index, batch), ptr)
+
+    def read(self, history: History, ptr: Tensor) -> Tensor:
+        """Logits (N, C) from a history."""
+        if self.readout is not None:
+            return self.head(self.readout.nodes(history, ptr))
+        return self.head(history[:, -1] if isinstance(history, Tensor) else history[-1])
+
+    def logits(self, batch: GraphBatch) -> Tensor:
+        """(n, C) of the nodes asked for."""
+        found = self.read(self.history(batch), batch.ptr)
+        return found if batch.nodes is None else found[batch.nodes]
+
+
+class NodeModel(NodeNetwork):
+    """Classifies nodes: a stack of convolutions, then what `NodeNetwork` does.
 
     Args:
         in_features: F.
@@ -161,27 +252,13 @@ class NodeModel(Network):
         embed: bool = False,
         readout_options: dict[str, Any] | None = None,
     ) -> None:
-        more = {"conv": conv, "norm": norm, "dropout": dropout, "residual": residual, "heads": heads}
-        more["embed"] = embed or conv == "gps"
-        super().__init__(in_features, hidden, layers, more)
-        if readout not in ("histograph", "last"):
-            raise ConfigError(f"readout={readout!r}: must be histograph or last for nodes")
-        options = {"heads": heads, "dropout": dropout, **(readout_options or {})}
-        self.readout = self._histograph(hidden, options) if readout == "histograph" else None
-        self.head = nn.Linear(hidden, classes)
-
-    def forward(self, x: Tensor, edge_index: Tensor | Topology, batch: Tensor | None = None) -> Tensor:
-        """Logits (N, C) of (N, F) features; ``batch`` as in `GraphModel.forward`."""
-        ptr = graph_ptr(batch, None, None, len(x)).to(x.device)
-        return self.read(self.backbone(x, edge_index, batch), ptr)
-
-    def read(self, history: History, ptr: Tensor) -> Tensor:
-        """Logits (N, C) from a history."""
-        if self.readout is not None:
-            return self.head(self.readout.nodes(history, ptr))
-        return self.head(history[:, -1] if isinstance(history, Tensor) else history[-1])
-
-    def logits(self, batch: GraphBatch) -> Tensor:
-        """(n, C) of the nodes asked for."""
-        found = self.read(self.history(batch), batch.ptr)
-        return found if batch.nodes is None else found[batch.nodes]
+        more: dict[str, Any] = {"norm": norm, "dropout": dropout, "residual": residual, "heads": heads}
+        super().__init__(
+            Backbone(in_features, hidden, layers, conv=conv, embed=embed or conv == "gps", **more),
+            classes,
+            hidden,
+            readout=readout,
+            dropout=dropout,
+            heads=heads,
+            readout_options=readout_options,
+        )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .dgl_graphs import from_dgl, to_dgl
     from .edges import AS_LISTED, SIMPLE, UNDIRECTED, EdgePolicy, clean_edges
     from .features import row_normalised, with_degree_features
+    from .generated import colour_counting_graphs, connectivity_graphs
     from .masked_npz import read_masked_npz
     from .motifs import motif_graphs
     from .networkx_graphs import from_networkx, to_networkx
@@ -26,6 +27,7 @@ _MODULES = {
     "dgl_graphs": ("from_dgl", "to_dgl"),
     "edges": ("AS_LISTED", "SIMPLE", "UNDIRECTED", "EdgePolicy", "clean_edges"),
     "features": ("row_normalised", "with_degree_features"),
+    "generated": ("colour_counting_graphs", "connectivity_graphs"),
     "masked_npz": ("read_masked_npz",),
     "motifs": ("motif_graphs",),
     "networkx_graphs": ("from_networkx", "to_networkx"),
@@ -48,6 +50,8 @@ __all__ = [
     "GraphSet",
     "add_split",
     "clean_edges",
+    "colour_counting_graphs",
+    "connectivity_graphs",
     "from_dgl",
     "from_networkx",
     "from_pyg",
