@@ -121,7 +121,7 @@ def main() -> None:
         f" `graphrec.pipelines.graphs.{TASKS[given.task].__name__}`, 60 % to train on, 20 % to test on;"
         f" {given.epochs} epochs, two layers of message passing in all, 32 wide, mean readout; mean ±"
         f" standard deviation over {given.seeds} seeds of graphs, split and weights. {PUBLISHED[given.task]}"
-        " The paper's graphs and settings are not published, so levels do not compare, only the order of models."
+        " The paper's graphs and settings are not published: only the order of models compares."
     )
     title = {"connectivity": "Connectivity of marked nodes", "colours": "Counting a colour"}[given.task]
     common.record(

@@ -44,7 +44,7 @@ def register_preset(card: Card, model: type[Network], preset: dict[str, Any]) ->
     """Register ``card`` for a network class with some of its arguments preset."""
 
     def build(in_features: int, classes: int, **options: Any) -> Network:
-        return model(in_features, classes, **{**preset, **options})  # type: ignore[call-arg]
+        return model(in_features, classes, **{**preset, **options})  # type: ignore[call-arg, arg-type]
 
     parameters = [
         one.replace(default=preset.get(one.name, one.default))

@@ -119,15 +119,17 @@ class AttentionBlock(nn.Module):
             return self._finished(
                 x, self._linear(qkv, torch.ones(1, 1, 1, dtype=torch.bool, device=x.device))
             )
-        return self._finished(x, self._merged(attention(*self._heads(qkv))))
+        q, k, v = self._heads(qkv)
+        return self._finished(x, self._merged(attention(q, k, v)))
 
     def _near(self, qkv: Tensor, sequences: Sequences) -> Tensor:
         reach = sequences.reach
         bias = None
         if self.bias is not None and sequences.codes is not None:
-            bias = RelativeBias(self.bias(sequences.codes).to(qkv.dtype), reach + 1)
+            bias = RelativeBias(self.bias(sequences.codes).to(qkv.dtype), (reach + 1,))
         pattern = Segments(sequences.lengths) & Window(reach, reach)
-        return self._merged(attention(*self._heads(qkv.unsqueeze(0)), pattern, bias=bias)).squeeze(0)
+        q, k, v = self._heads(qkv.unsqueeze(0))
+        return self._merged(attention(q, k, v, pattern, bias=bias)).squeeze(0)
 
     def _linear(self, qkv: Tensor, real: Tensor) -> Tensor:
         q, k, v = self._heads(qkv)
@@ -210,8 +212,8 @@ class GlobalEncoder(nn.Module):
         if recurrent and sequences.ties is not None:
             order, ptr, ties = sequences.ties
             x = segment_reduce(x[order], ptr, "mean")[ties]
-        for block in self.blocks[len(recurrent) :]:
-            x = block(x, sequences)
+        for other in self.blocks[len(recurrent) :]:
+            x = other(x, sequences)
         return self.norm(x)
 
     def rows(self, x: Tensor) -> Tensor:

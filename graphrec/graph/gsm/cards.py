@@ -13,8 +13,8 @@ _TITLE = "{}: Best of both worlds: advantages of hybrid graph sequence models (I
 _DIFFERS = (
     "A reconstruction: no official code is known. Chosen here: clusters by distances of input features, with "
     "all tied edges picked; clusters' parts ordered by size; distances of clusters in the positional "
-    "encoding are cut off; Mamba runs in both directions; attention sees a window of the sequence; the router learns "
-    "through its scores."
+    "encoding are cut off; Mamba runs in both directions; attention sees a window of the sequence; the "
+    "router learns through its scores."
 )
 _TESTS = "tests/graph/test_gsm"
 _GRAPH = {

@@ -120,7 +120,7 @@ class GSMBackbone(nn.Module):
         def make(name: str) -> nn.Module:
             if name in ("khop", "bfs"):
                 return GroupTokens(hidden, heads, groups=name, scales=scales, **shared)
-            more = {"window": window, "positions": positions, "scales": scales, "hops": hops}
+            more: dict[str, Any] = {"window": window, "positions": positions, "scales": scales, "hops": hops}
             return SequenceTokens(hidden, heads, order=name, **more, **shared)
 
         parts = [make(name) for name in names]
