@@ -126,8 +126,6 @@ class CudaTimer:
 
     def __call__(self, case: Case, settings: Settings) -> float | None:
         """Geometric mean over the operator's workloads of the median time of a step, in milliseconds."""
-        from triton.runtime.errors import OutOfResources
-
         if case is not self._case:
             made = WORKLOADS[case.operator].steps(case.dim, getattr(torch, case.dtype), torch.device("cuda"))
             self._case, self._steps, self._truth = case, made, [step("torch") for step in made]
@@ -136,7 +134,7 @@ class CudaTimer:
                 if not all(map(self._agrees, self._steps, self._truth)):
                     return None
                 times = [self._time(step) for step in self._steps]
-            except OutOfResources:
+            except _unfit():
                 return None
         return exp(sum(map(log, times)) / len(times))
 
@@ -172,14 +170,19 @@ def _captured(step: Step) -> Callable[[], object]:
     return graph.replay
 
 
+def _unfit() -> tuple[type[Exception], ...]:
+    """What Triton raises for settings that a GPU cannot hold, or its assembler cannot turn into a program."""
+    from triton.runtime.errors import OutOfResources, PTXASError
+
+    return OutOfResources, PTXASError
+
+
 def compile_share(wanted: Sequence[Case], share: int, of: int) -> None:
     """Compile every ``of``-th candidate from number ``share`` on into Triton's cache, by running it."""
-    from triton.runtime.errors import OutOfResources
-
     for case in wanted:
         steps = WORKLOADS[case.operator].steps(case.dim, getattr(torch, case.dtype), torch.device("cuda"))
         for settings in case.candidates[share::of]:
-            with table.trying(case.operator, settings), suppress(OutOfResources):
+            with table.trying(case.operator, settings), suppress(*_unfit()):
                 for step in steps:
                     step("triton")
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..backends import choose, triton_refusal
+from ..checking import checked, remember, unreadable
 from . import keylists_torch as plain
 from .checks import broadcasts, check_shapes, check_tensors
 
@@ -97,8 +98,9 @@ def _check(q: Tensor, k: Tensor, v: Tensor, index: Tensor, bias: Tensor | None) 
     if bias is not None and not broadcasts(bias, (batch, heads, q_len, index.shape[3])):
         size = (batch, heads, q_len, index.shape[3])
         raise ValueError(f"bias of shape {tuple(bias.shape)} must be 4-D and broadcast to {size}")
-    if torch.compiler.is_compiling() or not index.numel():
+    if unreadable() or not index.numel() or checked(index, k_len):
         return
     low, high = int(index.min()), int(index.max())
     if low < -1 or high >= k_len:
         raise ValueError(f"index holds {low} to {high}, must be -1 (none) or 0 to {k_len - 1}")
+    remember(index, k_len)

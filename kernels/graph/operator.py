@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backends import Backend, choose, triton_refusal
+from ..checking import checked, remember, unreadable
 from . import reference, registered
 from .csr import CSR, rows_of
 
@@ -90,13 +91,14 @@ def _check_ptr(ptr: Tensor, x: Tensor) -> None:
         raise ValueError(f"ptr must be a vector of integers, got {ptr.dtype} of shape {tuple(ptr.shape)}")
     if ptr.device != x.device:
         raise ValueError(f"ptr is on {ptr.device}, x on {x.device}: they must agree")
-    if torch.compiler.is_compiling():
+    if unreadable() or checked(ptr, len(x)):
         return
     if int(ptr[0]) != 0 or int(ptr[-1]) != len(x) or bool((ptr.diff() < 0).any()):
         raise ValueError(
             f"ptr of shape {tuple(ptr.shape)} must run from 0, never decrease, and end in {len(x)},"
             " the rows of x"
         )
+    remember(ptr, len(x))
 
 
 def _reduce(

@@ -44,7 +44,7 @@ def field_attention(
     refusals = {
         "reference": None,
         "torch": None,
-        "triton": triton_refusal(q, k, v) or _too_large(q.shape[2], width),
+        "triton": triton_refusal(q, k, v) or _too_large(q.shape[2], width, q.dtype),
     }
     name = choose("field_attention", backend, refusals).backend
     if name == "reference" or (backend is None and torch.compiler.is_exporting()):
@@ -102,7 +102,7 @@ def interacting_layer(
         "reference": None,
         "torch": None,
         "triton": triton_refusal(x, weight)
-        or _too_large(x.shape[1], size)
+        or _too_large(x.shape[1], size, x.dtype)
         or ("it drops no attention weights" if dropout else None),
     }
     name = choose("interacting_layer", backend, refusals).backend
@@ -121,7 +121,7 @@ def interacting_layer(
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors as autocast hands them to a matrix product."""
     kind = tensors[0].device.type
-    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+    if kind == "meta" or not torch.is_autocast_enabled(kind):  # torch 2.11 cannot trace a question for kinds
         return tensors
     dtype = torch.get_autocast_dtype(kind)
     return tuple(one if one.dtype == torch.float64 else one.to(dtype) for one in tensors)
@@ -158,10 +158,12 @@ def _check_layer(
     return weight.shape[0] // (parts * heads)
 
 
-def _too_large(fields: int, width: int) -> str | None:
+def _too_large(fields: int, width: int, dtype: torch.dtype) -> str | None:
+    """A program holds a problem's operands in shared memory at once: 227 KB on an H100 are not 256."""
     if fields > _TRITON_FIELDS or width > _TRITON_FIELDS:
-        return (
-            f"one program takes up to {_TRITON_FIELDS} fields and dimensions, not {fields} and {width}; "
-            "attention takes more"
-        )
-    return None
+        most = f"{_TRITON_FIELDS} fields and dimensions"
+    elif dtype == torch.float32 and min(fields, width) > _TRITON_FIELDS // 2:
+        most = f"{_TRITON_FIELDS // 2} fields or {_TRITON_FIELDS // 2} dimensions of float32"
+    else:
+        return None
+    return f"one program takes up to {most}, not {fields} and {width}; attention takes more"

@@ -8,6 +8,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from ..checking import checked, remember, unreadable
 from .base import Pattern
 
 
@@ -23,12 +24,13 @@ def _leading(tensor: Tensor, name: str, axes: int) -> Tensor:
 
 def _check_index(index: Tensor, high: int, name: str) -> None:
     """Raise ValueError for an index that is neither -1 nor below ``high``."""
-    if torch.compiler.is_compiling():  # reading values would break the graph; eager calls check them
+    if unreadable() or checked(index, high):
         return
     if index.numel() and (int(index.min()) < -1 or int(index.max()) >= high):
         raise ValueError(
             f"{name} holds {int(index.min())} to {int(index.max())}, must be -1 (none) or 0 to {high - 1}"
         )
+    remember(index, high)
 
 
 def unique_lists(index: Tensor) -> Tensor:

