@@ -121,6 +121,15 @@ def neighbours(recordings: EEGSet, how: str) -> dict[str, Any]:
     return eeg_metrics(truth, scores)
 
 
+def draw_gates(recordings: EEGSet, band: Any, path: Path) -> None:
+    """What a network that trained on eight tenths of the recording looks at, over all of it."""
+    windows = windows_of(recordings, SETTINGS["stride"])
+    fold = time_folds(windows, 10, gap=128)[9]
+    split = IndexSplit.of(fold.train, [], fold.test, fold.total, fold.name)
+    model = EEGClassifier(**SETTINGS, band=band, random_state=0).fit(recordings, split=split)
+    model.plot_gates(recordings, path)
+
+
 def draw(path: Path, nearest: dict[str, dict[str, Any]], trace: dict[str, Any], recordings: EEGSet) -> None:
     """Left, accuracy by way of splitting; right, the eyes and what the folds said, along time."""
     from matplotlib.figure import Figure
@@ -207,6 +216,7 @@ def main() -> None:
         )
         if name == chosen:
             draw(FIGURES / "eeg_eye_state.png", nearest, job.runs[0]["trace"], recordings)
+            draw_gates(raw, BANDS[name], FIGURES / "eeg_gates.png")
     for job in jobs:
         for run in job.runs:
             run.pop("trace", None)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         split_by_recording,
         split_by_subject,
         split_by_time,
+        split_windows,
         time_folds,
     )
     from .tables import read_eeg_table
@@ -54,6 +55,7 @@ _MODULES = {
         "split_by_recording",
         "split_by_subject",
         "split_by_time",
+        "split_windows",
         "time_folds",
     ),
     "tables": ("read_eeg_table",),
@@ -95,6 +97,7 @@ __all__ = [
     "split_by_recording",
     "split_by_subject",
     "split_by_time",
+    "split_windows",
     "standardise",
     "time_folds",
     "treat_outliers",

@@ -102,6 +102,23 @@ def _by_group(
     return _split(of == 0, of == 1, of == 2, f"{name}: by {what}, seed {seed}", wanted)
 
 
+def split_windows(
+    windows: Windows, by: str, valid: float = 0.1, test: float = 0.2, *, gap: int = 0, seed: int = 0
+) -> IndexSplit:
+    """`split_by_time` (with ``gap``), `split_by_recording` or `split_by_subject` (with ``seed``).
+
+    Raises:
+        ConfigError: ``by`` is not ``"time"``, ``"recording"`` or ``"subject"``, or see there.
+        DataError: See there.
+    """
+    if by == "time":
+        return split_by_time(windows, valid, test, gap=gap)
+    whole = {"recording": split_by_recording, "subject": split_by_subject}
+    if by not in whole:
+        raise ConfigError(f"split_by={by!r}: must be time, recording or subject")
+    return whole[by](windows, valid, test, seed=seed)
+
+
 def leave_one_subject_out(windows: Windows, *, valid: int = 0, seed: int = 0) -> list[IndexSplit]:
     """A split for each subject, who alone tests.
 

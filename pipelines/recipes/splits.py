@@ -159,8 +159,9 @@ def within_recordings(
 def _of_subject(split: "IndexSplit", data: Any, subject: int) -> "IndexSplit":
     from ..index_splits import IndexSplit
 
-    parts = [part[data.subject[part] == subject] for part in (split.train, split.valid, split.test)]
-    return IndexSplit.of(*parts, split.total, f"{split.name}, subject {data.subjects[subject]}")
+    train, valid, test = (p[data.subject[p] == subject] for p in (split.train, split.valid, split.test))
+    name = f"{split.name}, subject {data.subjects[subject]}"
+    return IndexSplit.of(train, valid, test, split.total, name)
 
 
 @SPLITS.register("windows")

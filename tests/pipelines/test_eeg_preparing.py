@@ -29,6 +29,7 @@ from graphrec.pipelines.eeg import (
     rescale,
     split_by_recording,
     split_by_time,
+    split_windows,
     time_folds,
     windows_of,
 )
@@ -173,3 +174,21 @@ def test_open_eeg_takes_recordings_and_refuses_what_does_not_apply(tmp_path: Pat
         open_eeg([tmp_path / "a.arff", tmp_path / "b.arff"], rate=1)
     with pytest.raises(ConfigError, match="rate: read_arff needs it"):
         open_eeg(tmp_path / "a.arff")
+
+
+def test_split_windows_is_one_of_three() -> None:
+    windows = make_windows(several(4, 2, 100), 10)
+    assert torch.equal(split_windows(windows, "time", 0.2, 0.2).train, split_by_time(windows, 0.2, 0.2).train)
+    found = split_windows(windows, "recording", 0.2, 0.2, seed=3)
+    assert torch.equal(found.test, split_by_recording(windows, 0.2, 0.2, seed=3).test)
+    assert len(windows.subject[split_windows(windows, "subject", 0.0, 0.25).test].unique()) == 1
+    with pytest.raises(ConfigError, match="split_by='window'"):
+        split_windows(windows, "window")
+
+
+def test_some_windows_of_a_set() -> None:
+    windows = make_windows(several(2, 2), 10, 5)
+    some = windows.select(torch.tensor([7, 2]))
+    assert torch.equal(some.x(), windows.x(torch.tensor([7, 2])))
+    assert some.y.tolist() == windows.y[[7, 2]].tolist()
+    assert len(some) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,9 +23,7 @@ from graphrec.pipelines.eeg import (
     measure_scale,
     refuse_shared_samples,
     rescale,
-    split_by_recording,
-    split_by_subject,
-    split_by_time,
+    split_windows,
 )
 from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.registry import card, create_model
@@ -35,7 +32,8 @@ from graphrec.training.seeding import seeded
 from ..fitting import GraphEstimator, check_split
 from .batches import WindowBatches
 from .histn import Gates
-from .scores import eeg_metrics
+from .scores import eeg_metrics, mean_by_recording
+from .weights import freeze_weights, take_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -192,8 +190,8 @@ class EEGClassifier(GraphEstimator):
         with seeded(seed):
             module = self._build(**self.facts_)
         if source is not None:
-            _take_weights(module, source.module_)
-        _freeze(module, freeze)
+            take_weights(module, source.module_)
+        freeze_weights(module, freeze)
         windows = self._scaled(windows)
         self.history_ = self._train(module, *self._sources(windows, seed), self._config(seed))
         self.module_ = module.requires_grad_(True)
@@ -215,7 +213,8 @@ class EEGClassifier(GraphEstimator):
         if windows.y is None:
             raise DataError(f"{windows.name}: has no labels; read it with label=, or pass y")
         if split is None:
-            split = self._default_split(windows, seed)
+            gap = round(self.gap * windows.rate)
+            split = split_windows(windows, self.split_by, self.validation, 0.0, gap=gap, seed=seed)
         check_split(split, len(windows), "windows")
         refuse_shared_samples(windows, split)
         there = windows.y[split.train].unique()
@@ -225,14 +224,6 @@ class EEGClassifier(GraphEstimator):
                 f"{self.classes_[int(there[0])]}; there must be two classes or more"
             )
         return split
-
-    def _default_split(self, windows: Windows, seed: int) -> IndexSplit:
-        if self.split_by == "time":
-            return split_by_time(windows, self.validation, 0.0, gap=round(self.gap * windows.rate))
-        by = {"recording": split_by_recording, "subject": split_by_subject}
-        if self.split_by not in by:
-            raise ConfigError(f"split_by={self.split_by!r}: must be time, recording or subject")
-        return by[self.split_by](windows, self.validation, 0.0, seed=seed)
 
     def _describe(self, windows: Windows, source: EEGClassifier | None) -> None:
         """Set ``schema_``; the scale is that of the training windows, or the source's."""
@@ -321,7 +312,7 @@ class EEGClassifier(GraphEstimator):
             raise ConfigError(f"by={by!r}: must be window or recording")
         windows = self.windows(X, **{k: v for k, v in how.items() if k != "label"})
         found = self._scores(windows, torch.arange(len(windows)))
-        return found if by == "window" else _by_recording(windows, found)
+        return found if by == "window" else mean_by_recording(windows, found)
 
     def predict(self, X: Any, *, by: str = "window", **how: Any) -> NDArray[Any]:
         """The most probable class of each window, or recording; see `predict_proba`."""
@@ -393,36 +384,3 @@ def _labels(windows: Windows) -> Tensor:
     if windows.y is None:
         raise DataError(f"{windows.name}: has no labels; read it with label=, or pass y")
     return windows.y
-
-
-def _take_weights(module: nn.Module, source: nn.Module) -> None:
-    try:
-        module.load_state_dict(copy.deepcopy(source.state_dict()))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"source: is of another kind or size; use its montage and model_options "
-            f"({' '.join(str(error).split())[:200]})"
-        ) from error
-
-
-def _freeze(module: nn.Module, names: Sequence[str]) -> None:
-    for start in names:
-        found = [weight for name, weight in module.named_parameters() if name.startswith(start)]
-        if not found:
-            known = ", ".join(name for name, _ in module.named_parameters())
-            raise ConfigError(f"freeze={start!r}: no weight is called so; there are {known}")
-        for weight in found:
-            weight.requires_grad_(False)
-
-
-def _by_recording(windows: Windows, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    count = np.bincount(windows.recording.numpy(), minlength=len(windows.recording_length))
-    if not count.all():
-        short = int(count.argmin())
-        raise DataError(
-            f"{windows.name}: recording {short} of {len(count)} holds no window of {windows.length} samples"
-        )
-    total = torch.zeros(len(count), scores.shape[1])
-    total.index_add_(0, windows.recording, torch.from_numpy(scores))
-    found: NDArray[np.float32] = (total / torch.from_numpy(count)[:, None]).numpy()
-    return found

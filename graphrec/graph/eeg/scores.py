@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, recall_score
 
+from graphrec.errors import DataError
 from graphrec.metrics import seq2hr, top_k_accuracy, tri_p
+from graphrec.pipelines.eeg import Windows
 
 from ..fitting import class_metrics
 
@@ -27,4 +30,22 @@ def eeg_metrics(y: NDArray[Any], p: NDArray[Any]) -> dict[str, float | None]:
     found["f1_weighted"] = float(f1_score(y, guess, average="weighted", zero_division=0))
     if p.shape[1] > 2:
         found |= {"top2_accuracy": top_k_accuracy(y, p, 2), "tri_p": tri_p(y, p), "seq2hr": seq2hr(y, p)}
+    return found
+
+
+def mean_by_recording(windows: Windows, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means (recordings, K) of the scores (windows, K) of each recording.
+
+    Raises:
+        DataError: A recording has no window.
+    """
+    count = np.bincount(windows.recording.numpy(), minlength=len(windows.recording_length))
+    if not count.all():
+        short = int(count.argmin())
+        raise DataError(
+            f"{windows.name}: recording {short} of {len(count)} holds no window of {windows.length} samples"
+        )
+    total = torch.zeros(len(count), scores.shape[1])
+    total.index_add_(0, windows.recording, torch.from_numpy(scores))
+    found: NDArray[np.float32] = (total / torch.from_numpy(count)[:, None]).numpy()
     return found
