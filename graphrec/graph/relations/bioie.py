@@ -9,8 +9,8 @@ The arithmetic follows its nearest relative with public code, AGGCN (Guo, Zhang,
 arXiv:1906.07510; https://github.com/Cartus/AGGCN, MIT); the hybrid is a recurrent layer under the graph
 convolutions, and the dependency tree's own edges carry attention weights as well:
 
-1. words, parts of speech and marks of the instance's entities are embedded; an LSTM in both directions, or a
-   linear layer, gives each token its context;
+1. words, parts of speech and, on request, marks of the entities are embedded; an LSTM in both directions, or
+   a linear layer, gives each token its context;
 2. a dense block of convolutions along the edges of the tree, with weights per head from both ends and the
    dependency's label (``tree="attention"``) or with the plain adjacency matrix (``"mean"``, as AGGCN);
 3. dense blocks on attention among all tokens of the text (AGGCN's attention-guided blocks);
@@ -48,8 +48,9 @@ class BioIE(nn.Module):
         entities: K.
         classes: C.
         hidden: Width d; a multiple of ``heads``, of ``sublayers`` and of 2.
-        word_dim, pos_dim, mark_dim: Widths of the embeddings. ``mark_dim=0`` leaves out which tokens are the
-            instance's entities; texts that instances share are then read once.
+        word_dim, pos_dim, mark_dim: Widths of the embeddings. ``mark_dim`` says to every token whether it
+            belongs to the instance's entities, which are else met only at the end, by the maxima over their
+            tokens. Without it (0) a text is read once for all of its instances in a batch.
         encoder: ``"lstm"`` or ``"linear"``.
         tree: ``"attention"``, ``"mean"`` or ``"none"``: how the block along edges weighs them.
         guided: Blocks on attention among all tokens.
@@ -73,15 +74,15 @@ class BioIE(nn.Module):
         entities: int,
         classes: int,
         *,
-        hidden: int = 128,
-        word_dim: int = 128,
+        hidden: int = 64,
+        word_dim: int = 64,
         pos_dim: int = 16,
-        mark_dim: int = 16,
+        mark_dim: int = 0,
         encoder: str = "lstm",
         tree: str = "attention",
         guided: int = 1,
         sublayers: int = 2,
-        heads: int = 4,
+        heads: int = 2,
         dropout: float = 0.5,
         block_dropout: float = 0.1,
         word_dropout: float = 0.04,

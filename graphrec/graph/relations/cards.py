@@ -48,8 +48,8 @@ _register(
         },
         differs=(
             "A reconstruction: of the paper only the abstract was at hand, and no official code is known. "
-            "Made after AGGCN, with a BiLSTM below, attention weights on the tree's own edges, and marks on "
-            "the entities. Word vectors are learned from scratch unless a file is given."
+            "Made after AGGCN, with a BiLSTM below, attention weights on the tree's own edges and, on "
+            "request, marks on the entities. Word vectors are learned from scratch unless a file is given."
         ),
         multi_label=False,
     ),

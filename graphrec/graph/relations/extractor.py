@@ -46,7 +46,7 @@ class RelationExtractor(GraphEstimator):
             others. A set without such a class has none.
         epochs: Passes over the training instances, at most.
         batch_size: Instances in a step.
-        learning_rate: Of Adam.
+        learning_rate: Of Adam; falls along a cosine, unless ``train_options`` say otherwise.
         weight_decay: Of Adam.
         patience: Stop after so many epochs without a better one on the validation instances; None for never.
         monitor: Validation metric that decides: ``"accuracy"``, ``"logloss"``, ``"f1_macro"``, of two classes
@@ -84,9 +84,9 @@ class RelationExtractor(GraphEstimator):
         vector_names: str | None = None,
         class_weight: dict[str, float] | str | None = None,
         negative: str | None = "None",
-        epochs: int = 12,
+        epochs: int = 6,
         batch_size: int = 32,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         weight_decay: float = 0.0,
         patience: int | None = 4,
         monitor: str = "accuracy",
@@ -175,6 +175,8 @@ class RelationExtractor(GraphEstimator):
         train = self._batches(module, coded, split.train, shuffle=True)
         valid = self._batches(module, coded, split.valid) if len(split.valid) else None
         config = self._config(self.facts_["seed"])
+        if "scheduler" not in (self.train_options or {}):
+            config = config.replace(scheduler="cosine")
         self.history_ = self._train(module, train, valid, config)
         self.module_ = module
 
