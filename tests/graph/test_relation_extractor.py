@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.graph.relations import RelationExtractor, relation_metrics
-from graphrec.graph.relations.inputs import class_weights
+from graphrec.graph.relations.inputs import class_weights, coded_as
 from graphrec.graph.relations.tfidf import marked_texts
 from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.pipelines.relations import RelationSet, read_relations
@@ -97,7 +97,7 @@ def test_unseen_words_and_labels_of_dependencies(fitted: RelationExtractor) -> N
     builder.add_instance(text, [(0, 0, 1), (1, 2, 3)], "yes")
     new = builder.finish(["None", "yes"])
     assert np.isfinite(fitted.predict_proba(new)).all()
-    coded = fitted._coded(new)
+    coded = coded_as(new, fitted.facts_, lower=True)
     assert coded.word.tolist()[:2] == [1, 1]
     assert coded.words[int(coded.word[2])] == "w3"
 
@@ -188,6 +188,25 @@ def test_tfidf_of_three_classes_of_which_one_never_trains(relations: RelationSet
     split = IndexSplit.of(range(30), [], range(30, 40), 40)
     model = extractor(model="tfidf").fit(relations, y, split=split)
     assert set(model.predict(relations)) <= {"a", "b"}
+
+
+def test_a_blend_averages_what_both_say(relations: RelationSet, tmp_path: Path) -> None:
+    split = IndexSplit.of(range(20), range(20, 32), range(32, 40), 40)
+    parts = [extractor(), extractor(model="tfidf"), extractor(blend=True)]
+    network, floor, both = (one.fit(relations, split=split).predict_proba(relations) for one in parts)
+    share = float(parts[2].module_.share)  # type: ignore[arg-type]
+    np.testing.assert_allclose(both, share * network + (1 - share) * floor, rtol=1e-4, atol=1e-6)
+    y = relations.y[20:32].numpy()
+
+    def loss(p: np.ndarray) -> float:
+        return -np.log(p[20:32][np.arange(12), y]).mean()
+
+    assert loss(both) <= min(loss(network), loss(floor)) + 1e-6
+    folder = parts[2].save(tmp_path / "blend")
+    np.testing.assert_array_equal(RelationExtractor.load(folder).predict_proba(relations), both)
+    assert len(parts[2].plot_attention(relations, 0).axes) == 2
+    alone = extractor(blend=True).fit(relations, split=IndexSplit.of(range(40), [], [], 40))
+    assert float(alone.module_.share) == 0.5  # type: ignore[arg-type]
 
 
 def test_metrics_of_relations() -> None:

@@ -14,17 +14,27 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
 from graphrec.pipelines.index_splits import IndexSplit
-from graphrec.pipelines.relations import RelationSet, read_vectors, split_by_text
+from graphrec.pipelines.relations import RelationSet, split_by_text
 from graphrec.registry import card, create_model
+from graphrec.training import Trainer
 from graphrec.training.seeding import seeded
 
 from ..fitting import GraphEstimator, check_split
-from .batches import EDGES, TextBatches
+from .batches import TextBatches
 from .evaluating import relation_metrics
-from .inputs import Relations, check_classes, class_weights, labelled, relation_set, truth
-from .tfidf import TfidfLogistic, fit_tfidf, marked_texts
-
-COLUMNS = {"word": "words", "pos": "pos_names", "dep": "dep_names"}
+from .inputs import (
+    COLUMNS,
+    Relations,
+    check_classes,
+    class_weights,
+    coded_as,
+    labelled,
+    relation_set,
+    take_vectors,
+    truth,
+    vocabularies,
+)
+from .tfidf import Blend, TfidfLogistic, fit_tfidf, marked_texts
 
 
 class RelationExtractor(GraphEstimator):
@@ -41,6 +51,9 @@ class RelationExtractor(GraphEstimator):
         lower: Whether case is ignored.
         vectors: A file of word vectors, of width ``word_dim``, to begin with; see `read_vectors`.
         vector_names: Words of the rows where ``vectors`` is a ``.npy`` file.
+        blend: Whether the network's probabilities are averaged with those of ``"tfidf"``, fitted on the same
+            instances; the shares are those of the least log loss on the validation instances, halves without
+            any.
         class_weight: ``"balanced"``, or a weight for each class's text.
         negative: Class that stands for no relation; `evaluate` then tells precision, recall and F1 of the
             others. A set without such a class has none.
@@ -82,6 +95,7 @@ class RelationExtractor(GraphEstimator):
         lower: bool = True,
         vectors: str | None = None,
         vector_names: str | None = None,
+        blend: bool = False,
         class_weight: dict[str, float] | str | None = None,
         negative: str | None = "None",
         epochs: int = 6,
@@ -103,6 +117,7 @@ class RelationExtractor(GraphEstimator):
         self.lower = lower
         self.vectors = vectors
         self.vector_names = vector_names
+        self.blend = blend
         self.class_weight = class_weight
         self.negative = negative
         self.epochs = epochs
@@ -153,10 +168,9 @@ class RelationExtractor(GraphEstimator):
     def _fit_tfidf(self, relations: RelationSet, split: IndexSplit, weights: dict[int, float] | None) -> None:
         texts = marked_texts(relations, split.train, lower=self.lower)
         y = relations.y[split.train].numpy()
-        self.module_, terms = fit_tfidf(
+        self.module_, self.facts_["terms"] = fit_tfidf(
             texts, y, len(self.classes_), min_count=self.min_count, weights=weights
         )
-        self.facts_["terms"] = terms
         self.history_ = []
 
     def _fit_network(
@@ -164,71 +178,44 @@ class RelationExtractor(GraphEstimator):
     ) -> None:
         if card(self.model).task != "relation":
             raise ConfigError(f"model={self.model!r}: is for another task; see list_models(task='relation')")
-        self.facts_ |= self._vocabularies(relations, split.train)
+        self.facts_ |= vocabularies(
+            relations, split.train, min_count=self.min_count, lower=self.lower, edges=self.edges
+        )
         with seeded(self.facts_["seed"]):
             module = self._build(**self.facts_)
         if self.vectors is not None:
-            self._take_vectors(module)
+            take_vectors(module, self.facts_["words"], self.vectors, self.vector_names)
         if weights is not None:
             module.class_weight.copy_(torch.tensor([weights[c] for c in range(len(weights))]))  # type: ignore[operator]
-        coded = self._coded(relations)
+        coded = coded_as(relations, self.facts_, lower=self.lower)
         train = self._batches(module, coded, split.train, shuffle=True)
         valid = self._batches(module, coded, split.valid) if len(split.valid) else None
         config = self._config(self.facts_["seed"])
         if "scheduler" not in (self.train_options or {}):
             config = config.replace(scheduler="cosine")
-        self.history_ = self._train(module, train, valid, config)
-        self.module_ = module
+        history = self._train(module, train, valid, config)
+        if self.blend:
+            self._fit_tfidf(relations, split, weights)
+            module = self._blended(module, self.module_, relations, split.valid)
+        self.module_, self.history_ = module, history
 
-    def _vocabularies(self, relations: RelationSet, train: Tensor) -> dict[str, Any]:
-        """Of the training texts alone, and the kind of edges that they have."""
-        found: dict[str, Any] = {
-            names: relations.vocabulary(train, *self._counting(column), lower=self._lowers(column))
-            for column, names in COLUMNS.items()
-        }
-        edges = self.edges
-        if edges == "auto":
-            used = torch.zeros(len(relations.text_ptr) - 1, dtype=torch.bool)
-            used[relations.text[train]] = True
-            inside = torch.repeat_interleave(used, relations.text_ptr.diff())
-            edges = "tree" if bool((relations.head[inside] >= 0).any()) else "window"
-        if edges not in EDGES:
-            raise ConfigError(f"edges={edges!r}: must be auto, {', '.join(EDGES)}")
-        return {**{key: list(value) for key, value in found.items()}, "edges": edges}
-
-    def _counting(self, column: str) -> tuple[int, str]:
-        return (self.min_count if column == "word" else 1), column
-
-    def _lowers(self, column: str) -> bool:
-        return self.lower and column == "word"
+    def _blended(self, network: nn.Module, floor: nn.Module, relations: RelationSet, valid: Tensor) -> Blend:
+        assert isinstance(floor, TfidfLogistic)
+        found = Blend(network, floor)
+        if len(valid):
+            parts = self._from(network, relations, valid), self._from(floor, relations, valid)
+            found.choose(*parts, relations.y[valid].numpy())
+        return found
 
     def _build(self, **facts: Any) -> nn.Module:
         if self.model == "tfidf":
             return TfidfLogistic(len(facts["terms"]), facts["classes"])
         sizes = [len(facts[names]) for names in COLUMNS.values()]
         options = self.model_options or {}
-        return create_model(self.model, *sizes, facts["entities"], facts["classes"], **options)
-
-    def _take_vectors(self, module: nn.Module) -> None:
-        vectors, known = read_vectors(self.vectors or "", self.facts_["words"], names=self.vector_names)
-        table: Tensor = module.word.weight  # type: ignore[assignment, union-attr]
-        if vectors.shape[1] != table.shape[1]:
-            raise ConfigError(
-                f"vectors: {self.vectors} holds vectors of width {vectors.shape[1]}, the model's word_dim is "
-                f"{table.shape[1]}; set model_options={{'word_dim': {vectors.shape[1]}}}"
-            )
-        with torch.no_grad():
-            table[torch.from_numpy(known)] = torch.from_numpy(vectors[known])
-
-    def _coded(self, relations: RelationSet) -> RelationSet:
-        if relations.num_entities != self.facts_["entities"]:
-            raise DataError(
-                f"{relations.name}: has {relations.num_entities} entities, fitted were "
-                f"{self.facts_['entities']}"
-            )
-        for column, names in COLUMNS.items():
-            relations = relations.recoded(self.facts_[names], column, lower=self._lowers(column))
-        return relations
+        network = create_model(self.model, *sizes, facts["entities"], facts["classes"], **options)
+        if "terms" in facts:
+            return Blend(network, TfidfLogistic(len(facts["terms"]), facts["classes"]))
+        return network
 
     def _batches(
         self, module: nn.Module, coded: RelationSet, index: Tensor, *, shuffle: bool = False
@@ -256,15 +243,23 @@ class RelationExtractor(GraphEstimator):
         """
         check_is_fitted(self, "module_")
         relations = relation_set(relations)
-        chosen = _chosen(relations, index)
-        module = self.module_
+        return self._from(self.module_, relations, _chosen(relations, index))
+
+    def _from(self, module: nn.Module, relations: RelationSet, chosen: Tensor) -> NDArray[np.float32]:
+        """Probabilities by one module of these instances."""
+        if isinstance(module, Blend):
+            parts = (self._from(one, relations, chosen) for one in (module.network, module.floor))
+            return module.mix(*parts)
+        found = np.zeros((len(chosen), len(self.classes_)), np.float32)
+        coded = coded_as(relations, self.facts_, lower=self.lower)
+        if not len(chosen):
+            return found
         if isinstance(module, TfidfLogistic):
             texts = marked_texts(relations, chosen, lower=self.lower)
             return module.probabilities(texts, self.facts_["terms"])
-        source = self._batches(module, self._coded(relations), chosen)
-        found = np.zeros((len(chosen), len(self.classes_)), np.float32)
-        if len(chosen):
-            found[source.order.numpy()] = self._predict(source)
+        source = self._batches(module, coded, chosen)
+        trainer = Trainer(self._config(0, progress=False))
+        found[source.order.numpy()] = trainer.predict(module, source)
         return found
 
     def predict(self, relations: Relations, *, index: Any = None) -> NDArray[Any]:
@@ -314,10 +309,11 @@ class RelationExtractor(GraphEstimator):
         check_is_fitted(self, "module_")
         relations = relation_set(relations)
         chosen = _chosen(relations, [index])
-        if isinstance(self.module_, TfidfLogistic):
+        module: nn.Module = self.module_.network if isinstance(self.module_, Blend) else self.module_
+        if isinstance(module, TfidfLogistic):
             raise ConfigError("model='tfidf': has no attention to draw; fit model='bioie'")
-        batch = self._batches(self.module_, self._coded(relations), chosen).cut(chosen)
-        return attention_figure(self.module_, batch, relations, index)
+        batch = self._batches(module, coded_as(relations, self.facts_, lower=self.lower), chosen).cut(chosen)
+        return attention_figure(module, batch, relations, index)
 
 
 def _chosen(relations: RelationSet, index: Any) -> Tensor:

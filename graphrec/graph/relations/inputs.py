@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.pipelines.relations import RelationSet, read_relations
+from graphrec.pipelines.relations import RelationSet, read_relations, read_vectors
+
+from .batches import EDGES
 
 Relations = RelationSet | str | Path
+COLUMNS = {"word": "words", "pos": "pos_names", "dep": "dep_names"}
+"""Column of a set, and what its vocabulary is called."""
 
 
 def relation_set(relations: Any, what: str = "relations") -> RelationSet:
@@ -103,3 +107,59 @@ def class_weights(weight: Any, y: NDArray[np.int64], classes: NDArray[Any]) -> d
     if unknown:
         raise ConfigError(f"class_weight: there is no class {unknown[0]!r}; classes are {', '.join(names)}")
     return {c: float(weight.get(name, 1.0)) for c, name in enumerate(names)}
+
+
+def vocabularies(
+    relations: RelationSet, train: Tensor, *, min_count: int, lower: bool, edges: str
+) -> dict[str, Any]:
+    """Of the training texts alone, and the kind of edges: ``"auto"`` takes the trees that they have.
+
+    Raises:
+        ConfigError: ``edges`` is unknown.
+    """
+    if edges not in ("auto", *EDGES):
+        raise ConfigError(f"edges={edges!r}: must be auto, {', '.join(EDGES)}")
+    found: dict[str, Any] = {
+        names: list(relations.vocabulary(train, 1, column)) for column, names in COLUMNS.items()
+    }
+    found["words"] = list(relations.vocabulary(train, min_count, lower=lower))
+    if edges == "auto":
+        used = torch.zeros(len(relations.text_ptr) - 1, dtype=torch.bool)
+        used[relations.text[train]] = True
+        inside = torch.repeat_interleave(used, relations.text_ptr.diff())
+        edges = "tree" if bool((relations.head[inside] >= 0).any()) else "window"
+    return {**found, "edges": edges}
+
+
+def coded_as(relations: RelationSet, facts: Mapping[str, Any], *, lower: bool) -> RelationSet:
+    """The set in the vocabularies of a fit, as far as it had any.
+
+    Raises:
+        DataError: The set has another number of entities.
+    """
+    if relations.num_entities != facts["entities"]:
+        raise DataError(
+            f"{relations.name}: has {relations.num_entities} entities, fitted were {facts['entities']}"
+        )
+    for column, names in COLUMNS.items():
+        if names in facts:
+            relations = relations.recoded(facts[names], column, lower=lower and column == "word")
+    return relations
+
+
+def take_vectors(module: nn.Module, words: list[str], path: str, names: str | None) -> None:
+    """Begin a network's table of words with those of a file.
+
+    Raises:
+        ConfigError: They have another width.
+        DataError: The file is broken, or has none of the words.
+    """
+    vectors, known = read_vectors(path, words, names=names)
+    table: Tensor = module.word.weight  # type: ignore[assignment, union-attr]
+    if vectors.shape[1] != table.shape[1]:
+        raise ConfigError(
+            f"vectors: {path} holds vectors of width {vectors.shape[1]}, the model's word_dim is "
+            f"{table.shape[1]}; set model_options={{'word_dim': {vectors.shape[1]}}}"
+        )
+    with torch.no_grad():
+        table[torch.from_numpy(known)] = torch.from_numpy(vectors[known])

@@ -41,6 +41,36 @@ class TfidfLogistic(nn.Module):
         return logits.softmax(1).float().numpy()
 
 
+class Blend(nn.Module):
+    """A network and the regression, whose probabilities are averaged.
+
+    Args:
+        network: Any relation network.
+        floor: The regression.
+    """
+
+    share: Tensor
+
+    def __init__(self, network: nn.Module, floor: TfidfLogistic) -> None:
+        super().__init__()
+        self.network, self.floor = network, floor
+        self.register_buffer("share", torch.tensor(0.5, dtype=torch.float64))
+
+    def mix(self, network: NDArray[np.float32], floor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, C) of two (n, C)."""
+        share = np.float32(self.share.item())
+        return share * network + (1 - share) * floor
+
+    def choose(self, network: NDArray[np.float32], floor: NDArray[np.float32], y: NDArray[np.int64]) -> None:
+        """Take the network's share, in tenths, of the least log loss on validation instances."""
+
+        def loss(tenths: int) -> float:
+            right = (tenths * network + (10 - tenths) * floor)[np.arange(len(y)), y] / 10
+            return float(-np.log(np.maximum(right, 1e-12)).mean())
+
+        self.share.fill_(min(range(11), key=loss) / 10)
+
+
 def marked_texts(relations: RelationSet, index: Tensor, *, lower: bool) -> list[str]:
     """The text of each instance with ``[k`` before and ``k]`` after each mention of entity k."""
     first, last = relations.span_ptr[index].tolist(), relations.span_ptr[index + 1].tolist()
