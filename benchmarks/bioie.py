@@ -96,13 +96,17 @@ def negative_of(relations: RelationSet) -> int | None:
     return relations.classes.index("None") if "None" in relations.classes else None
 
 
-def fit(model: str, task: Task, settings: dict[str, Any], seed: int) -> dict[str, dict[str, Any]]:
+def fit(
+    model: str, task: Task, settings: dict[str, Any], seed: int, keep: Path | None
+) -> dict[str, dict[str, Any]]:
     """Test metrics by name: of the regression, or of a network alone and averaged with the regression."""
     relations, split, unreachable = task
     start = time.process_time()
     whole = RelationExtractor(model, blend=model != "tfidf", random_state=seed, **settings)
     whole.fit(relations, split=split)
     about: dict[str, Any] = {"cpu": round(time.process_time() - start, 1), "epochs": len(whole.history_)}
+    if keep is not None:
+        whole.save(keep / f"{model}-{seed}", overwrite=True)
     parts = {model: whole}
     if isinstance(whole.module_, Blend):
         about["share"] = float(whole.module_.share)
@@ -131,6 +135,7 @@ def main() -> None:
     options.add_argument("--root", type=Path, required=True, help="folder of the data sets")
     options.add_argument("--set", choices=[*NOTES, "ternary-clean", "binary-clean"], required=True)
     options.add_argument("--models", nargs="+", default=["tfidf", "bioie"])
+    options.add_argument("--keep", type=Path, help="folder for the fitted models")
     options.add_argument("--epochs", type=int, help="in place of the estimator's")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
@@ -149,7 +154,7 @@ def main() -> None:
             settings["epochs"] = given.epochs
         made: dict[str, common.Job] = {}
         for seed in range(given.repeats):
-            for name, figures in fit(model, task, settings, seed).items():
+            for name, figures in fit(model, task, settings, seed, given.keep).items():
                 job = made.setdefault(
                     name, common.Job(name, "bioie", sys.executable, {"set": given.set, **settings})
                 )

@@ -34,6 +34,7 @@ TASKS = {
     "graph_classification": "graphrec.running.graphs",
     "hypergraph_classification": "graphrec.running.hypergraphs",
     "node_classification": "graphrec.running.graphs",
+    "relation_extraction": "graphrec.running.relations",
 }
 """Name of a task -> the module whose import registers it; nothing else is imported."""
 

@@ -345,6 +345,46 @@ def _windows(
     ).of_recordings(recordings)
 
 
+@SOURCES.register("relations")
+def nary_folds(
+    folder: DataFolder,
+    *,
+    path: str,
+    positive: str | None = None,
+    valid: float = 0.1,
+    draw: int = 0,
+    drop_shared: bool = False,
+) -> Divided:
+    """Parsed drug-gene-mutation instances in given folds; ``drop_shared`` trains on no test text."""
+    from ..relations import read_nary_folds
+
+    where = folder.file(path)
+    return Divided(
+        *read_nary_folds(where, positive=positive, valid=valid, seed=draw, drop_shared=drop_shared)
+    )
+
+
+@SOURCES.register("relations")
+def relation_files(
+    folder: DataFolder, *, train: str, valid: str | None = None, test: str | None = None
+) -> Divided:
+    """Texts with entities in files that say which part they are: ChemProt, parsed JSON, PubTator."""
+    from ..relations import join_parts, read_relations
+
+    given = {"train": train, "valid": valid, "test": test}
+    files = {part: folder.file(p, f"data.{part}") for part, p in given.items() if p is not None}
+    relations, split = join_parts(**{part: read_relations(file) for part, file in files.items()})
+    return Divided(relations, [split])
+
+
+@SOURCES.register("relations")
+def relation_file(folder: DataFolder, *, path: str) -> Any:
+    """Texts with entities in one file: ChemProt's marked sentences, parsed JSON, or PubTator's format."""
+    from ..relations import read_relations
+
+    return read_relations(folder.file(path))
+
+
 @SOURCES.register("table")
 def table(
     folder: DataFolder,

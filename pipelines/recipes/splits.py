@@ -190,6 +190,23 @@ def left_out_subjects(
     return leave_one_subject_out(data, valid=valid, seed=seed if draw is None else draw)
 
 
+@SPLITS.register("relations")
+def whole_texts(
+    data: Any,
+    seed: int,
+    folder: DataFolder,
+    *,
+    valid: float = 0.1,
+    test: float = 0.1,
+    draw: int | None = None,
+) -> "list[IndexSplit]":
+    """Random texts, each with all of its instances."""
+    from ..relations import split_by_text
+
+    relations = data.data if isinstance(data, Divided) else data
+    return [split_by_text(relations, valid, test, seed=seed if draw is None else draw)]
+
+
 @SPLITS.register("table")
 def rows(
     data: Any, seed: int, folder: DataFolder, *, by: str = "random", valid: float = 0.1, test: float = 0.1

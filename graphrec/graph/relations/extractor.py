@@ -21,6 +21,7 @@ from graphrec.training.seeding import seeded
 
 from ..fitting import GraphEstimator, check_split
 from .batches import TextBatches
+from .bioie import BioIE
 from .evaluating import relation_metrics
 from .inputs import (
     COLUMNS,
@@ -176,8 +177,6 @@ class RelationExtractor(GraphEstimator):
     def _fit_network(
         self, relations: RelationSet, split: IndexSplit, weights: dict[int, float] | None
     ) -> None:
-        if card(self.model).task != "relation":
-            raise ConfigError(f"model={self.model!r}: is for another task; see list_models(task='relation')")
         self.facts_ |= vocabularies(
             relations, split.train, min_count=self.min_count, lower=self.lower, edges=self.edges
         )
@@ -207,9 +206,22 @@ class RelationExtractor(GraphEstimator):
             found.choose(*parts, relations.y[valid].numpy())
         return found
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether `plot_attention` has something to draw."""
+        check_is_fitted(self, "module_")
+        network = self._network
+        return isinstance(network, BioIE) and (network.edges is not None or len(network.among) > 0)
+
+    @property
+    def _network(self) -> nn.Module:
+        return self.module_.network if isinstance(self.module_, Blend) else self.module_
+
     def _build(self, **facts: Any) -> nn.Module:
         if self.model == "tfidf":
             return TfidfLogistic(len(facts["terms"]), facts["classes"])
+        if card(self.model).task != "relation":
+            raise ConfigError(f"model={self.model!r}: is for another task; see list_models(task='relation')")
         sizes = [len(facts[names]) for names in COLUMNS.values()]
         options = self.model_options or {}
         network = create_model(self.model, *sizes, facts["entities"], facts["classes"], **options)
@@ -309,9 +321,9 @@ class RelationExtractor(GraphEstimator):
         check_is_fitted(self, "module_")
         relations = relation_set(relations)
         chosen = _chosen(relations, [index])
-        module: nn.Module = self.module_.network if isinstance(self.module_, Blend) else self.module_
-        if isinstance(module, TfidfLogistic):
-            raise ConfigError("model='tfidf': has no attention to draw; fit model='bioie'")
+        if not self.has_attention:
+            raise ConfigError(f"model={self.model!r}: has no attention to draw; fit model='bioie'")
+        module = self._network
         batch = self._batches(module, coded_as(relations, self.facts_, lower=self.lower), chosen).cut(chosen)
         return attention_figure(module, batch, relations, index)
 
