@@ -8,21 +8,25 @@
 torch.Size([1, 2, 64, 16])
 """
 
-from .attention import (
-    RelativeBias,
-    Source,
-    attention,
-    gather_attention,
-    joint_attention,
-    merge,
-    select_blocks,
-)
-from .conv import causal_conv1d, dynamic_conv2d, long_conv, outlook
-from .explain import Explanation, explain
-from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
-from .interaction import field_attention, interacting_layer
-from .linear import delta_rule, gated_linear_attention, linear_attention
-from .scan import scan, selective_scan
+# In a checkout this folder can be found as plain "kernels", and Hugging Face transformers imports whatever is
+# called that to ask for its version. Executed a second time, the operators would be registered anew, and the
+# first ones, which are in use, destroyed. So under any other name this package is empty.
+if __name__ == "graphrec.kernels":
+    from .attention import (
+        RelativeBias,
+        Source,
+        attention,
+        gather_attention,
+        joint_attention,
+        merge,
+        select_blocks,
+    )
+    from .conv import causal_conv1d, dynamic_conv2d, long_conv, outlook
+    from .explain import Explanation, explain
+    from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
+    from .interaction import field_attention, interacting_layer
+    from .linear import delta_rule, gated_linear_attention, linear_attention
+    from .scan import scan, selective_scan
 
 __all__ = [
     "CSR",

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+if __name__ != "graphrec.kernels.registering":
+    raise ImportError(f"{__name__} is part of graphrec.kernels: import that, its operators exist once")
+
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from graphrec.kernels.catalogue import CALLS, Call
 
+ROOT = Path(__file__).resolve().parents[2]
 EVERY = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 TRAINED = pytest.mark.parametrize(
     "call", [call for call in CALLS.values() if call.gradients], ids=lambda call: call.name
@@ -180,3 +182,26 @@ assert not [name for name in sys.modules if name.startswith("triton.")]
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+AS_KERNELS = """
+import torch
+from graphrec.kernels import scan
+import kernels
+before = scan(torch.rand(1, 3, 1), torch.ones(1, 3, 1))
+compiled = torch.compile(scan, backend="eager", fullgraph=True)
+compiled(torch.rand(1, 3, 1), torch.ones(1, 3, 1))
+try:
+    import kernels.scan
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_operators_survive_an_import_of_the_folder() -> None:
+    """Hugging Face transformers imports what is called ``kernels``; in a checkout that is this folder."""
+    done = subprocess.run(
+        [sys.executable, "-c", AS_KERNELS], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert "import that, its operators exist once" in done.stdout
