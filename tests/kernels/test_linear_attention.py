@@ -109,7 +109,7 @@ def test_gated_linear_attention(
 def test_delta_rule(
     length: int, strength: float | None, stateful: bool, chunk: int, dims: tuple[int, int], seed: int
 ) -> None:
-    """A chunk's triangular system rounds more than single steps do, hence the wider floor."""
+    """A chunk's triangular system rounds more than single steps do, by its length, hence the wider floor."""
     torch.manual_seed(seed)
     q, k = (F.normalize(torch.randn(2, 3, length, dims[0]), dim=-1) for _ in range(2))
     inputs = [q, k, torch.randn(2, 3, length, dims[1]), torch.rand(2, 3, length)]
@@ -128,8 +128,9 @@ def test_delta_rule(
 
     truth, budget = (gradients(run("reference"), inputs, dtype) for dtype in (torch.float64, torch.float32))
     found = gradients(run("torch"), inputs, torch.float32)
+    floor = 8 * max(1, min(chunk, length) / 16) * torch.finfo(torch.float32).eps
     for place, (one, other, exact) in enumerate(zip(found, budget, truth, strict=True)):
-        error, allowed = distance(one, exact), 3 * distance(other, exact) + 8 * torch.finfo(torch.float32).eps
+        error, allowed = distance(one, exact), 3 * distance(other, exact) + floor
         assert error <= allowed, (place, error, allowed)
 
 
