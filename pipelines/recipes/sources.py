@@ -115,6 +115,32 @@ def motifs(
 
 
 @SOURCES.register("graphs")
+def connectivity(
+    folder: DataFolder, *, graphs: int = 600, least: int = 20, most: int = 36, seed: int = 0
+) -> "GraphSet":
+    """Generated graphs of two components and ``least`` to ``most`` nodes: are the two marked ones in one?"""
+    from ..graphs import connectivity_graphs
+
+    return connectivity_graphs(graphs, nodes=(least, most), seed=seed)
+
+
+@SOURCES.register("graphs")
+def colour_counting(
+    folder: DataFolder,
+    *,
+    graphs: int = 600,
+    least: int = 10,
+    most: int = 30,
+    largest: int = 5,
+    seed: int = 0,
+) -> "GraphSet":
+    """Generated graphs of coloured nodes: how many have the first colour, up to ``largest``?"""
+    from ..graphs import colour_counting_graphs
+
+    return colour_counting_graphs(graphs, nodes=(least, most), most=largest, seed=seed)
+
+
+@SOURCES.register("graphs")
 def pyg_graphs(folder: DataFolder, *, dataset: str, arguments: dict[str, Any] = {}) -> "GraphSet":  # noqa: B006
     """A data set of `torch_geometric.datasets` with many graphs, which PyG downloads into the folder."""
     from ..graphs import from_pyg
