@@ -213,8 +213,8 @@ def test_sources_read_what_they_say(source: str, tables: DataFolder) -> None:
 def test_pyg_is_asked_only_for_what_it_has(tables: DataFolder) -> None:
     with pytest.raises(ConfigError, match=r"PyG has no 'KarateKlub'; did you mean KarateClub"):
         SOURCES.call({"source": "pyg_graph", "dataset": "KarateKlub"}, tables)
+    several = {"source": "pyg_graph", "dataset": "FakeDataset", "arguments": {"num_graphs": 2}}
     with pytest.raises(ConfigError, match=r"holds 2 graphs; take source: pyg_graphs"):
-        several = {"source": "pyg_graph", "dataset": "FakeDataset", "arguments": {"num_graphs": 2}}
         SOURCES.call(several, tables)
     with pytest.raises(ConfigError, match=r"data.arguments: PyG's KarateClub refuses"):
         SOURCES.call({"source": "pyg_graph", "dataset": "KarateClub", "arguments": {"a": 1}}, tables)
