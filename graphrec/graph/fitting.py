@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from graphrec import runs
 from graphrec.errors import ConfigError, RunError
+from graphrec.metrics import class_metrics
 from graphrec.training import TrainConfig, Trainer
 from graphrec.training.interfaces import BatchSource
 
@@ -32,8 +32,8 @@ class ClassMetrics:
     """The trainer's `Metrics` for classes.
 
     Args:
-        measure: What computes them; None for accuracy, log loss, macro F1 and, of two classes, AUC, by
-            scikit-learn.
+        measure: What computes them; None for `class_metrics`: accuracy, log loss, macro F1 and, of two
+            classes, AUC.
     """
 
     def __init__(self, measure: Measure | None = None) -> None:
@@ -60,21 +60,6 @@ class ClassMetrics:
         """Add what another process was fed."""
         self._labels += state["labels"]
         self._scores += state["scores"]
-
-
-def class_metrics(y: NDArray[Any], p: NDArray[Any]) -> dict[str, float | None]:
-    """Metrics of labels (n,) and probabilities (n, C)."""
-    wide = p.astype(np.float64)
-    wide /= wide.sum(1, keepdims=True)
-    guess = wide.argmax(1)
-    found: dict[str, float | None] = {
-        "accuracy": float(accuracy_score(y, guess)),
-        "logloss": float(log_loss(y, wide, labels=np.arange(wide.shape[1]))),
-        "f1_macro": float(f1_score(y, guess, average="macro", zero_division=0)),
-    }
-    if wide.shape[1] == 2:
-        found["auc"] = float(roc_auc_score(y, wide[:, 1])) if len(np.unique(y)) == 2 else None
-    return found
 
 
 class GraphEstimator(ClassifierMixin, BaseEstimator):

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphrec.errors import DataError
+from graphrec.metrics import class_metrics
 from graphrec.pipelines.graphs import node_split
 from graphrec.pipelines.index_splits import IndexSplit
 
 from .batches import FullBatch, GraphBatch
 from .classifying import NetworkClassifier, frozen_history
 from .drawing import draw_attention
-from .fitting import check_split, class_metrics
+from .fitting import check_split
 from .topology import Topology
 
 

@@ -1,14 +1,15 @@
 """Metrics of click-through and other binary predictions: exact, streaming, weighted, per label and per group.
 
 `BinaryMetrics` collects batches and gives all of them; the functions below take whole arrays. They equal
-scikit-learn's on the same predictions. What is undefined, such as the AUC of one class, is None. `tri_p`,
-`seq2hr` and `top_k_accuracy` are for classes in an order.
+scikit-learn's on the same predictions. What is undefined, such as the AUC of one class, is None.
+`class_metrics` is for several classes, `tri_p`, `seq2hr` and `top_k_accuracy` for classes in an order.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from .classes import class_metrics, macro_f1
 from .group import GroupAUC, group_auc
 from .names import CLASS_METRICS, METRICS, Metric, higher_is_better
 from .ordinal import seq2hr, top_k_accuracy, tri_p
@@ -25,10 +26,12 @@ __all__ = [
     "average_precision",
     "brier_score",
     "calibration_table",
+    "class_metrics",
     "expected_calibration_error",
     "group_auc",
     "higher_is_better",
     "logloss",
+    "macro_f1",
     "normalised_entropy",
     "roc_auc",
     "seq2hr",

@@ -156,10 +156,11 @@ def _lines(repetitions: list[Repetition], columns: tuple[str, ...]) -> dict[str,
         column = next((c for c in columns if any(row.get(c) is not None for row in one.history)), None)
         if column is None:
             continue
+        several = len({row.get("stage") for row in one.history}) > 1
         stages: dict[str, tuple[list, list]] = {}
         for row in one.history:
             if row.get(column) is not None:
-                name = one.variant + (f" ({row['stage']})" if row.get("stage") else "")
+                name = one.variant + (f" ({row['stage']})" if several else "")
                 x, y = stages.setdefault(name, ([], []))
                 # A second stage without a name begins at epoch 1 again: count on.
                 x.append(row["epoch"] if not x or row["epoch"] > x[-1] else x[-1] + 1)

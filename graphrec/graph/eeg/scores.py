@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, recall_score
 
 from graphrec.errors import DataError
-from graphrec.metrics import seq2hr, top_k_accuracy, tri_p
+from graphrec.metrics import class_metrics, seq2hr, top_k_accuracy, tri_p
 from graphrec.pipelines.eeg import Windows
-
-from ..fitting import class_metrics
 
 
 def eeg_metrics(y: NDArray[Any], p: NDArray[Any]) -> dict[str, float | None]:

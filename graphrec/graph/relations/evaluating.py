@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from ..fitting import class_metrics
+from graphrec.metrics import class_metrics
 
 
 def relation_metrics(
