@@ -175,7 +175,7 @@ class Backbone(nn.Module):
         return take
 
     def get_classifier(self) -> nn.Module:
-        """The module that makes the logits."""
+        """The module that makes the logits; the identity where there is none."""
         return self.get_submodule(self.classifier.split(",")[0])
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:

@@ -134,7 +134,7 @@ def _fitted(model: Backbone, name: str, value: Tensor, wanted: Mapping[str, Tens
     resize = model.keys.resize.get(name.split(".")[-1])
     if resize is not None:
         try:
-            return resize(value, target)
+            value = resize(value, target)
         except RunError:
             return value  # the check of all keys names it
     stem = name.removesuffix(".weight") in model.first_conv.split(",")

@@ -40,7 +40,7 @@ class BasicBlock(nn.Module):
         self.eca = EcaModule(None, kernel_size=kernel)
         self.downsample = _shortcut(dim, width, stride)
         self.drop_path = DropPath(drop_path)
-        self.act = nn.ReLU()
+        self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) to (B, width, H / stride, W / stride)."""
@@ -61,7 +61,7 @@ class Bottleneck(nn.Module):
         self.eca = EcaModule(None, kernel_size=kernel)
         self.downsample = _shortcut(dim, 4 * width, stride)
         self.drop_path = DropPath(drop_path)
-        self.act = nn.ReLU()
+        self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, dim, H, W) to (B, 4 * width, H / stride, W / stride)."""
@@ -130,7 +130,9 @@ class ECAResNet(Backbone):
             global_pool=global_pool,
             smallest=4,
         )
-        self.stem = nn.Sequential(ConvNorm(in_chans, width, 7, 2, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(
+            ConvNorm(in_chans, width, 7, 2, 3), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+        )
         rates = drop_path_rates(drop_path_rate, depths)
         before = [width, *outs]
         self.stages = nn.ModuleList(
@@ -156,8 +158,10 @@ class InvertedResidual(nn.Module):
     def __init__(self, dim: int, out: int, stride: int, expand: int, kernel: int, drop_path: float) -> None:
         super().__init__()
         wide = dim * expand
-        self.expand = nn.Identity() if expand == 1 else nn.Sequential(ConvNorm(dim, wide), nn.ReLU6())
-        self.depthwise = nn.Sequential(ConvNorm(wide, wide, 3, stride, 1, wide), nn.ReLU6())
+        self.expand = (
+            nn.Identity() if expand == 1 else nn.Sequential(ConvNorm(dim, wide), nn.ReLU6(inplace=True))
+        )
+        self.depthwise = nn.Sequential(ConvNorm(wide, wide, 3, stride, 1, wide), nn.ReLU6(inplace=True))
         self.project = ConvNorm(wide, out)
         self.eca = EcaModule(None, kernel_size=kernel)
         self.residual = stride == 1 and dim == out
@@ -245,7 +249,7 @@ class ECAMobileNetV2(Backbone):
             smallest=2,
         )
         dim = int(32 * width)
-        self.stem = nn.Sequential(ConvNorm(in_chans, dim, 3, 2, 1), nn.ReLU6())
+        self.stem = nn.Sequential(ConvNorm(in_chans, dim, 3, 2, 1), nn.ReLU6(inplace=True))
         rates = drop_path_rates(drop_path_rate, [len(rows)])[0]
         blocks = []
         for (expand, out, stride, kernel), rate in zip(rows, rates, strict=True):
@@ -255,7 +259,7 @@ class ECAMobileNetV2(Backbone):
             Stage(blocks[end - count : end]) for end, count in zip(ends, _STAGES, strict=True)
         )
         self.num_features = last
-        self.norm = nn.Sequential(ConvNorm(dim, last), nn.ReLU6())
+        self.norm = nn.Sequential(ConvNorm(dim, last), nn.ReLU6(inplace=True))
         self.head = ClassifierHead(last, num_classes, global_pool, drop_rate)
         self.head_hidden_size = self.head.num_features
         self.apply(_init)

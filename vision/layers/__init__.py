@@ -7,6 +7,14 @@ from .attention import GridAttention, shifted_windows
 from .conv_norm import ConvNorm, LinearNorm
 from .fuse import fuse
 from .initial import init_linear_and_conv
+from .mobile import (
+    NormHead,
+    PointwiseMLP,
+    Residual,
+    conv_stem,
+    depthwise,
+    merging_stage,
+)
 from .patch_embed import PatchEmbed
 from .stage import Stage, drop_path_rates
 from .tables import relative_bias_table, resize_bias_table, resize_positions
@@ -15,11 +23,17 @@ __all__ = [
     "ConvNorm",
     "GridAttention",
     "LinearNorm",
+    "NormHead",
     "PatchEmbed",
+    "PointwiseMLP",
+    "Residual",
     "Stage",
+    "conv_stem",
+    "depthwise",
     "drop_path_rates",
     "fuse",
     "init_linear_and_conv",
+    "merging_stage",
     "relative_bias_table",
     "resize_bias_table",
     "resize_positions",
