@@ -12,7 +12,6 @@ import json
 import os
 import statistics
 import sys
-import time
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -62,29 +61,28 @@ def scores_of(
     return model.predict_proba(recordings)[split.test.numpy()]
 
 
-def run_folds(recordings: EEGSet, name: str, seed: int, work: Path) -> dict[str, Any]:
-    """All folds of a band and seed; finished ones are read from ``work``."""
-    windows, start = windows_of(recordings, SETTINGS["stride"]), time.process_time()
-    assert windows.y is not None
-    scores, tested = [], []
-    for k, fold in enumerate(time_folds(windows, 10, gap=128)):
+def run_folds(recordings: EEGSet, name: str, seed: int, work: Path) -> list[np.ndarray]:
+    """Test probabilities of all folds of a band and seed; finished ones are read from ``work``."""
+    found = []
+    for k, fold in enumerate(time_folds(windows_of(recordings, SETTINGS["stride"]), 10, gap=128)):
         file = work / f"{name.replace(' ', '_')}_{seed}_{k}.json"
         if not file.exists():
-            found = scores_of(recordings, fold, BANDS[name], seed)
             temporary = file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(found.tolist()))
+            temporary.write_text(json.dumps(scores_of(recordings, fold, BANDS[name], seed).tolist()))
             temporary.replace(file)
-        scores.append(np.array(json.loads(file.read_text())))
-        tested.append(fold.test.numpy())
-    index = np.concatenate(tested)
-    found = eeg_metrics(windows.y.numpy()[index], np.concatenate(scores))
-    by_fold = [eeg_metrics(windows.y.numpy()[t], p)["accuracy"] for t, p in zip(tested, scores, strict=True)]
-    cpu = round(time.process_time() - start, 1)
-    trace = {
-        "offset": windows.offset.numpy()[index].tolist(),
-        "p": np.concatenate(scores)[:, 1].round(4).tolist(),
-    }
-    return {**found, "folds": by_fold, "cpu_seconds": cpu, "seed": seed, "trace": trace}
+        found.append(np.array(json.loads(file.read_text())))
+    return found
+
+
+def judged(recordings: EEGSet, scores: list[np.ndarray], seeds: str) -> dict[str, Any]:
+    """Metrics of all test windows together, accuracy by fold, and what was said when."""
+    windows = windows_of(recordings, SETTINGS["stride"])
+    assert windows.y is not None
+    tested = [fold.test.numpy() for fold in time_folds(windows, 10, gap=128)]
+    y, index, p = windows.y.numpy(), np.concatenate(tested), np.concatenate(scores)
+    by_fold = [float((one.argmax(1) == y[t]).mean()) for t, one in zip(tested, scores, strict=True)]
+    trace = {"offset": windows.offset.numpy()[index].tolist(), "p": p[:, 1].tolist()}
+    return {**eeg_metrics(y[index], p), "folds": by_fold, "seeds": seeds, "trace": trace}
 
 
 def run_random(recordings: EEGSet, name: str, seed: int, work: Path) -> dict[str, Any]:
@@ -153,7 +151,7 @@ def draw(path: Path, nearest: dict[str, dict[str, Any]], trace: dict[str, Any], 
     p = np.array(trace["p"])[order]
     for part in np.split(np.arange(len(p)), np.flatnonzero(np.diff(middle) > 0.6) + 1):
         right.plot(middle[part], p[part], color="#0b62a4", linewidth=1.3)
-    right.plot([], [], color="#0b62a4", label="HiSTN's probability, out of fold")
+    right.plot([], [], color="#0b62a4", label="HiSTN (mean of seeds), out of fold")
     for k in range(1, 10):
         right.axvline(seconds[-1] * k / 10, color="#5f6c79", linewidth=0.5, linestyle=":")
     right.set(xlim=(0, seconds[-1]), ylim=(0, 1.25), xlabel="seconds", yticks=(0, 0.5, 1))
@@ -211,11 +209,14 @@ def main() -> None:
     )
     for name in reversed(BANDS):
         seeds = range(given.seeds if name == chosen else 1)
-        job = add(
-            f"HiSTN, {name}", "ten folds", [run_folds(raw, name, s, given.work) for s in seeds], **SETTINGS
-        )
+        scores = [run_folds(raw, name, seed, given.work) for seed in seeds]
+        runs = [judged(raw, one, str(seed)) for seed, one in zip(seeds, scores, strict=True)]
+        add(f"HiSTN, {name}", "ten folds", runs, **SETTINGS)
         if name == chosen:
-            draw(FIGURES / "eeg_eye_state.png", nearest, job.runs[0]["trace"], recordings)
+            mean = [np.mean(folds, axis=0) for folds in zip(*scores, strict=True)]
+            together = judged(raw, mean, "mean")
+            add(f"HiSTN, {name}, mean of {len(seeds)} networks", "ten folds", [together], **SETTINGS)
+            draw(FIGURES / "eeg_eye_state.png", nearest, together["trace"], recordings)
             draw_gates(raw, BANDS[name], FIGURES / "eeg_gates.png")
     for job in jobs:
         for run in job.runs:
