@@ -218,3 +218,34 @@ def test_gpu_benchmark_lists_refuses_and_judges(
         case, {ours: [2.0], mask: [5.0]}
     )
     assert "0.67 of SDPA with a mask (goal 0.5): NO" in kernels_gpu.verdicts(case, {ours: [2.0], mask: [3.0]})
+
+
+def square(settings: dict[str, int], root: Path, device: str) -> dict[str, float]:
+    """A run of a grid."""
+    if settings["number"] == 3:
+        raise ValueError("three")
+    return {"square": settings["number"] ** 2 / 100}
+
+
+def test_a_grid_goes_on_from_its_file(
+    scripts: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import grid
+
+    runs = tmp_path / "runs.jsonl"
+    options = argparse.Namespace(
+        root=tmp_path, runs=runs, jobs=2, device="cpu", minutes=float("inf"), report=False
+    )
+    first = grid.run(square, [{"number": 1, "row": "a"}, {"number": 2, "row": "a"}], options)
+    assert sorted(one["figures"]["square"] for one in first) == [0.01, 0.04]
+    runs.write_text(runs.read_text() + '{"settings": {"numb')  # killed while it wrote
+    with pytest.raises(SystemExit, match="three"):
+        grid.run(square, [{"number": number, "row": "a"} for number in (1, 3, 4)], options)
+    assert "1 of 3 runs are there" in capsys.readouterr().err
+    options.report = True
+    lines = grid.run(square, [{"number": number, "row": "a"} for number in (1, 4)], options)
+    assert grid.chart(lines, ("row",), "number", "square") == [
+        ["row", "1", "4"],
+        ["a", "1.0 ± 0.0 (1)", "16.0 ± 0.0 (1)"],
+    ]
+    assert grid.percent([0.1, 0.2, 0.3]) == "20.0 ± 10.0 (3)"

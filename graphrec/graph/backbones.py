@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,6 +12,8 @@ from torch_geometric.nn import BatchNorm, GPSConv
 from graphrec.errors import ConfigError
 
 from .convolutions import GATConv, GatedGCNConv, GCNConv, GINConv, SAGEConv
+from .dropout import dropout as drop_activations
+from .rows import Features, SparseRows, drop, project
 from .topology import Topology
 
 
@@ -106,6 +109,7 @@ class Backbone(nn.Module):
 
     Attributes:
         depth: Tensors in a history.
+        takes_sparse: Whether features may be `SparseRows`: what multiplies them first is a linear layer.
 
     Raises:
         ConfigError: A name is unknown, or ``layers`` is less than 1.
@@ -139,15 +143,18 @@ class Backbone(nn.Module):
         self.embed = linear(in_features, hidden) if embed else None
         make = CONVOLUTIONS[conv] or (lambda in_features, width, heads: linear(in_features, width))
         self.needs_edges, self.needs_batch = conv != "mlp", conv == "gps"
+        self.takes_sparse = embed or conv == "gcn"
         widths = [hidden if embed or i else in_features for i in range(layers)]
         self.convs = nn.ModuleList(make(width, hidden, heads) for width in widths)
         self.norms = nn.ModuleList(NORMS[norm](hidden) for _ in range(layers))
 
-    def forward(self, x: Tensor, edge_index: Tensor | Topology, batch: Tensor | None = None) -> list[Tensor]:
+    def forward(
+        self, x: Features, edge_index: Tensor | Topology, batch: Tensor | None = None
+    ) -> list[Tensor]:
         """The history.
 
         Args:
-            x: (N, F).
+            x: (N, F), dense, or sparse if `takes_sparse`.
             edge_index: (2, E), or a topology.
             batch: Graph of every node, ascending, int64 (N,); None for one graph.
 
@@ -156,14 +163,13 @@ class Backbone(nn.Module):
         """
         topology = Topology.of(edge_index, len(x))
         more = (batch,) if self.needs_batch else ()
-        old = self._drop(x)
-        history = [] if self.embed is None else [old := self.embed(old)]
+        if isinstance(x, SparseRows) and not self.takes_sparse:
+            raise ConfigError("sparse features: need an embedding (embed=True) or conv='gcn'")
+        old: Any = drop(x, self.dropout, self.training)
+        history = [] if self.embed is None else [old := project(self.embed, old)]
         for conv, norm in zip(self.convs, self.norms, strict=True):
             new = conv(old, topology, *more) if self.needs_edges else conv(old)
-            new = self._drop(F.relu(norm(new)))
+            new = drop_activations(F.relu(norm(new)), self.dropout, self.training)
             old = old + new if self.residual and old.shape == new.shape else new
             history.append(old)
         return history
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x

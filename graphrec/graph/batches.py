@@ -12,6 +12,7 @@ from graphrec.kernels.graph import CSR
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.pipelines.ranges import ranges
 
+from .rows import Features
 from .topology import Topology
 
 
@@ -19,7 +20,8 @@ class GraphBatch(NamedTuple):
     """Graphs numbered through, or nodes of one graph.
 
     Attributes:
-        x: Node features (N, F), or the cached history of a frozen backbone (N, L, D).
+        x: Node features (N, F), sparse ones for a single graph, or the cached history of a frozen backbone
+            (N, L, D).
         topology: Their edges; None with a cached history.
         batch: Graph of every node, ascending, int64 (N,).
         ptr: First node of every graph and N, int64 (B + 1,).
@@ -27,7 +29,7 @@ class GraphBatch(NamedTuple):
         nodes: Which nodes are asked for in tasks on nodes; None in tasks on graphs.
     """
 
-    x: Tensor
+    x: Features
     topology: Topology | None
     batch: Tensor
     ptr: Tensor
@@ -108,7 +110,7 @@ class FullBatch:
     """A `BatchSource` of one step: a graph, of whose nodes some are asked for.
 
     Args:
-        x: (N, F), or a cached history (N, L, D).
+        x: (N, F), dense or sparse, or a cached history (N, L, D).
         topology: Its edges.
         nodes: Which nodes, int64 (n,).
         labels: Their classes, int64 (n,).
@@ -116,7 +118,7 @@ class FullBatch:
     """
 
     def __init__(
-        self, x: Tensor, topology: Topology | None, nodes: Tensor, labels: Tensor, *, steps: int = 1
+        self, x: Features, topology: Topology | None, nodes: Tensor, labels: Tensor, *, steps: int = 1
     ) -> None:
         batch, ptr = torch.zeros(len(x), dtype=torch.int64), torch.tensor([0, len(x)])
         self.steps, self.batch = steps, GraphBatch(x, topology, batch, ptr, labels, nodes)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from graphrec.kernels.graph import edge_attention, segment_reduce, spmm
 
+from .rows import Features, project
 from .topology import Topology
 
 
@@ -35,13 +36,13 @@ class GCNConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
         nn.init.xavier_uniform_(self.lin.weight)
 
-    def forward(self, x: Tensor, edge_index: Tensor | Topology) -> Tensor:
-        """(N, F) -> (N, D)."""
+    def forward(self, x: Features, edge_index: Tensor | Topology) -> Tensor:
+        """(N, F), dense or sparse, -> (N, D)."""
         topology = Topology.of(edge_index, len(x))
-        weight = topology.gcn_weight.to(x.dtype)
-        if self.lin.in_features < self.lin.out_features:  # sum the narrower rows
+        weight = topology.gcn_weight.to(self.bias.dtype)
+        if isinstance(x, Tensor) and self.lin.in_features < self.lin.out_features:  # sum the narrower rows
             return self.lin(spmm(topology.looped, x, weight)) + self.bias
-        return spmm(topology.looped, self.lin(x), weight) + self.bias
+        return spmm(topology.looped, project(self.lin, x), weight) + self.bias
 
 
 class GINConv(nn.Module):

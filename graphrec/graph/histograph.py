@@ -33,6 +33,7 @@ from graphrec.errors import ConfigError, DataError
 from graphrec.kernels.graph import segment_reduce
 
 from .backbones import linear
+from .dropout import dropout
 from .padding import padded
 
 History = Sequence[Tensor] | Tensor
@@ -145,10 +146,8 @@ class HistoGraph(Aggregation):
     def nodes(self, x: History, ptr: Tensor) -> Tensor:
         """Z, a vector per node (N, D), for tasks on nodes."""
         lifted = self._lifted(x)
-        alpha = self._alpha(lifted, ptr)
-        each = alpha.repeat_interleave(ptr.diff(), 0)  # (N, L)
-        mixed = torch.einsum("nl,nld->nd", each, lifted)
-        mixed = F.dropout(mixed, self.dropout, self.training)
+        mixed = _mixed(lifted, self._alpha(lifted, ptr), ptr)
+        mixed = dropout(mixed, self.dropout, self.training)
         return mixed if self.mix is None else self.mix(mixed, ptr)
 
     def attention(self, x: History, ptr: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,29 +161,41 @@ class HistoGraph(Aggregation):
         alpha = self._alpha(lifted, ptr)
         if self.mix is None:
             return alpha, (1 / ptr.diff()).repeat_interleave(ptr.diff())
-        mixed = torch.einsum("nl,nld->nd", alpha.repeat_interleave(ptr.diff(), 0), lifted)
-        return alpha, self.mix.received(mixed, ptr)
+        return alpha, self.mix.received(_mixed(lifted, alpha, ptr), ptr)
 
-    def _lifted(self, x: History) -> Tensor:
+    def _lifted(self, x: History) -> list[Tensor]:
+        """X~, (N, D) of every layer; never one tensor of all, which would not stay in a processor's cache."""
         layers = list(x.unbind(1)) if isinstance(x, Tensor) else list(x)
         found, wanted = [one.shape[-1] for one in layers], [one.in_features for one in self.lift]
         if found != wanted:
             raise DataError(f"the history has layers of {found} features, the readout takes {wanted}")
-        lifted = [lift(one) for lift, one in zip(self.lift, layers, strict=True)]
-        return torch.stack(lifted, 1) + self.positions  # (N, L, D)
+        return [
+            F.linear(one, lift.weight, lift.bias + place)
+            for lift, one, place in zip(self.lift, layers, self.positions, strict=True)
+        ]
 
-    def _alpha(self, lifted: Tensor, ptr: Tensor) -> Tensor:
+    def _alpha(self, lifted: list[Tensor], ptr: Tensor) -> Tensor:
         """(B, L)."""
         if self.weights == "last":
-            alpha = lifted.new_zeros(len(ptr) - 1, len(self.lift))
+            alpha = lifted[0].new_zeros(len(ptr) - 1, len(self.lift))
             alpha[:, -1] = 1
             return alpha
         # q . (W x + b) = (W^T q) . x + q . b: the keys of all layers are never made
-        query = self.query(lifted[:, -1])
-        scores = torch.einsum("nd,nld->nl", query @ self.key.weight, lifted)
+        query = self.query(lifted[-1])
+        asked = query @ self.key.weight
+        scores = torch.stack([(asked * one).sum(-1) for one in lifted], 1)
         scores = (scores + (query @ self.key.bias).unsqueeze(1)) / math.sqrt(self.hidden)
         mean = segment_reduce(scores, ptr, "mean")
         return mean.softmax(-1) if self.weights == "softmax" else safe_division(mean, self.floor)
+
+
+def _mixed(lifted: list[Tensor], alpha: Tensor, ptr: Tensor) -> Tensor:
+    """H, (N, D): the layers' sum, weighted by (B, L)."""
+    each = alpha.repeat_interleave(ptr.diff(), 0)  # (N, L)
+    found = lifted[0] * each[:, :1]
+    for layer, one in enumerate(lifted[1:], 1):
+        found = torch.addcmul(found, one, each[:, layer : layer + 1])
+    return found
 
 
 class NodeAttention(nn.Module):

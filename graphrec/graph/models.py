@@ -17,6 +17,7 @@ from .backbones import Backbone
 from .batches import GraphBatch
 from .histograph import HistoGraph, History, graph_ptr
 from .readouts import make_readout
+from .rows import Features
 from .topology import Topology
 
 
@@ -34,8 +35,10 @@ class Network(nn.Module):
     def history(self, batch: GraphBatch) -> History:
         """The backbone's activations; a batch that holds them already gives them as they are."""
         if batch.topology is None:
+            assert isinstance(batch.x, Tensor)
             return batch.x
-        return self.backbone(batch.x, batch.topology, batch.batch)
+        found: list[Tensor] = self.backbone(batch.x, batch.topology, batch.batch)
+        return found
 
     def logits(self, batch: GraphBatch) -> Tensor:
         """(labels, classes) of a batch."""
@@ -197,7 +200,7 @@ class NodeNetwork(Network):
         self.readout = self._histograph(hidden, options) if readout == "histograph" else None
         self.head = nn.Linear(hidden, classes)
 
-    def forward(self, x: Tensor, edge_index: Tensor | Topology, batch: Tensor | None = None) -> Tensor:
+    def forward(self, x: Features, edge_index: Tensor | Topology, batch: Tensor | None = None) -> Tensor:
         """Logits (N, C) of (N, F) features; ``batch`` as in `GraphModel.forward`."""
         ptr = graph_ptr(batch, None, None, len(x)).to(x.device)
         return self.read(self.backbone(x, edge_index, batch), ptr)

@@ -22,6 +22,8 @@ from .batches import FullBatch, GraphBatch
 from .classifying import NetworkClassifier, frozen_history
 from .drawing import draw_attention
 from .fitting import check_split
+from .models import Network
+from .rows import Features, compact
 from .topology import Topology
 
 
@@ -118,12 +120,12 @@ class NodeClassifier(NetworkClassifier):
         self.history_ = []
         if source is not None:
             if backbone is None:
-                self.history_ += self._fit_on(source, data.x, topology, labels)
+                self.history_ += self._fit_on(source, _features(source, data), topology, labels)
             self._take_backbone(module, source)
-            everything = FullBatch(data.x, topology, torch.arange(len(labels)), labels).batch
+            everything = FullBatch(_features(module, data), topology, torch.arange(len(labels)), labels).batch
             self.history_ += self._fit_on(module, frozen_history(module, everything), None, labels)
         else:
-            self.history_ = self._fit_on(module, data.x, topology, labels)
+            self.history_ = self._fit_on(module, _features(module, data), topology, labels)
         self.module_ = module
         scores = self.predict_proba(data)
         parts = {"valid": split.valid, "test": split.test}
@@ -135,7 +137,7 @@ class NodeClassifier(NetworkClassifier):
         return self
 
     def _fit_on(
-        self, module: nn.Module, x: Tensor, topology: Topology | None, labels: Tensor
+        self, module: nn.Module, x: Features, topology: Topology | None, labels: Tensor
     ) -> list[dict[str, Any]]:
         split = self.split_
         train = FullBatch(x, topology, split.train, labels[split.train])
@@ -179,7 +181,13 @@ class NodeClassifier(NetworkClassifier):
             raise DataError(f"the graph has {data.num_features} node features, fitted were {wanted}")
         nodes = torch.arange(data.num_nodes)
         topology = Topology.of(data.edge_index, data.num_nodes)
-        return FullBatch(data.x, topology, nodes, torch.zeros_like(nodes)).batch
+        x = _features(self.module_, data)  # type: ignore[arg-type]
+        return FullBatch(x, topology, nodes, torch.zeros_like(nodes)).batch
+
+
+def _features(module: Network, data: Data) -> Features:
+    """Dense or sparse, whichever the network multiplies faster."""
+    return compact(data.x) if getattr(module.backbone, "takes_sparse", False) else data.x
 
 
 def _node_labels(data: Data, y: Any) -> Tensor:

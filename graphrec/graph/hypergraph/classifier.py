@@ -19,11 +19,11 @@ from graphrec.pipelines.hypergraphs import Hypergraph
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
 from graphrec.training.seeding import seeded
 
+from ..rows import compact
 from .hgnn import TEACHERS
 from .incidence import Incidence
 from .labels import check_split, labels_of, truth_of
 from .lighthgnn import LightStudent, Reliability, hyperedge_reliability
-from .rows import compact
 from .stages import MODELS, STUDENTS, Light, Plan, Steps, Task, carry_out, logits_of
 
 if TYPE_CHECKING:

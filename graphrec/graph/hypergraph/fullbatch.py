@@ -21,6 +21,7 @@ def train_full_batch(
     epochs: int,
     learning_rate: float,
     weight_decay: float,
+    every: int = 1,
 ) -> list[Row]:
     """Adam, one step an epoch; the module ends with the weights of the first best validation.
 
@@ -29,14 +30,15 @@ def train_full_batch(
     Args:
         module: What is trained; left in evaluation mode.
         loss: The loss of a step, called in training mode.
-        valid: What more of is better, called in evaluation mode without gradients after every step; None
+        valid: What more of is better, called in evaluation mode without gradients between steps; None
             keeps the last weights.
         epochs: Steps.
         learning_rate: Of Adam.
         weight_decay: Of Adam, added to the gradient.
+        every: Steps between validations; the last step is always followed by one.
 
     Returns:
-        A row per epoch: epoch, loss, valid.
+        A row per epoch: epoch, loss, and valid where it was measured.
 
     Raises:
         ConfigError: Less than one epoch.
@@ -49,7 +51,7 @@ def train_full_batch(
     best, kept = -1.0, None
     for epoch in range(epochs):
         rows.append({"epoch": epoch, "loss": _step(module, loss, optimizer, epoch)})
-        if valid is None:
+        if valid is None or ((epoch + 1) % every and epoch + 1 < epochs):
             continue
         rows[-1]["valid"] = found = _measure(module, valid)
         if found > best:

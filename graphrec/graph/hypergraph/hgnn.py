@@ -26,8 +26,8 @@ from torch.nn import functional as F
 from graphrec.errors import ConfigError
 from graphrec.registry import Card, register_model
 
+from ..rows import Features, SparseRows, project
 from .incidence import Incidence
-from .rows import Features, SparseRows, project
 
 Operator = Callable[[Tensor, Incidence], Tensor]
 

@@ -28,8 +28,8 @@ from graphrec.errors import ConfigError
 from graphrec.kernels import segment_reduce
 from graphrec.registry import Card, register_model
 
+from ..rows import Features, disturb, project
 from .incidence import Incidence
-from .rows import Features, disturb, project
 
 _CHUNK = 1 << 22
 """Numbers of gathered rows at a time."""

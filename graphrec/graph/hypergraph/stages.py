@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from graphrec.errors import ConfigError
 from graphrec.pipelines.index_splits import IndexSplit
 
+from ..rows import Features
 from .fullbatch import Row, train_full_batch
 from .hgnn import TEACHERS
 from .incidence import Incidence
 from .lighthgnn import Distillation, LightStudent, Reliability, hyperedge_reliability
-from .rows import Features
 
 STUDENTS = ("lighthgnn", "lighthgnnp")
 MODELS = (*TEACHERS, "mlp", *STUDENTS)

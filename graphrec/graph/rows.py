@@ -5,13 +5,17 @@ Cora has 18 words of 1,433 a paper: a layer's product with the others is nearly 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from graphrec.kernels import CSR, spmm
+
+from .dropout import dropout
 
 FEW = 0.05
 """Share of non-zeros below which the sparse product is the faster one; they break even at about a tenth."""
@@ -72,7 +76,8 @@ def project(layer: nn.Linear, x: Features) -> Tensor:
     if isinstance(x, Tensor):
         found: Tensor = layer(x)
         return found
-    return spmm(x.places, layer.weight.T, x.values) + layer.bias
+    found = spmm(x.places, layer.weight.T, x.values)
+    return found if layer.bias is None else found + layer.bias
 
 
 def disturb(x: Features, noise: float) -> Features:
@@ -80,3 +85,27 @@ def disturb(x: Features, noise: float) -> Features:
     if isinstance(x, Tensor):
         return x * (1 + torch.randn_like(x)) * noise
     return SparseRows(x.places, x.values * (1 + torch.randn_like(x.values)) * noise)
+
+
+def drop(x: Features, share: float, training: bool) -> Features:
+    """Dropout; what is 0 needs no random number."""
+    if isinstance(x, Tensor):
+        return dropout(x, share, training)
+    return replace(x, values=dropout(x.values, share, training))
+
+
+def _flatten(x: SparseRows) -> tuple[list[Tensor], int]:
+    back, order = x.places.transpose
+    return [x.places.ptr, x.places.index, back.ptr, back.index, order, x.values], x.places.columns
+
+
+def _unflatten(tensors: Iterable[Any], columns: Any) -> SparseRows:
+    ptr, index, back_ptr, back_index, order, values = tensors
+    back = CSR(back_ptr, back_index, len(ptr) - 1)
+    return SparseRows(CSR(ptr, index, columns).with_transpose(back, order), values)
+
+
+# A batch that holds sparse features moves to a device with them.
+pytree.register_pytree_node(
+    SparseRows, _flatten, _unflatten, serialized_type_name="graphrec.graph.rows.SparseRows"
+)
