@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -220,18 +221,23 @@ def test_gpu_benchmark_lists_refuses_and_judges(
     assert "0.67 of SDPA with a mask (goal 0.5): NO" in kernels_gpu.verdicts(case, {ours: [2.0], mask: [3.0]})
 
 
-def square(settings: dict[str, int], root: Path, device: str) -> dict[str, float]:
-    """A run of a grid."""
+SQUARE = """
+def square(settings, root, device):
     if settings["number"] == 3:
         raise ValueError("three")
     return {"square": settings["number"] ** 2 / 100}
+"""
 
 
+@pytest.mark.slow
 def test_a_grid_goes_on_from_its_file(
-    scripts: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scripts: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import grid
 
+    (tmp_path / "squares.py").write_text(SQUARE)
+    monkeypatch.syspath_prepend(tmp_path)
+    square = importlib.import_module("squares").square
     runs = tmp_path / "runs.jsonl"
     options = argparse.Namespace(
         root=tmp_path, runs=runs, jobs=2, device="cpu", minutes=float("inf"), report=False

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -166,12 +166,13 @@ class HistoGraph(Aggregation):
     def _lifted(self, x: History) -> list[Tensor]:
         """X~, (N, D) of every layer; never one tensor of all, which would not stay in a processor's cache."""
         layers = list(x.unbind(1)) if isinstance(x, Tensor) else list(x)
-        found, wanted = [one.shape[-1] for one in layers], [one.in_features for one in self.lift]
+        lifts = cast("list[nn.Linear]", list(self.lift))
+        found, wanted = [one.shape[-1] for one in layers], [one.in_features for one in lifts]
         if found != wanted:
             raise DataError(f"the history has layers of {found} features, the readout takes {wanted}")
         return [
             F.linear(one, lift.weight, lift.bias + place)
-            for lift, one, place in zip(self.lift, layers, self.positions, strict=True)
+            for lift, one, place in zip(lifts, layers, self.positions, strict=True)
         ]
 
     def _alpha(self, lifted: list[Tensor], ptr: Tensor) -> Tensor:
