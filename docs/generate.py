@@ -16,6 +16,8 @@ from pathlib import Path
 from graphrec.pipelines.recipes import SOURCES, SPLITS, Vocabulary, list_recipes, read_recipe
 from graphrec.pipelines.recipes.vocabulary import KINDS
 from graphrec.registry import Card, card, list_models, model_options
+from graphrec.running.tasks import TASKS as RECIPE_TASKS
+from graphrec.running.tasks import find_task
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -95,8 +97,18 @@ def recipes() -> str:
         data = f"<{origin}>" if origin.startswith("https:") and " " not in origin else origin
         rows.append([f"`{summary.name}`", summary.title, ", ".join(recipe.choose([])), data])
     listed = table(["recipe", "what", "runs", "data"], rows)
-    words = "\n\n".join(f"{title}\n\n{vocabulary(one)}" for title, one in _VOCABULARIES.items())
+    words = [f"{title}\n\n{vocabulary(one)}" for title, one in _VOCABULARIES.items()]
+    words = "\n\n".join([f"`task`:\n\n{tasks()}", *words])
     return between_in(between(page, LISTED, LISTED_END, listed), WORDS, WORDS_END, words)
+
+
+def tasks() -> str:
+    """What a recipe can ask for."""
+    rows = [
+        [f"`{one.name}`", KINDS[one.takes], one.about, ", ".join(one.figures)]
+        for one in map(find_task, sorted(RECIPE_TASKS))
+    ]
+    return table(["task", "takes", "what", "pictures"], rows)
 
 
 _VOCABULARIES = {

@@ -65,6 +65,6 @@ def _figures(job: Job, model: HypergraphClassifier, graph: Hypergraph, split: In
         guess = model.predict_proba(graph)[split.test.numpy()].argmax(1)
         names = [str(name) for name in model.classes_]
         figures["confusion"] = plot_confusion(graph.y[split.test].numpy(), guess, names)
-    if "reliability" in job.draw and (model.needs_hypergraph or model.teacher_ is not None):
+    if "reliability" in job.draw and model.reliability_ is not None:
         figures["reliability"] = model.plot_reliability(graph)
     return figures
