@@ -51,6 +51,8 @@ class Backbone(nn.Module):
     """Module that makes the logits; it is left fresh where ``num_classes`` differs from a checkpoint's."""
     fixed_size: ClassVar[bool] = False
     """Whether parameters depend on ``img_size``, so that forward takes no other."""
+    stem_pattern: ClassVar[str] = r"^(?!stages|norm|head)"
+    """Pattern of the names of parameters that come before all blocks."""
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Last parts of the names of parameters, beside vectors, that should not decay."""
     keys: KeyMap = KeyMap()
@@ -205,7 +207,7 @@ class Backbone(nn.Module):
             (r"^norm", (99999,)),
         ]
         return {
-            "stem": r"^(?!stages|norm|head)",
+            "stem": self.stem_pattern,
             "blocks": r"^stages\.(\d+)" if coarse else fine,
         }
 

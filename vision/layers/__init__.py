@@ -18,6 +18,7 @@ from .mobile import (
 from .patch_embed import PatchEmbed
 from .stage import Stage, drop_path_rates
 from .tables import relative_bias_table, resize_bias_table, resize_positions
+from .token_head import TokenHead
 
 __all__ = [
     "ConvNorm",
@@ -28,6 +29,7 @@ __all__ = [
     "PointwiseMLP",
     "Residual",
     "Stage",
+    "TokenHead",
     "conv_stem",
     "depthwise",
     "drop_path_rates",
