@@ -45,6 +45,9 @@ _CARD = Card(
         "weights": _TEST + "test_published_sizes",
         "layer by layer the official arithmetic": _TEST + "test_equals_the_official_arithmetic",
         "Chebyshev filters and gates equal the graph operators": _TEST + "test_equals_the_graph_operators",
+        "above the commonest class on a part of EEG Eye State along time": (
+            "tests/graph/test_eeg_real_data.py::test_histn_on_a_part_along_time"
+        ),
     },
     differs=(
         "DREAMER is given out on request only, so no published figure was repeated. Temporal kernels and "
