@@ -38,7 +38,7 @@ def _plain(values: tuple[Any, ...]) -> bool:
     return True
 
 
-def _listened_to() -> bool:
+def listened_to() -> bool:
     """Whether a compiler, a dispatch mode or a functional transform is to see the operator itself."""
     return (
         torch.compiler.is_compiling()
@@ -77,7 +77,7 @@ class Operator(Generic[Given, Made]):
         self._differentiated = _differentiated(self.__name__, self.function, backward, setup_context)
 
     def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Made:
-        if kwargs or len(args) != self._count or _listened_to() or not _plain(args):
+        if kwargs or len(args) != self._count or listened_to() or not _plain(args):
             return self.registered(*args, **kwargs)  # type: ignore[no-any-return]
         if not torch.is_grad_enabled() or not any(
             isinstance(one, Tensor) and one.requires_grad for one in args

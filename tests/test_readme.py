@@ -89,7 +89,7 @@ def test_readme_offers_one_command_to_run_and_one_to_test() -> None:
     installs = [block for block in blocks("README.md", "bash") if "pip install" in block]
     assert [len(block.splitlines()) for block in installs] == [1, 1]
     assert installs[0].rstrip().endswith(".venv/bin/graphrec demo")
-    assert installs[1].rstrip().endswith(".venv/bin/python -m pytest")
+    assert installs[1].rstrip().endswith(".venv/bin/python -m pytest -n auto")
 
 
 def test_every_command_is_mentioned_in_the_readme() -> None:

@@ -1,15 +1,18 @@
 """Windows that are cut out of a grid by a reshape: their groups without an index, and attention in them.
 
-In training on a CPU torch's own operations, differentiated by torch, are the fastest way for a few thousand
-small groups: a custom backward saves memory traffic but pays more for its calls from Python.
+In eager code the gradient is written out: autograd would scale the queries and add the bias in passes of
+their own, forward and backward, over numbers that only just fit the cache.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..patterns.base import Folding
+from ..registering import listened_to
 
 
 def fold(x: Tensor, folding: Folding, groups: torch.Size) -> Tensor:
@@ -50,11 +53,71 @@ def attend_folded(
         folding: how the groups are made.
         groups: (N, m).
     """
+    if listened_to() or not torch.is_grad_enabled():
+        return _composed(q, k, v, term, scale, folding, groups)
+    return _Folded.apply(q, k, v, term, scale, folding, groups)  # type: ignore[no-any-return]
+
+
+def _composed(
+    q: Tensor, k: Tensor, v: Tensor, term: Tensor | None, scale: float, folding: Folding, groups: torch.Size
+) -> Tensor:
+    """As operations that autograd and compilers know."""
     queries, keys, values = [fold(one, folding, groups).flatten(0, 2) for one in (q, k, v)]
     logits = torch.bmm(queries * scale, keys.mT)
     if term is not None:
         logits = (logits.view(*q.shape[:2], *groups, groups[1]) + term).view(logits.shape)
     return unfold(torch.bmm(logits.softmax(-1), values).view(*q.shape[:2], *groups, -1), folding)
+
+
+class _Folded(torch.autograd.Function):
+    """:func:`attend_folded` with its gradient; differentiated twice, it composes the function anew."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        term: Tensor | None,
+        scale: float,
+        folding: Folding,
+        groups: torch.Size,
+    ) -> Tensor:
+        queries, keys, values = [fold(one, folding, groups).flatten(0, 2) for one in (q, k, v)]
+        sizes = *q.shape[:2], *groups, -1
+        logits = queries.new_empty(queries.shape[0], groups[1], groups[1])
+        if term is not None:
+            logits.view(sizes).copy_(term)
+        torch.baddbmm(logits, queries, keys.mT, beta=int(term is not None), alpha=scale, out=logits)
+        weights = logits.softmax(-1)
+        ctx.save_for_backward(q, k, v, term, queries, keys, values, weights)
+        ctx.scale, ctx.folding, ctx.groups = scale, folding, groups
+        return unfold(torch.bmm(weights, values).view(sizes), folding)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        q, k, v, term, queries, keys, values, weights = ctx.saved_tensors
+        scale, folding, groups = ctx.scale, ctx.folding, ctx.groups
+        if torch.is_grad_enabled():
+            return *_again(ctx, (q, k, v, term), grad), None, None, None
+        sizes = *q.shape[:2], *groups, -1
+        grad = fold(grad, folding, groups).flatten(0, 2)
+        slopes = torch.ops.aten._softmax_backward_data(torch.bmm(grad, values.mT), weights, -1, weights.dtype)
+        made = (
+            torch.baddbmm(queries, slopes, keys, beta=0, alpha=scale),
+            torch.baddbmm(keys, slopes.mT, queries, beta=0, alpha=scale),
+            torch.bmm(weights.mT, grad),
+        )
+        total = slopes.view(sizes).sum_to_size(term.shape) if ctx.needs_input_grad[3] else None
+        return *(unfold(one.view(sizes), folding) for one in made), total, None, None, None
+
+
+def _again(ctx: Any, given: tuple[Tensor | None, ...], grad: Tensor) -> list[Tensor | None]:
+    """Gradients that can be differentiated themselves."""
+    out = _composed(*given, ctx.scale, ctx.folding, ctx.groups)  # type: ignore[arg-type]
+    wanted = [one for one, need in zip(given, ctx.needs_input_grad, strict=False) if need]
+    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))  # type: ignore[arg-type]
+    return [next(found) if need else None for _, need in zip(given, ctx.needs_input_grad, strict=False)]
 
 
 def _grid(sizes: tuple[int, ...]) -> list[int]:

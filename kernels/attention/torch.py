@@ -152,7 +152,7 @@ def _always_finite(bias: Tensor | RelativeBias | None) -> bool:
     if torch.compiler.is_compiling():
         return False
     table = bias.table if isinstance(bias, RelativeBias) else bias
-    return table is None or table.is_meta or not bool(table.detach().isneginf().any())
+    return table is None or table.is_meta or table.numel() == 0 or float(table.detach().min()) != -torch.inf
 
 
 def _shared(q: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
