@@ -3,6 +3,7 @@
 Maps are (B, C, H, W) or (B, H, W, C), as each says; tokens are (B, N, C).
 """
 
+from .aggregated_attention import AggregatedAttention, CosineAttention, CosineFullAttention
 from .attention import GridAttention, shifted_windows
 from .conv_norm import ConvNorm, LinearNorm
 from .fuse import fuse
@@ -15,15 +16,20 @@ from .mobile import (
     depthwise,
     merging_stage,
 )
+from .neighborhood import NeighborhoodAttention, resize_rpb
 from .patch_embed import PatchEmbed
 from .stage import Stage, drop_path_rates
 from .tables import relative_bias_table, resize_bias_table, resize_positions
 from .token_head import TokenHead
 
 __all__ = [
+    "AggregatedAttention",
     "ConvNorm",
+    "CosineAttention",
+    "CosineFullAttention",
     "GridAttention",
     "LinearNorm",
+    "NeighborhoodAttention",
     "NormHead",
     "PatchEmbed",
     "PointwiseMLP",
@@ -39,5 +45,6 @@ __all__ = [
     "relative_bias_table",
     "resize_bias_table",
     "resize_positions",
+    "resize_rpb",
     "shifted_windows",
 ]
