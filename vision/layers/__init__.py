@@ -18,6 +18,8 @@ from .mobile import (
 )
 from .neighborhood import NeighborhoodAttention, resize_rpb
 from .patch_embed import PatchEmbed
+from .reduced_attention import ReducedAttention
+from .sequence_head import SequenceHead
 from .stage import Stage, drop_path_rates
 from .tables import relative_bias_table, resize_bias_table, resize_positions
 from .token_head import TokenHead
@@ -33,7 +35,9 @@ __all__ = [
     "NormHead",
     "PatchEmbed",
     "PointwiseMLP",
+    "ReducedAttention",
     "Residual",
+    "SequenceHead",
     "Stage",
     "TokenHead",
     "conv_stem",
