@@ -14,6 +14,9 @@ MODELS = {
     "convnext_tiny": "timm",
     "davit_tiny": "timm",
     "maxvit_tiny_tf_224": "timm",
+    "volo_d1_224": "timm",
+    "pvt_v2_b2": "timm",
+    "convit_tiny": "timm",
     "ecanet50": "timm's ResNet-50 with its gate",
 }
 """Our name -> what it is compared with; workers/run_vision.py makes it."""

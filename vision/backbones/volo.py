@@ -21,7 +21,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import ConvNorm, GridAttention, Stage, TokenHead, drop_path_rates
+from ..layers import ConvNorm, GridAttention, SequenceHead, Stage, drop_path_rates
 from ..models import register_backbone
 
 KERNEL, STRIDE = 3, 2
@@ -112,7 +112,7 @@ class Downsample(nn.Module):
         return self.drop(self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) + self.pos_embed)
 
 
-class DenseHead(TokenHead):
+class DenseHead(SequenceHead):
     """A classifier of the class token, plus half of the best logits of a second one of all patches."""
 
     def reset(self, num_classes: int, pool_type: str | None = None) -> None:
