@@ -37,7 +37,12 @@ CHEMPROT = [f"chemprot/{part}.jsonl" for part in ("train", "dev", "test")]
 SETTINGS: dict[str, dict[str, Any]] = {
     "ternary": {"epochs": 4},
     "binary": {"epochs": 4},
-    "chemprot": {"epochs": 4, "batch_size": 16, "model_options": {"mark_dim": 16, "word_dropout": 0.3}},
+    "chemprot": {
+        "epochs": 4,
+        "batch_size": 16,
+        "learning_rate": 3e-3,
+        "model_options": {"mark_dim": 16, "dropout": 0.25, "word_dropout": 0.2, "pool_penalty": 0.0},
+    },
     "cdr": {"epochs": 4, "monitor": "f1_macro", "class_weight": "balanced"},
 }
 NOTES = {
