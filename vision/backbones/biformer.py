@@ -1,0 +1,266 @@
+"""BiFormer: regions of a map choose the regions that their positions attend to (Zhu et al., CVPR 2023).
+
+Paper: https://arxiv.org/abs/2303.08810. Official code: https://github.com/rayleizhu/BiFormer (MIT).
+The map is cut into 7x7 regions whatever its size. The means of queries and keys say which few regions of
+keys each region of queries sees (bi-level routing, section 3.2); a 5x5 depthwise convolution of the
+values is added. The last stage sees all of its small map. Blocks begin with a depthwise convolution that
+tells positions apart (figure 3). BiFormer-STL puts the attention into Swin-T's layout and has no such
+convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from timm.layers import ClassifierHead, DropPath, Mlp
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from graphrec.kernels import attention
+from graphrec.kernels.policies import biformer_region, biformer_routing
+from graphrec.registry import Card, Variant
+
+from ..backbone import Backbone
+from ..keys import KeyMap, Rename
+from ..layers import GridAttention, Stage, drop_path_rates, init_linear_and_conv
+from ..models import register_backbone
+
+
+def _depthwise(dim: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+
+
+class RoutedAttention(nn.Module):
+    """Each of ``windows`` x ``windows`` regions attends to the ``topk`` that resemble it (eq. 4 to 7)."""
+
+    def __init__(self, dim: int, heads: int, windows: int, topk: int) -> None:
+        super().__init__()
+        self.heads, self.windows, self.topk = heads, windows, topk
+        self.to_qkv = nn.Linear(dim, 3 * dim)
+        self.lepe = _depthwise(dim, 5)
+        self.wo = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to the same shape.
+
+        A map that the regions do not divide is padded with zeros at the bottom and the right, which join as
+        keys, as the official code does it for segmentation.
+        """
+        height, width = x.shape[1:3]
+        down, right = -height % self.windows, -width % self.windows
+        if down or right:
+            x = F.pad(x, (0, 0, 0, right, 0, down))
+        batch, tall, wide, dim = x.shape
+        qkv = self.to_qkv(x)
+        packed = qkv.view(batch, tall * wide, 3, self.heads, dim // self.heads)
+        q, k, v = packed.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, L, D]
+        pattern = biformer_routing(q, k, (tall, wide), biformer_region((tall, wide), self.windows), self.topk)
+        # The official scale is that of all channels, not that of a head.
+        mixed = attention(q, k, v, pattern, scale=dim**-0.5).transpose(1, 2).reshape(x.shape)
+        lepe = self.lepe(qkv[..., 2 * dim :].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.wo(mixed + lepe)[:, :height, :width]
+
+
+class FullAttention(GridAttention):
+    """All positions see all; a depthwise convolution of the input is added before the last projection."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__(dim, heads, qkv_bias=False)
+        self.lepe = _depthwise(dim, 5)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, H, W, C) to the same shape."""
+        batch, height, width, dim = x.shape
+        qkv = self.qkv(x).view(batch, height * width, 3, self.heads, dim // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = attention(q, k, v).transpose(1, 2).reshape(x.shape)
+        return self.proj(mixed + self.lepe(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+
+class BiFormerBlock(nn.Module):
+    """``x + positions(x)``, ``x + attention(norm(x))``, ``x + mlp(norm(x))`` on maps (B, C, H, W)."""
+
+    def __init__(
+        self, dim: int, attn: nn.Module, *, mlp_ratio: float, positions: bool, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.pos_embed = _depthwise(dim, 3) if positions else None
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = attn
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        if self.pos_embed is not None:
+            x = x + self.pos_embed(x)
+        x = x.permute(0, 2, 3, 1)
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x.permute(0, 3, 1, 2)
+
+
+class BiFormer(Backbone):
+    """BiFormer; a state is (B, C, H, W).
+
+    Args:
+        img_size: Images that the model is made for; forward takes others.
+        in_chans: Channels of the images.
+        num_classes: Classes.
+        global_pool: Pooling of the head.
+        swin_layout: Patches that do not overlap, and no convolution before the attention (STL).
+        embed_dims: Channels per stage.
+        depths: Blocks per stage.
+        head_dim: Channels of a head where regions are routed; attention to the whole map has ``full_heads``.
+        full_heads: Heads of the stages that see all of their map.
+        windows: Regions per axis.
+        topks: Regions that a region sees, per stage; None is attention to the whole map.
+        mlp_ratio: Width of the MLP over that of the stage.
+        drop_rate: Dropout before the classifier.
+        drop_path_rate: Stochastic depth of the last block; earlier blocks have less.
+    """
+
+    first_conv = "stem.0"
+
+    def __init__(
+        self,
+        *,
+        img_size: int | tuple[int, int] = 224,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        swin_layout: bool = False,
+        embed_dims: Sequence[int] = (64, 128, 256, 512),
+        depths: Sequence[int] = (2, 2, 8, 2),
+        head_dim: int = 32,
+        full_heads: int = 8,
+        windows: int = 7,
+        topks: Sequence[int | None] = (1, 4, 16, None),
+        mlp_ratio: float = 3.0,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.1,
+    ) -> None:
+        super().__init__(
+            features=[(dim, 4 * 2**number) for number, dim in enumerate(embed_dims)],
+            img_size=img_size,
+            in_chans=in_chans,
+            num_classes=num_classes,
+            global_pool=global_pool,
+        )
+        self.stem = _patches(in_chans, embed_dims[0]) if swin_layout else _stem(in_chans, embed_dims[0])
+        downsample = _merge if swin_layout else _halve
+        block = partial(BiFormerBlock, mlp_ratio=mlp_ratio, positions=not swin_layout)
+        rates = drop_path_rates(drop_path_rate, depths)
+        self.stages = nn.ModuleList()
+        for number, (dim, topk) in enumerate(zip(embed_dims, topks, strict=True)):
+            if topk is None:
+                attn = partial(FullAttention, dim, full_heads)
+            else:
+                attn = partial(RoutedAttention, dim, dim // head_dim, windows, topk)
+            blocks = [block(dim, attn(), drop_path=rate) for rate in rates[number]]
+            self.stages.append(Stage(blocks, downsample(embed_dims[number - 1], dim) if number else None))
+        self.norm = nn.BatchNorm2d(embed_dims[-1])
+        self.head = ClassifierHead(embed_dims[-1], num_classes, global_pool, drop_rate)
+        for module in self.modules():  # convolutions keep torch's initial values
+            if isinstance(module, nn.Linear):
+                init_linear_and_conv(module)
+        self.keys = STL_KEYS if swin_layout else KEYS
+
+
+def _stem(in_chans: int, dim: int) -> nn.Sequential:
+    """Two 3x3 convolutions of stride 2."""
+    first, second = nn.Conv2d(in_chans, dim // 2, 3, 2, 1), nn.Conv2d(dim // 2, dim, 3, 2, 1)
+    return nn.Sequential(first, nn.BatchNorm2d(dim // 2), nn.GELU(), second, nn.BatchNorm2d(dim))
+
+
+def _halve(dim: int, out: int) -> nn.Sequential:
+    """A 3x3 convolution of stride 2."""
+    return nn.Sequential(nn.Conv2d(dim, out, 3, 2, 1), nn.BatchNorm2d(out))
+
+
+def _patches(in_chans: int, dim: int) -> nn.Sequential:
+    """Patches of 4x4 pixels."""
+    return nn.Sequential(nn.Conv2d(in_chans, dim, 4, 4), nn.BatchNorm2d(dim))
+
+
+def _merge(dim: int, out: int) -> nn.Sequential:
+    """Patches of 2x2 positions."""
+    return nn.Sequential(nn.BatchNorm2d(dim), nn.Conv2d(dim, out, 2, 2))
+
+
+def _keys(block: str, second: int) -> KeyMap:
+    """Official names; ``second`` is the place of the second linear layer in an MLP."""
+    ours = "stages.{i}.blocks.{j}"
+    return KeyMap(
+        rules=(
+            Rename("downsample_layers.0", "stem"),
+            Rename("downsample_layers.{i}", "stages.{i}.downsample"),
+            Rename(f"{block}.attn.qkv.qkv", f"{ours}.attn.to_qkv"),
+            Rename(f"{block}.mlp.0", f"{ours}.mlp.fc1"),
+            Rename(f"{block}.mlp.{second}", f"{ours}.mlp.fc2"),
+            Rename(block, ours),
+            Rename("head", "head.fc"),
+        )
+    )
+
+
+KEYS, STL_KEYS = _keys("stages.{i}.{j}", 3), _keys("stages.{i}.blocks.{j}", 2)
+BiFormer.keys = KEYS
+
+CARD = Card(
+    name="biformer",
+    task="vision",
+    title="BiFormer: Vision Transformer with Bi-Level Routing Attention",
+    paper="https://arxiv.org/abs/2303.08810",
+    code="https://github.com/rayleizhu/BiFormer",
+    licence="MIT",
+    verified={
+        "logits and pyramid equal the official code's": "tests/vision/test_biformer.py::test_equals_official",
+        "parameters": "tests/vision/test_published.py::test_counts",
+        "GFLOPs": "tests/vision/test_biformer.py::test_published_operations",
+        "official key names there and back": "tests/vision/test_biformer.py::test_official_keys",
+    },
+    differs="Absent: the later rewriting of BiFormer-STL for channels first (biformer_stl_nchw), which pads "
+    "after the projection. Maps that the regions do not divide are padded as with the official auto_pad.",
+)
+
+_SMALL = {"depths": (4, 4, 18, 4), "drop_path_rate": 0.15}
+_BASE = {"embed_dims": (96, 192, 384, 768), "depths": (4, 4, 18, 4), "drop_path_rate": 0.4}
+_STL = {"swin_layout": True, "embed_dims": (96, 192, 384, 768), "depths": (2, 2, 6, 2), "mlp_ratio": 4.0}
+_TEST = {
+    "embed_dims": (8, 8, 16, 16),
+    "depths": (1, 1, 2, 1),
+    "head_dim": 4,
+    "full_heads": 8,
+    "windows": 2,
+    "topks": (1, 2, 3, None),
+}
+
+
+def _variant(
+    options: Mapping[str, object], parameters: float, gflops: float, top1: float, key: str
+) -> Variant:
+    """A row of the official table, and the file of its weights.
+
+    Which pairs are computed depends on the image, so operations cannot be counted without one;
+    ``tests/vision/test_biformer.py`` counts the published ones.
+    """
+    url = f"https://api.onedrive.com/v1.0/shares/s!AkBbczdRlZvCh{key}/root/content"
+    note = f"{gflops} GFLOPs are published; routing depends on the image."
+    return Variant(options, 224, parameters, None, top1, weights=url, note=note)
+
+
+register_backbone(
+    BiFormer,
+    CARD,
+    {
+        "biformer_tiny": _variant({}, 13.14, 2.2, 81.4, "HEOoGkgwgQzEDlM"),
+        "biformer_small": _variant(_SMALL, 25.54, 4.5, 83.8, "HDyM-x9KWRBZ832"),
+        "biformer_base": _variant(_BASE, 56.80, 9.8, 84.3, "HI_XPhoadjaNxtO"),
+        "biformer_stl": _variant(_STL, 28.37, 4.6, 82.7, "Sf-m7ujkvx9lIQ1"),
+        "biformer_test": Variant(_TEST, 32),
+        "biformer_stl_test": Variant(_TEST | {"swin_layout": True}, 32),
+    },
+)
