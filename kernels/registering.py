@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,6 @@ from torch.nn import Parameter
 if __name__ != "graphrec.kernels.registering":
     raise ImportError(f"{__name__} is part of graphrec.kernels: import that, its operators exist once")
 
-Given = ParamSpec("Given")
 Made = TypeVar("Made")
 
 _PLAIN = (Tensor, Parameter)
@@ -47,7 +46,7 @@ def listened_to() -> bool:
     )
 
 
-class Operator(Generic[Given, Made]):
+class Operator(Generic[Made]):
     """A function registered as ``torch.ops.graphrec.<name>``; made by :func:`operator`.
 
     Attributes:
@@ -55,7 +54,7 @@ class Operator(Generic[Given, Made]):
         registered: the same as torch's operator, for :func:`torch.library.opcheck` and compiled graphs.
     """
 
-    def __init__(self, name: str, function: Callable[Given, Made]) -> None:
+    def __init__(self, name: str, function: Callable[..., Made]) -> None:
         self.__doc__, self.__name__ = function.__doc__, name
         self.function = function
         self._definition = torch.library.custom_op(name, mutates_args=())(function)
@@ -64,7 +63,7 @@ class Operator(Generic[Given, Made]):
         self._count = len(inspect.signature(function).parameters)
         self._differentiated: Any = None
 
-    def register_fake(self, function: Callable[Given, Made]) -> Callable[Given, Made]:
+    def register_fake(self, function: Callable[..., Made]) -> Callable[..., Made]:
         """As :meth:`torch.library.CustomOpDef.register_fake`."""
         self._definition.register_fake(function)
         return function
@@ -76,7 +75,7 @@ class Operator(Generic[Given, Made]):
         self._definition.register_autograd(backward, setup_context=setup_context)
         self._differentiated = _differentiated(self.__name__, self.function, backward, setup_context)
 
-    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Made:
+    def __call__(self, *args: Any, **kwargs: Any) -> Made:
         if kwargs or len(args) != self._count or listened_to() or not _plain(args):
             return self.registered(*args, **kwargs)  # type: ignore[no-any-return]
         if not torch.is_grad_enabled() or not any(
@@ -111,7 +110,7 @@ def _differentiated(
     return type(name.split("::")[1], (torch.autograd.Function,), body)
 
 
-def operator(name: str) -> Callable[[Callable[Given, Made]], Operator[Given, Made]]:
+def operator(name: str) -> Callable[[Callable[..., Made]], Operator[Made]]:
     """Register a function as an operator of torch that changes none of its arguments.
 
     Args:

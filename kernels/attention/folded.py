@@ -114,7 +114,8 @@ class _Folded(torch.autograd.Function):
 
 def _again(ctx: Any, given: tuple[Tensor | None, ...], grad: Tensor) -> list[Tensor | None]:
     """Gradients that can be differentiated themselves."""
-    out = _composed(*given, ctx.scale, ctx.folding, ctx.groups)  # type: ignore[arg-type]
+    q, k, v, term = given
+    out = _composed(q, k, v, term, ctx.scale, ctx.folding, ctx.groups)  # type: ignore[arg-type]
     wanted = [one for one, need in zip(given, ctx.needs_input_grad, strict=False) if need]
     found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))  # type: ignore[arg-type]
     return [next(found) if need else None for _, need in zip(given, ctx.needs_input_grad, strict=False)]

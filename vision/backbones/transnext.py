@@ -12,7 +12,7 @@ pretraining, so the same weights serve images of any size.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from timm.layers import ClassifierHead, DropPath
@@ -159,9 +159,11 @@ class TransNeXt(Backbone):
         self.stages = nn.ModuleList()
         for number, dim in enumerate(embed_dims):
             side = pretrain_size // (4 * 2**number)
-            make = partial(CosineFullAttention, dim, num_heads[number], (side, side), qkv_bias, drop_rate)
+            make: Callable[[], nn.Module]
+            made = partial(CosineFullAttention, dim, num_heads[number], (side, side), qkv_bias, drop_rate)
+            make = made
             if poolings[number] > 1:
-                make = partial(AggregatedAttention, *make.args, window=window_size, pooling=poolings[number])
+                make = partial(AggregatedAttention, *made.args, window=window_size, pooling=poolings[number])
             block = partial(TransNeXtBlock, dim, mlp_ratio=mlp_ratios[number], drop=drop_rate)
             blocks = [block(make(), drop_path=rate) for rate in rates[number]]
             before = Downsample(embed_dims[number - 1], dim, 3, 2) if number else None
