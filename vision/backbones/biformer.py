@@ -10,7 +10,7 @@ convolution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from timm.layers import ClassifierHead, DropPath, Mlp
@@ -155,6 +155,7 @@ class BiFormer(Backbone):
         rates = drop_path_rates(drop_path_rate, depths)
         self.stages = nn.ModuleList()
         for number, (dim, topk) in enumerate(zip(embed_dims, topks, strict=True)):
+            attn: Callable[[], nn.Module]
             if topk is None:
                 attn = partial(FullAttention, dim, full_heads)
             else:
