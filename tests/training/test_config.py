@@ -23,7 +23,7 @@ def test_defaults_are_valid_and_frozen():
         ({"epochs": 0}, "epochs: should be greater than or equal to 1, got 0"),
         ({"learning_rate": -1}, "learning_rate: should be greater than 0, got -1"),
         ({"learning_rate": float("nan")}, "learning_rate: should be a finite number, got nan"),
-        ({"scheduler": "step"}, "scheduler: should be 'plateau', 'cosine' or 'none', got 'step'"),
+        ({"scheduler": "linear"}, "scheduler: should be 'plateau', 'cosine', 'step' or 'none', got 'linear'"),
         ({"precision": "16"}, "precision: should be '32-true' or 'bf16-mixed', got '16'"),
         ({"checkpoint_every": "often"}, "checkpoint_every: 'often' is neither a number of steps"),
         ({"checkpoint_every": 0}, "checkpoint_every: 0 is neither"),
