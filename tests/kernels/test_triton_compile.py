@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,11 @@ pytestmark = [
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 """Shared memory that a program may use, by architecture."""
 
-SPILL_LIMIT = {"backward_bias": 512, "backward_kv": 288}
-"""Bytes per thread, 256 where nothing is said; the gradient of a bias keeps a whole tile of sums besides a
-tile of logits, and the assembler of triton 3.8 spills more than others in that of the keys."""
+SPILL_LIMIT = {"backward_bias": 512}
+"""Bytes per thread; the gradient of a bias keeps a whole tile of sums besides a tile of logits."""
+
+SPILLED_BY_3_8 = {("backward_kv fp32 32", 100): 280}
+"""What triton 3.8, and no other version tried, spills beyond the limit: bytes by kernel and architecture."""
 
 
 @pytest.mark.parametrize("arch", sorted(SHARED_LIMIT))
@@ -46,7 +49,8 @@ def test_kernels_compile(arch: int, tmp_path: Path) -> None:
     assert found
     for name, facts in found.items():
         assert facts["shared"] <= SHARED_LIMIT[arch], (name, facts)
-        assert facts["spilled"] <= SPILL_LIMIT.get(name.split()[0], 256), (name, facts)
+        known = SPILLED_BY_3_8.get((name, arch), 0) if version("triton").startswith("3.8.") else 0
+        assert facts["spilled"] <= max(SPILL_LIMIT.get(name.split()[0], 256), known), (name, facts)
     if arch == 90:
         for kernel in ("forward", "backward_q", "backward_kv"):
             assert found[f"{kernel} bf16 64"]["wgmma"] > 0, kernel

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ pytestmark = [
 ]
 
 KERNELS = Path(__file__).parents[2] / "kernels"
+SPILLED_BY_3_8 = {("triton_attention.forward bf16 256", 80): 8}
+"""What triton 3.8, and no other version tried, spills: bytes by kernel and architecture."""
+
 MODULES = ("graph/triton_kernels.py", "graph/triton_attention.py", "conv/dynamic_triton_kernels.py")
 
 
@@ -49,5 +53,6 @@ def test_kernels_compile(arch: int, tmp_path: Path) -> None:
     assert {name.split()[0] for name in found} == set().union(*(launched(KERNELS / one) for one in MODULES))
     for name, facts in found.items():
         assert facts["shared"] <= 16 * 1024, (name, facts)
-        assert facts["spilled"] <= 8, (name, facts)  # one number, by the assembler of triton 3.8 for sm_80
+        known = SPILLED_BY_3_8.get((name, arch), 0) if version("triton").startswith("3.8.") else 0
+        assert facts["spilled"] <= known, (name, facts)
         assert facts["registers"] <= 208, (name, facts)
