@@ -31,7 +31,8 @@ class Backbone(nn.Module):
     makes the first state. ``norm``, where there is one, runs after the last stage.
 
     Args:
-        features: Channels and reduction of the feature map after each stage.
+        features: Channels and reduction of the feature map after each stage; where a state has several
+            maps, of the first map after each stage, then of the second.
         img_size: Side, or height and width, of the images that the model is made for.
         in_chans: Channels of the images.
         num_classes: Classes; 0 leaves the pooled features.
@@ -51,6 +52,8 @@ class Backbone(nn.Module):
     """Module that makes the logits; it is left fresh where ``num_classes`` differs from a checkpoint's."""
     fixed_size: ClassVar[bool] = False
     """Whether parameters depend on ``img_size``, so that forward takes no other."""
+    maps_per_stage: ClassVar[int] = 1
+    """Feature maps of a state. They are numbered map by map: the first of every stage, then the second."""
     stem_pattern: ClassVar[str] = r"^(?!stages|norm|head)"
     """Pattern of the names of parameters that come before all blocks."""
     no_decay: ClassVar[tuple[str, ...]] = ()
@@ -76,8 +79,9 @@ class Backbone(nn.Module):
         super().__init__()
         self.img_size: tuple[int, int] = to_2tuple(img_size)
         self.in_chans, self.num_classes, self.global_pool = in_chans, num_classes, global_pool
+        depth = len(features) // self.maps_per_stage
         self.feature_info: list[dict[str, Any]] = [
-            {"num_chs": channels, "reduction": reduction, "module": f"stages.{number}"}
+            {"num_chs": channels, "reduction": reduction, "module": f"stages.{number % depth}"}
             for number, (channels, reduction) in enumerate(features)
         ]
         self.num_features = self.head_hidden_size = features[-1][0]
@@ -93,8 +97,8 @@ class Backbone(nn.Module):
         """The state before the first stage, from an image (B, in_chans, H, W)."""
         return self.stem(image)
 
-    def feature_map(self, state: Any, stage: int) -> Tensor:
-        """The feature map (B, C, H', W') of a state after a stage."""
+    def feature_map(self, state: Any, number: int) -> Tensor:
+        """A feature map (B, C, H', W') of a state; ``number`` is its place in ``feature_info``."""
         return state.permute(0, 3, 1, 2) if self.layout == "NHWC" else state
 
     def finish(self, state: Any) -> Any:
@@ -136,25 +140,25 @@ class Backbone(nn.Module):
 
         Args:
             x: Images (B, in_chans, H, W).
-            indices: The last so many stages, or these stages; all if None.
+            indices: The last so many maps, or these maps, by their places in ``feature_info``; all if None.
             norm: Put the final norm on the last stage's map.
-            stop_early: Do not run stages that no index asks for.
+            stop_early: Do not run stages behind the last that an index asks for.
             output_fmt: "NCHW", or "NLC" for (B, H' * W', C).
             intermediates_only: Return the list of maps alone.
         """
         if output_fmt not in ("NCHW", "NLC"):
             raise ConfigError(f"output_fmt: {output_fmt!r} is not 'NCHW' or 'NLC'")
         self._check_image(x)
-        take, last = feature_take_indices(len(self.stages), _as_list(indices))
-        maps: list[Tensor] = []
+        take, last = self._taken(indices)
+        found: dict[int, Tensor] = {}
         state, final = self.embed(x), len(self.stages) - 1
         for number, stage in enumerate(self.stages):
             state = self._run(stage, state)
-            if number in take:
-                shown = self.norm(state) if norm and number == final else state
-                maps.append(self.feature_map(shown, number))
+            shown = self.norm(state) if norm and number == final else state
+            found |= {one: self.feature_map(shown, one) for one in take if one % self._depth == number}
             if stop_early and number == last:
                 break
+        maps = [found[one] for one in sorted(found)]
         if output_fmt == "NLC":
             maps = [one.flatten(2).transpose(1, 2) for one in maps]
         if intermediates_only:
@@ -165,13 +169,14 @@ class Backbone(nn.Module):
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """Drop the stages after the last one asked for, and with them norm and head; the indices kept."""
-        take, last = feature_take_indices(len(self.stages), _as_list(indices))
+        take, last = self._taken(indices)
         shorter = last < len(self.stages) - 1
         self.stages = self.stages[: last + 1]
         if prune_norm or shorter:
             self.norm = nn.Identity()
         if shorter:
-            self.num_features = self.head_hidden_size = int(self.feature_info[last]["num_chs"])
+            widths = [int(one["num_chs"]) for one in self.feature_info[last :: self._depth]]
+            self.num_features = self.head_hidden_size = sum(widths)
         if prune_head or shorter:
             self.num_classes, self.head = 0, nn.Identity()
         return take
@@ -213,6 +218,22 @@ class Backbone(nn.Module):
 
     # Shared workings
 
+    @property
+    def _depth(self) -> int:
+        """Stages that the model was built with."""
+        return len(self.feature_info) // self.maps_per_stage
+
+    def _taken(self, indices: int | Sequence[int] | None) -> tuple[list[int], int]:
+        """Places in ``feature_info`` of the chosen maps, and the last stage that they need."""
+        there = [one for one in range(len(self.feature_info)) if one % self._depth < len(self.stages)]
+        if indices is None or isinstance(indices, int):
+            take = [there[one] for one in feature_take_indices(len(there), indices)[0]]
+        else:
+            take = feature_take_indices(len(self.feature_info), list(indices))[0]
+            if gone := sorted(set(take) - set(there)):
+                raise ConfigError(f"indices: {gone} are maps of stages that were pruned")
+        return take, max(one % self._depth for one in take)
+
     def _run(self, stage: nn.Module, state: Any) -> Any:
         """One stage; a `Stage` checkpoints its own blocks."""
         if self.grad_checkpointing and self.training and not isinstance(stage, Stage):
@@ -244,8 +265,3 @@ class Backbone(nn.Module):
             )
         if height % self.multiple or width % self.multiple:
             raise error(f"{what}: {height}x{width}, but both sides must be multiples of {self.multiple}")
-
-
-def _as_list(indices: int | Sequence[int] | None) -> int | list[int] | None:
-    """Indices as timm's functions take them."""
-    return indices if indices is None or isinstance(indices, int) else list(indices)

@@ -323,4 +323,4 @@ def test_made_by_timm(name: str) -> None:
     assert isinstance(model, Backbone)
     assert model(image(model)).shape == (2, 3)
     pyramid = timm.create_model(f"graphrec_{name}", features_only=True)
-    assert len(pyramid(image(model))) == len(model.stages)
+    assert len(pyramid(image(model))) == len(model.feature_info)

@@ -13,11 +13,10 @@ images. The official code makes it as N x N logits for each image, with N = H * 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from math import isqrt
 
 import torch
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from graphrec.kernels import attention
@@ -25,10 +24,18 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import GridAttention, PatchEmbed, SequenceHead, drop_path_rates, resize_positions
+from ..layers import (
+    PatchEmbed,
+    SequenceHead,
+    TokenAttention,
+    TransformerBlock,
+    drop_path_rates,
+    resize_positions,
+)
 from ..models import register_backbone
 
-_norm = partial(nn.LayerNorm, eps=1e-6)
+EPSILON = 1e-6
+"""Of all norms."""
 
 
 class PositionProjection(nn.Module):
@@ -93,37 +100,19 @@ class GatedAttention(nn.Module):
         return self.drop(self.proj(mixed.transpose(1, 2).flatten(2)))
 
 
-class TokenAttention(GridAttention):
-    """Attention of tokens (B, N, C) that all see all."""
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """(B, N, C) to the same shape."""
-        return super().forward(x[:, None])[:, 0]
-
-
-class ConViTBlock(nn.Module):
-    """``x + attn(norm(x))``, then ``x + mlp(norm(x))``; the block with ``joins`` first adds a class token."""
+class JoiningBlock(TransformerBlock):
+    """A transformer's block before whose work a class token joins."""
 
     def __init__(
-        self, dim: int, attn: nn.Module, *, mlp_ratio: float, joins: bool, drop: float, drop_path: float
+        self, dim: int, attn: nn.Module, mlp_ratio: float, *, drop: float, drop_path: float, eps: float
     ) -> None:
-        super().__init__()
-        self.cls_token: nn.Parameter | None = None
-        if joins:
-            self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
-            trunc_normal_(self.cls_token, std=0.02)
-        self.norm1 = _norm(dim)
-        self.attn = attn
-        self.norm2 = _norm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
-        self.drop_path = DropPath(drop_path)
+        super().__init__(dim, attn, mlp_ratio, drop=drop, drop_path=drop_path, eps=eps)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        trunc_normal_(self.cls_token, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) to (B, N, C), or (B, 1 + N, C) where the class token joins."""
-        if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        """(B, N, C) to (B, 1 + N, C)."""
+        return super().forward(torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1))
 
 
 class ConViT(Backbone):
@@ -176,20 +165,16 @@ class ConViT(Backbone):
         self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size, norm=None)
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], embed_dim))
         self.pos_drop = nn.Dropout(drop_rate)
-        self.stages = nn.ModuleList(
-            ConViTBlock(
-                embed_dim,
+        self.stages = nn.ModuleList()
+        for number, rate in enumerate(drop_path_rates(drop_path_rate, [depth])[0]):
+            attn = (
                 GatedAttention(embed_dim, num_heads, self.grid, drop_rate)
                 if number < local
-                else TokenAttention(embed_dim, num_heads, qkv_bias=False, proj_drop=drop_rate),
-                mlp_ratio=mlp_ratio,
-                joins=number == local,
-                drop=drop_rate,
-                drop_path=rate,
+                else TokenAttention(embed_dim, num_heads, qkv_bias=False, proj_drop=drop_rate)
             )
-            for number, rate in enumerate(drop_path_rates(drop_path_rate, [depth])[0])
-        )
-        self.norm = _norm(embed_dim)
+            block = JoiningBlock if number == local else TransformerBlock
+            self.stages.append(block(embed_dim, attn, mlp_ratio, drop=drop_rate, drop_path=rate, eps=EPSILON))
+        self.norm = nn.LayerNorm(embed_dim, eps=EPSILON)
         self.head = SequenceHead(embed_dim, num_classes, global_pool, drop_rate)
         self.keys = _keys(local)
         trunc_normal_(self.pos_embed, std=0.02)
@@ -199,7 +184,7 @@ class ConViT(Backbone):
         """Patches with their positions (B, N, C)."""
         return self.pos_drop(self.patch_embed(image).flatten(1, 2) + self.pos_embed)
 
-    def feature_map(self, state: Tensor, stage: int) -> Tensor:
+    def feature_map(self, state: Tensor, number: int) -> Tensor:
         """The tokens of patches as a map (B, C, H / 16, W / 16)."""
         return state[:, -self.grid[0] * self.grid[1] :].mT.unflatten(2, self.grid)
 

@@ -243,7 +243,7 @@ class PVT(Backbone):
         """The image: each stage makes its own patches."""
         return image
 
-    def feature_map(self, state: Tokens, stage: int) -> Tensor:
+    def feature_map(self, state: Tokens, number: int) -> Tensor:
         """(B, C, H, W)."""
         return state.as_map()
 

@@ -218,7 +218,7 @@ class TNT(Backbone):
         patches = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], 1)
         return Sentences(words, self.pos_drop(patches + self.outer_pos))
 
-    def feature_map(self, state: Sentences | Tensor, stage: int) -> Tensor:
+    def feature_map(self, state: Sentences | Tensor, number: int) -> Tensor:
         """The patches as a map (B, C, H / 16, W / 16)."""
         tokens = state.patches if isinstance(state, Sentences) else state
         return tokens[:, 1:].mT.unflatten(2, self.grid)

@@ -11,17 +11,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import Mlp, trunc_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphrec.errors import RunError
-from graphrec.kernels import attention, outlook
+from graphrec.kernels import outlook
 from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import ConvNorm, GridAttention, SequenceHead, Stage, drop_path_rates
+from ..layers import (
+    ClassAttention,
+    ConvNorm,
+    GridAttention,
+    SequenceHead,
+    Stage,
+    TransformerBlock,
+    drop_path_rates,
+)
 from ..models import register_backbone
 
 KERNEL, STRIDE = 3, 2
@@ -47,47 +55,13 @@ class OutlookAttention(nn.Module):
         return self.proj(mixed.permute(0, 2, 3, 1))
 
 
-class VOLOBlock(nn.Module):
-    """``x + attn(norm(x))``, then ``x + mlp(norm(x))``: an Outlooker or a transformer's block."""
-
-    def __init__(self, dim: int, attn: nn.Module, mlp_ratio: float, drop_path: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = attn
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to the same shape."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
-class ClassAttention(nn.Module):
-    """The first token attends to all."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.kv = nn.Linear(dim, 2 * dim, bias=False)
-        self.q = nn.Linear(dim, dim, bias=False)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 1 + N, C) to (B, 1, C)."""
-        q = self.q(x[:, :1]).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        k, v = self.kv(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
-
-
 class ClassBlock(nn.Module):
     """A transformer's block that changes the first token alone."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = ClassAttention(dim, heads)
+        self.attn = ClassAttention(dim, heads, bias=False)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
@@ -181,12 +155,16 @@ class VOLO(Backbone):
         )
         self.stem = _stem(in_chans, stem_dim, fine)
         rates = drop_path_rates(drop_path_rate, layers)
-        outlookers = [VOLOBlock(fine, OutlookAttention(fine, num_heads[0]), mlp_ratio, 0.0) for _ in rates[0]]
+        outlookers = [
+            TransformerBlock(fine, OutlookAttention(fine, num_heads[0]), mlp_ratio) for _ in rates[0]
+        ]
         grid = (self.img_size[0] // 16, self.img_size[1] // 16)
         self.stages = nn.ModuleList([Stage(outlookers)])
         for number, chosen in enumerate(rates[1:]):
             blocks = [
-                VOLOBlock(dim, GridAttention(dim, num_heads[1], qkv_bias=False), mlp_ratio, rate)
+                TransformerBlock(
+                    dim, GridAttention(dim, num_heads[1], qkv_bias=False), mlp_ratio, drop_path=rate
+                )
                 for rate in chosen
             ]
             self.stages.append(Stage(blocks, None if number else Downsample(fine, dim, grid, drop_rate)))

@@ -5,6 +5,7 @@ Maps are (B, C, H, W) or (B, H, W, C), as each says; tokens are (B, N, C).
 
 from .aggregated_attention import AggregatedAttention, CosineAttention, CosineFullAttention
 from .attention import GridAttention, shifted_windows
+from .branches import Branches, BranchHead, BranchNorm, CrossStage
 from .conv_norm import ConvNorm, LinearNorm
 from .fuse import fuse
 from .initial import init_linear_and_conv
@@ -23,12 +24,18 @@ from .sequence_head import SequenceHead
 from .stage import Stage, drop_path_rates
 from .tables import relative_bias_table, resize_bias_table, resize_positions
 from .token_head import TokenHead
+from .tokens import ClassAttention, TokenAttention, TransformerBlock
 
 __all__ = [
     "AggregatedAttention",
+    "BranchHead",
+    "BranchNorm",
+    "Branches",
+    "ClassAttention",
     "ConvNorm",
     "CosineAttention",
     "CosineFullAttention",
+    "CrossStage",
     "GridAttention",
     "LinearNorm",
     "NeighborhoodAttention",
@@ -39,7 +46,9 @@ __all__ = [
     "Residual",
     "SequenceHead",
     "Stage",
+    "TokenAttention",
     "TokenHead",
+    "TransformerBlock",
     "conv_stem",
     "depthwise",
     "drop_path_rates",
