@@ -175,6 +175,43 @@ def random_parts(
     return IndexSplit.of(train, held_valid, held, total=len(y), name=f"random split, seed {seed}")
 
 
+def draw_groups(
+    count: int,
+    valid: float = 0.1,
+    test: float = 0.1,
+    *,
+    seed: int = 0,
+    what: str = "group",
+    name: str = "split",
+) -> Tensor:
+    """The part of each group where whole groups are drawn; at least one for each share that is positive.
+
+    Args:
+        count: Number of groups.
+        valid: Share of them that validates.
+        test: Share that tests.
+        seed: Of the draw.
+        what: What messages call a group.
+        name: Of the data.
+
+    Returns:
+        int64 (count,): 0 trains, 1 validates, 2 tests.
+
+    Raises:
+        ConfigError: The shares are negative, or leave no group to train on.
+    """
+    if min(valid, test) < 0 or valid + test >= 1:
+        raise ConfigError(f"valid={valid}, test={test}: must not be negative and must sum to less than 1")
+    held = max(round(test * count), 1) if test else 0
+    held_valid = max(round(valid * count), 1) if valid else 0
+    if held + held_valid >= count:
+        raise ConfigError(f"{name}: {count} {what}s are too few for parts of their own")
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    part = torch.zeros(count, dtype=torch.int64)
+    part[order[:held]], part[order[held : held + held_valid]] = 2, 1
+    return part
+
+
 def _dealt(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Positions sorted by group, shuffled within each."""
     return np.lexsort((rng.random(len(group)), group))

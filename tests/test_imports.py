@@ -52,10 +52,28 @@ MAY_IMPORT = {
 }
 """Part (a folder or module directly below graphrec) -> parts that it may import, itself apart."""
 
-HEAVY = {"torch", "polars", "pyarrow", "sklearn", "pandas", "scipy", "matplotlib", "onnx", "timm"}
+HEAVY = {
+    "torch",
+    "polars",
+    "pyarrow",
+    "sklearn",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "onnx",
+    "timm",
+    "torchvision",
+    "PIL",
+}
 HEAVY |= {"lightning_fabric"}
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "markupsafe": "jinja2", "triton": "torch"}
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "markupsafe": "jinja2",
+    "triton": "torch",
+    "PIL": "pillow",
+}
 """Import name -> the dependency that brings it; triton comes with torch's builds for GPUs."""
 
 

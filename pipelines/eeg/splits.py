@@ -13,7 +13,7 @@ from torch import Tensor
 
 from graphrec.errors import ConfigError, DataError
 
-from ..index_splits import IndexSplit
+from ..index_splits import IndexSplit, draw_groups
 from .windows import Windows
 
 
@@ -88,15 +88,7 @@ def split_by_recording(
 def _by_group(
     group: Tensor, count: int, valid: float, test: float, seed: int, what: str, name: str
 ) -> IndexSplit:
-    if min(valid, test) < 0 or valid + test >= 1:
-        raise ConfigError(f"valid={valid}, test={test}: must not be negative and must sum to less than 1")
-    held = max(round(test * count), 1) if test else 0
-    held_valid = max(round(valid * count), 1) if valid else 0
-    if held + held_valid >= count:
-        raise ConfigError(f"{name}: {count} {what}s are too few for parts of their own; split by time")
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
-    part = torch.zeros(count, dtype=torch.int64)
-    part[order[:held]], part[order[held : held + held_valid]] = 2, 1
+    part = draw_groups(count, valid, test, seed=seed, what=what, name=name)
     of = part[group]
     wanted = {"valid": valid > 0, "test": test > 0}
     return _split(of == 0, of == 1, of == 2, f"{name}: by {what}, seed {seed}", wanted)

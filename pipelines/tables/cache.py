@@ -1,18 +1,15 @@
-"""Where shards are kept: a folder per data, schema and split, written aside and renamed when complete."""
+"""Where shards are kept: a folder per data, schema and split; see `graphrec.pipelines.folder_cache`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..folder_cache import user_cache, writable
 from .schema import TableSchema
 from .splits import Split
 
@@ -22,24 +19,10 @@ if TYPE_CHECKING:
 ENCODER_VERSION = 1
 """Part of every key: raise it when encoding the same rows gives something else."""
 
-MAX_BYTES = 50 << 30
-"""Size of the user's cache above which the least recently used entries are removed."""
-
-_STALE_SECONDS = 2 * 86_400
-
 
 def default_dir() -> Path:
-    """``~/.cache/graphrec/tables`` or its counterpart on this platform; follows ``XDG_CACHE_HOME``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base:
-        root = Path(base)
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData" / "Local")))
-    else:
-        root = Path.home() / ".cache"
-    return root / "graphrec" / "tables"
+    """The user's cache of tables."""
+    return user_cache("tables")
 
 
 def place(
@@ -50,17 +33,9 @@ def place(
     if not keep:
         return Path(tempfile.gettempdir()), None
     store = Path(cache_dir).expanduser() if cache_dir is not None else default_dir()
-    if not _writable(store):
+    if not writable(store):
         return Path(tempfile.gettempdir()), None
     return store, key_of(schema, split, tables)
-
-
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
 
 
 def key_of(schema: TableSchema, split: Split, tables: Mapping[str, Table]) -> str:
@@ -76,51 +51,3 @@ def key_of(schema: TableSchema, split: Split, tables: Mapping[str, Table]) -> st
         "tables": {name: table.fingerprint() for name, table in tables.items()},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def scratch(store: Path) -> Path:
-    """A new folder to write into, beside the entries."""
-    return Path(
-        tempfile.mkdtemp(prefix="graphrec-" if store == Path(tempfile.gettempdir()) else ".tmp-", dir=store)
-    )
-
-
-def publish(work: Path, target: Path) -> Path:
-    """Rename a complete folder into place; when another process was first, its entry is used."""
-    try:
-        work.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-        shutil.rmtree(work, ignore_errors=True)
-    if target.parent == default_dir():
-        prune(target.parent, keep=target)
-    return target
-
-
-def prune(store: Path, keep: Path, max_bytes: int = MAX_BYTES) -> None:
-    """Remove the least recently used entries above ``max_bytes``, and what interrupted runs left behind."""
-    entries = []
-    for folder in store.iterdir():
-        if not folder.is_dir() or folder == keep:
-            continue
-        used = folder.stat().st_mtime
-        if folder.name.startswith(".tmp-"):
-            if time.time() - used > _STALE_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-            continue
-        entries.append((used, sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()), folder))
-    total = sum(size for _, size, _ in entries)
-    for _, size, folder in sorted(entries):
-        if total <= max_bytes:
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        total -= size
-
-
-def touch(folder: Path) -> None:
-    """Mark an entry as used now."""
-    try:
-        os.utime(folder)
-    except OSError:
-        return

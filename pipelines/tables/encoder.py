@@ -17,6 +17,7 @@ import numpy as np
 
 from graphrec.errors import DataError, RunError, SchemaError
 
+from ..folder_cache import publish, scratch, touch
 from . import cache as _cache
 from .checks import check_both_classes, label_classes
 from .coders import CategoryCoder, Coder, ListCoder
@@ -122,7 +123,7 @@ class TableEncoder:
             shutil.rmtree(folder, ignore_errors=True)
             return False
         self._fitted = True
-        _cache.touch(folder)
+        touch(folder)
         return True
 
     def _open(self, folder: Path, temporary: Path | None = None) -> dict[str, EncodedTable]:
@@ -132,7 +133,7 @@ class TableEncoder:
     def _encode_anew(
         self, tables: dict[str, Table], split: Split, store: Path, key: str | None, progress: Progress | None
     ) -> dict[str, EncodedTable]:
-        work = _cache.scratch(store)
+        work = scratch(store)
         try:
             spills = self._first_pass(tables, split, work, progress)
             for coder in self.coders:
@@ -143,7 +144,7 @@ class TableEncoder:
             self.save(work / "encoder")
             if key is None:
                 return self._open(work, temporary=work)
-            return self._open(_cache.publish(work, store / key))
+            return self._open(publish(work, store / key, bounded=store == _cache.default_dir()))
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise

@@ -13,10 +13,11 @@ import pytest
 from table_log import make_log
 
 from graphrec.errors import DataError
+from graphrec.pipelines.folder_cache import prune
 from graphrec.pipelines.tables import EncodedTable, Split, TableEncoder, TableSchema
 from graphrec.pipelines.tables import cache as _cache
 from graphrec.pipelines.tables import encoder as _encoder
-from graphrec.pipelines.tables.cache import default_dir, prune
+from graphrec.pipelines.tables.cache import default_dir
 
 SPLIT = Split.order(0.2, 0.1)
 

@@ -1,0 +1,232 @@
+"""Opening: from a folder, an archive, a manifest, arrays or pictures in memory to a checked `ImageSet`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from PIL import Image
+from torch import Tensor
+
+from graphrec.errors import ConfigError, DataError
+
+from ..index_splits import IndexSplit
+from ..tables.files import format_of, is_url
+from .archives import is_archive, read_archives
+from .arrays import as_pixels
+from .checks import Check, OnCorrupt, check_images
+from .container import ImageSet
+from .labels import as_column, code_labels
+from .layout import SUFFIXES, group_codes, is_image_name, read_layout, split_of
+from .manifest import Manifest
+from .stores import ArrayStore, BytesStore, FileStore, PilStore
+
+
+def open_images(
+    data: Any,
+    labels: Any = None,
+    *,
+    image: str | None = None,
+    label: str | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None,
+    labelled: bool = True,
+    on_corrupt: OnCorrupt = "raise",
+    check: Check = "header",
+    name: str | None = None,
+) -> ImageSet:
+    """Open pictures, whatever they are in, and check every one.
+
+    Args:
+        data: A folder with a folder per class (below ``train``, ``val`` and ``test`` if it is split); a tar
+            or zip archive of such a folder, or a folder of archives; a manifest: parquet, CSV or Arrow files,
+            or a polars, pandas or Arrow table, with a column of paths, of encoded bytes, or of Hugging Face's
+            structs of both; an array or tensor uint8 (N, H, W, 3), (N, 3, H, W) or (N, H, W); a list of paths
+            or PIL images; one image file; or an `ImageSet`.
+        labels: Class of each, for arrays and lists: whole numbers, booleans or text (N,).
+        image: Column of a manifest with paths or bytes; found by type, name and values if None.
+        label: Column of labels; found by its name, or as the only one that can be.
+        split: Column that says train, valid or test; found by its name.
+        group: Column of what must not be torn apart by a split, such as the patient.
+        root: What relative paths in a manifest are relative to; its folder if None.
+        classes: The classes of a fitted model, in order; another label is then an error. None sorts the
+            values.
+        labelled: False reads no labels, for predicting.
+        on_corrupt: "raise" refuses broken files by name; "skip" leaves them out.
+        check: How every file is looked at; see `check_images`.
+        name: What messages call the set.
+
+    Raises:
+        DataError: Nothing is there, a file is broken, a label is missing or unknown, or sizes do not match.
+        SchemaError: Columns of a manifest are missing or not clear.
+        ConfigError: Arguments contradict each other.
+    """
+    columns = {"image": image, "label": label, "split": split, "group": group}
+    if isinstance(data, ImageSet):
+        return data if classes is None or not labelled else data.with_classes(classes)
+    kind = _kind(data)
+    if kind != "manifest":
+        _refuse_columns(columns, root, kind)
+    if kind in ("array", "list"):
+        found = _open_array(data, name) if kind == "array" else _open_list(data, name)
+        found = _with_labels(found, labels, classes, labelled)
+    elif labels is not None:
+        raise ConfigError(f"labels: a {kind} brings its own; give labels with arrays and lists only")
+    elif kind == "manifest":
+        manifest = Manifest(data, **columns, root=root, labelled=labelled)
+        found = _open_manifest(manifest, classes, name)
+    else:
+        found = _open_folder(Path(data).expanduser(), classes, labelled, name)
+    return _checked(found, check, on_corrupt)
+
+
+def _kind(data: Any) -> str:
+    """``"array"``, ``"list"``, ``"manifest"`` or ``"folder"``."""
+    if isinstance(data, np.ndarray | Tensor):
+        return "array"
+    if isinstance(data, list | tuple):
+        tables = [isinstance(v, str | os.PathLike) and format_of(os.fspath(v)) is not None for v in data]
+        return "manifest" if data and all(tables) else "list"
+    if not isinstance(data, str | os.PathLike):
+        return "manifest"
+    text = os.fspath(data)
+    if not is_url(text) and is_image_name(Path(text).name):
+        return "list"
+    if is_url(text) or format_of(text) is not None or any(c in text for c in "*?["):
+        return "manifest"
+    path = Path(text).expanduser()
+    if path.is_dir() and not _holds_images(path) and any(format_of(f.name) for f in path.rglob("*")):
+        return "manifest"
+    return "folder"
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether a picture or an archive lies below; looks no further than the first."""
+    return any(is_image_name(f.name) or is_archive(f) for f in folder.rglob("*"))
+
+
+def _refuse_columns(columns: dict[str, str | None], root: Any, kind: str) -> None:
+    given = [key for key, value in {**columns, "root": root}.items() if value is not None]
+    if given:
+        raise ConfigError(f"{given[0]}: is for manifests; these images are in a {kind}")
+
+
+def _open_array(data: Any, name: str | None) -> ImageSet:
+    title = name or "the array"
+    pixels = as_pixels(data, title)
+    return ImageSet(ArrayStore(pixels), torch.arange(len(pixels)), title=title)
+
+
+def _open_list(data: Any, name: str | None) -> ImageSet:
+    data = [data] if isinstance(data, str | os.PathLike) else list(data)
+    title = name or "the list"
+    if not data:
+        raise DataError(f"{title}: holds no image")
+    if all(isinstance(v, Image.Image) for v in data):
+        store: PilStore | FileStore = PilStore(data, [f"image {i}" for i in range(len(data))])
+    elif all(isinstance(v, str | os.PathLike) for v in data):
+        store = FileStore([os.path.expanduser(os.fspath(v)) for v in data])
+    else:
+        odd = next(v for v in data if not isinstance(v, str | os.PathLike | Image.Image))
+        raise DataError(
+            f"{title}: holds a {type(odd).__name__}; give paths, PIL images, or one array of all images"
+        )
+    return ImageSet(store, torch.arange(len(data)), title=title)
+
+
+def _with_labels(found: ImageSet, labels: Any, classes: Sequence[str] | None, labelled: bool) -> ImageSet:
+    if not labelled:
+        return found
+    if labels is None:
+        raise DataError(f"{found.title}: no labels; give labels=..., or labelled=False to predict")
+    codes, names = code_labels(as_column(labels, len(found), found.title), found.title, classes)
+    return replace(found, labels=codes, classes=names)
+
+
+def _open_manifest(manifest: Manifest, classes: Sequence[str] | None, name: str | None) -> ImageSet:
+    title, frame = name or manifest.name, manifest.frame
+    found = ImageSet(manifest.store(), torch.arange(len(frame)), title=title)
+    if len(frame) == 0:
+        raise DataError(f"{title}: holds no rows")
+    if manifest.label is not None:
+        column = frame[manifest.label]
+        if manifest.classes is not None and column.dtype.is_integer():
+            column = _named(column, manifest.classes, title)
+            classes = manifest.classes if classes is None else classes
+        codes, names = code_labels(column, title, classes)
+        found = replace(found, labels=codes, classes=names)
+    if manifest.split is not None:
+        values = frame[manifest.split].cast(pl.String).to_list()
+        found = replace(found, split=split_of(values, title))
+    if manifest.group is not None:
+        found = replace(found, groups=group_codes(frame[manifest.group]))
+    return found
+
+
+def _named(column: pl.Series, names: Sequence[str], title: str) -> pl.Series:
+    """Numbers of classes by their names."""
+    low, high = column.min(), column.max()
+    if column.null_count() == 0 and not 0 <= int(low) <= int(high) < len(names):  # type: ignore[arg-type]
+        raise DataError(f"{title}: column {column.name!r} goes to {high}, but names {len(names)} classes")
+    return pl.Series(column.name, [None if v is None else names[v] for v in column.to_list()], pl.String)
+
+
+def _open_folder(path: Path, classes: Sequence[str] | None, labelled: bool, name: str | None) -> ImageSet:
+    title = name or str(path)
+    store, inside = _find(path)
+    found = ImageSet(store, torch.arange(len(store)), title=title)
+    if not labelled:
+        return found
+    names, splits = read_layout(inside, title)
+    codes, known = code_labels(pl.Series("class", names, pl.String), title, classes)
+    parts = None if splits is None else split_of(splits, title)
+    return replace(found, labels=codes, classes=known, split=parts)
+
+
+def _find(path: Path) -> tuple[FileStore | BytesStore, list[str]]:
+    """The pictures of a folder or an archive, and their paths inside it, sorted."""
+    if path.is_file() and is_archive(path):
+        return read_archives([path], str(path))
+    if path.is_file():
+        raise DataError(f"{path}: is neither an image, nor an archive, nor a table")
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    files = sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())
+    inside = [f for f in files if is_image_name(f)]
+    if inside:
+        return FileStore([str(path / f) for f in inside]), inside
+    archives = [path / f for f in files if is_archive(Path(f))]
+    if archives:
+        return read_archives(archives, str(path))
+    what = f"{len(files)} files, but none" if files else "no files; none"
+    some = ", ".join(sorted(SUFFIXES)[:6])
+    raise DataError(f"{path}: this folder holds {what} with the extension of an image ({some}, ...)")
+
+
+def _checked(found: ImageSet, check: Check, on_corrupt: OnCorrupt) -> ImageSet:
+    if not isinstance(found.store, FileStore | BytesStore):
+        return found
+    facts, broken = check_images(found.store, found.title, check, on_corrupt)
+    found = replace(found, facts=facts)
+    if not broken:
+        return found
+    kept = torch.tensor([row for row in range(len(found)) if row not in broken])
+    skipped = tuple(f"{found.store.name(row)} ({why})" for row, why in broken.items())
+    split = None if found.split is None else _narrowed(found.split, kept)
+    return replace(found.subset(kept), skipped=skipped, split=split)
+
+
+def _narrowed(split: IndexSplit, kept: Tensor) -> IndexSplit:
+    """A split of what is left."""
+    place = torch.full((split.total,), -1)
+    place[kept] = torch.arange(len(kept))
+    parts = [place[part][place[part] >= 0] for part in (split.train, split.valid, split.test)]
+    return IndexSplit.of(*parts, total=len(kept), name=split.name)
