@@ -20,6 +20,7 @@ if __name__ == "graphrec.kernels":
         joint_attention,
         merge,
         select_blocks,
+        split_heads,
     )
     from .conv import causal_conv1d, dynamic_conv2d, long_conv, outlook
     from .explain import Explanation, explain
@@ -54,5 +55,6 @@ __all__ = [
     "segment_reduce",
     "select_blocks",
     "selective_scan",
+    "split_heads",
     "spmm",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import attention, gather_attention, joint_attention, merge, select_blocks
+from .attention import attention, gather_attention, joint_attention, merge, select_blocks, split_heads
 from .conv import causal_conv1d, dynamic_conv2d, long_conv, outlook
 from .graph import CSR, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
 from .interaction import field_attention, interacting_layer
@@ -151,6 +151,7 @@ _ALL = (
     Call(segment_reduce, _segments),
     Call(select_blocks, _select, gradients=False),
     Call(selective_scan, _selective),
+    Call(split_heads, lambda draw: ((draw(2, 5, 24), 2), {}), backends=False),
     Call(spmm, _on_graph((5, 4), (12,))),
 )
 

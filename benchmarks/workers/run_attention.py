@@ -16,7 +16,7 @@ from meter import finish, settings, status_mb
 from torch import Tensor
 from torch.nn import functional as F
 
-from graphrec.kernels import RelativeBias, attention
+from graphrec.kernels import RelativeBias, attention, split_heads
 from graphrec.kernels.patterns import Neighborhood, Pattern, Windows
 
 Form = Callable[[Tensor], Tensor]
@@ -44,7 +44,7 @@ def ours(case: dict[str, Any], table: Tensor | None) -> Form:
 
     def form(x: Tensor) -> Tensor:
         bias = None if table is None else RelativeBias(table.to(x.dtype), size)
-        return attention(*heads_of(x, case["heads"]), pattern, bias=bias).transpose(1, 2).flatten(2)
+        return attention(*split_heads(x, case["heads"]), pattern, bias=bias).transpose(1, 2).flatten(2)
 
     return form
 

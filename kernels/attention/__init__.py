@@ -2,6 +2,7 @@
 
 from .bias import RelativeBias
 from .blocks import select_blocks
+from .heads import split_heads
 from .keylists import gather_attention
 from .merging import merge
 from .operator import attention, joint_attention
@@ -15,4 +16,5 @@ __all__ = [
     "joint_attention",
     "merge",
     "select_blocks",
+    "split_heads",
 ]

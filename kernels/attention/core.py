@@ -10,6 +10,25 @@ import torch
 from torch import Tensor
 
 
+def _slow_types() -> tuple[torch.dtype, ...]:
+    """Types whose batched products oneDNN does not take on this processor."""
+    asked = (torch.bfloat16, "_is_mkldnn_bf16_supported"), (torch.float16, "_is_mkldnn_fp16_supported")
+    there = torch.backends.mkldnn.is_available()
+    return tuple(dtype for dtype, name in asked if not (there and getattr(torch.ops.mkldnn, name)()))
+
+
+_SLOW_TYPES = _slow_types()
+
+
+def widened(x: Tensor) -> Tensor:
+    """In float32 where the processor multiplies batches of the dtype's matrices number by number.
+
+    torch then takes eight times as long as in float32: oneDNN wants AVX-512 for bfloat16, and its 16-bit
+    extension for float16.
+    """
+    return x.float() if x.dtype in _SLOW_TYPES and x.device.type == "cpu" else x
+
+
 def probabilities(
     q: Tensor,
     k: Tensor,

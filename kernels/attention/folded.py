@@ -1,4 +1,4 @@
-"""Windows that are cut out of a grid by a reshape: their groups without an index, and attention in them.
+"""Attention in windows that are cut out of a grid by a reshape.
 
 In eager code the gradient is written out: autograd would scale the queries and add the bias in passes of
 their own, forward and backward, over numbers that only just fit the cache.
@@ -13,30 +13,9 @@ from torch import Tensor
 
 from ..patterns.base import Folding
 from ..registering import listened_to
-
-
-def fold(x: Tensor, folding: Folding, groups: torch.Size) -> Tensor:
-    """(B, H, L, D) to (B, H, N, m, D), with ``groups`` = (N, m)."""
-    sizes, order, roll = folding
-    if any(roll):
-        x = _rolled(x.unflatten(2, _grid(sizes)), [-one for one in roll], 2).flatten(2, -2)
-    batch, heads, _, dim = x.shape
-    split = x.view(batch, heads, *sizes, dim).permute(0, 1, *[2 + axis for axis in order], -1)
-    return split.reshape(batch, heads, *groups, dim)
-
-
-def unfold(x: Tensor, folding: Folding) -> Tensor:
-    """(B, H, N, m, D) back to (B, H, L, D).
-
-    In memory the heads of a position lie side by side, as the projection that follows wants them.
-    """
-    sizes, order, roll = folding
-    batch, heads, dim = x.shape[0], x.shape[1], x.shape[-1]
-    places = [2 + order.index(axis) for axis in range(len(order))]
-    split = x.reshape(batch, heads, *[sizes[axis] for axis in order], dim).permute(0, *places, 1, -1)
-    if any(roll):
-        split = _rolled(split.reshape(batch, *_grid(sizes), heads, dim), list(roll), 1)
-    return split.reshape(batch, -1, heads, dim).transpose(1, 2)
+from .core import widened
+from .foldings import cut, fold, paste, unfold
+from .heads import joined
 
 
 def attend_folded(
@@ -83,33 +62,47 @@ class _Folded(torch.autograd.Function):
         folding: Folding,
         groups: torch.Size,
     ) -> Tensor:
-        queries, keys, values = [fold(one, folding, groups).flatten(0, 2) for one in (q, k, v)]
-        sizes = *q.shape[:2], *groups, -1
+        queries, keys, values = (widened(one) for one in cut((q, k, v), folding, groups))
         logits = queries.new_empty(queries.shape[0], groups[1], groups[1])
         if term is not None:
-            logits.view(sizes).copy_(term)
+            logits.view(*q.shape[:2], *groups, -1).copy_(term)
         torch.baddbmm(logits, queries, keys.mT, beta=int(term is not None), alpha=scale, out=logits)
-        weights = logits.softmax(-1)
-        ctx.save_for_backward(q, k, v, term, queries, keys, values, weights)
+        torch.softmax(logits, -1, out=logits)
+        made = torch.bmm(logits, values).to(q.dtype)
+        ctx.save_for_backward(q, k, v, term, logits.to(q.dtype))
         ctx.scale, ctx.folding, ctx.groups = scale, folding, groups
-        return unfold(torch.bmm(weights, values).view(sizes), folding)
+        return paste(made.unsqueeze(0), folding, groups, q.shape[:3])[0]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        q, k, v, term, queries, keys, values, weights = ctx.saved_tensors
-        scale, folding, groups = ctx.scale, ctx.folding, ctx.groups
+        q, k, v, term, weights = ctx.saved_tensors
+        folding, groups, size = ctx.folding, ctx.groups, q.shape[:3]
         if torch.is_grad_enabled():
             return *_again(ctx, (q, k, v, term), grad), None, None, None
-        sizes = *q.shape[:2], *groups, -1
-        grad = fold(grad, folding, groups).flatten(0, 2)
-        slopes = torch.ops.aten._softmax_backward_data(torch.bmm(grad, values.mT), weights, -1, weights.dtype)
-        made = (
-            torch.baddbmm(queries, slopes, keys, beta=0, alpha=scale),
-            torch.baddbmm(keys, slopes.mT, queries, beta=0, alpha=scale),
-            torch.bmm(weights.mT, grad),
-        )
-        total = slopes.view(sizes).sum_to_size(term.shape) if ctx.needs_input_grad[3] else None
-        return *(unfold(one.view(sizes), folding) for one in made), total, None, None, None
+        queries, keys, values = (widened(one) for one in cut((q, k, v), folding, groups))
+        weights, grad = widened(weights), widened(cut((grad,), folding, groups)[0])
+        slopes = torch.bmm(grad, values.mT)
+        torch.ops.aten._softmax_backward_data.out(slopes, weights, -1, weights.dtype, grad_input=slopes)
+        products = (slopes, keys, ctx.scale), (slopes.mT, queries, ctx.scale), (weights.mT, grad, 1.0)
+        total = None
+        if term is not None and ctx.needs_input_grad[3]:
+            total = slopes.view(*size[:2], *groups, -1).sum_to_size(term.shape).to(term.dtype)
+        if joined((q, k, v)) is None:
+            each = (_scaled(*one).to(q.dtype).unsqueeze(0) for one in products)
+            found = tuple(paste(one, folding, groups, size)[0] for one in each)
+        else:
+            made = queries.new_empty(3, *queries.shape)
+            for into, one in zip(made, products, strict=True):
+                _scaled(*one, into=into)
+            found = paste(made.to(q.dtype), folding, groups, size)
+        return *found, total, None, None, None
+
+
+def _scaled(one: Tensor, other: Tensor, scale: float, into: Tensor | None = None) -> Tensor:
+    """A factor times a batched product."""
+    if into is None:
+        into = one.new_empty(one.shape[0], one.shape[1], other.shape[2])
+    return torch.baddbmm(into, one, other, beta=0, alpha=scale, out=into)
 
 
 def _again(ctx: Any, given: tuple[Tensor | None, ...], grad: Tensor) -> list[Tensor | None]:
@@ -119,13 +112,3 @@ def _again(ctx: Any, given: tuple[Tensor | None, ...], grad: Tensor) -> list[Ten
     wanted = [one for one, need in zip(given, ctx.needs_input_grad, strict=False) if need]
     found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))  # type: ignore[arg-type]
     return [next(found) if need else None for _, need in zip(given, ctx.needs_input_grad, strict=False)]
-
-
-def _grid(sizes: tuple[int, ...]) -> list[int]:
-    """The grid's axes; each is split in two."""
-    return [outer * inner for outer, inner in zip(sizes[::2], sizes[1::2], strict=True)]
-
-
-def _rolled(x: Tensor, steps: list[int], first: int) -> Tensor:
-    """The grid, whose axes start at ``first``, moved around its edges."""
-    return x.roll(steps, [first + axis for axis in range(len(steps))])

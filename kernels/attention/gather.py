@@ -15,6 +15,12 @@ from ..remembered import kept
 from .bias import table_columns
 from .rows import uses_of
 
+SMALL_GROUP = 64
+"""Up to this many queries and keys a batched product, softmax and batched product beat fused attention."""
+
+_MASK = 1 << 20
+"""Pairs of a mask that is worth keeping."""
+
 
 class Gather(NamedTuple):
     """A :class:`~graphrec.kernels.patterns.BlockPlan` with what follows from it.
@@ -70,7 +76,11 @@ def with_penalty(bias: Tensor | None, soft: Tensor | None, value: float, dtype: 
 def gather_for(
     pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype, share: float
 ) -> Gather | None:
-    """The groups to compute by, or None when they hold more than ``share`` of all pairs."""
+    """The groups to compute by, or None when they hold more than ``share`` of all pairs.
+
+    Groups of at most :data:`SMALL_GROUP` that a reshape makes are taken at any share: one window that is the
+    whole map has nothing to mask.
+    """
     if torch.compiler.is_compiling():
         text, held = encode(pattern)
         found = None if held else _constant(text, q_len, k_len, str(device), dtype, share)
@@ -96,7 +106,8 @@ def _make(
         real = _make(pattern, q_len, k_len, torch.device("cpu"), dtype, share)
         return None if real is None else Gather(*_moved(real, device))
     plan = pattern.blocks(q_len, k_len, device)
-    if plan.pairs > share * q_len * k_len:
+    small = plan.folding is not None and plan.q_index.shape[1] <= SMALL_GROUP
+    if plan.pairs > share * q_len * k_len and not small:
         return None
     term, empty = make_term(plan.mask, with_penalty(None, plan.penalty, pattern.penalty_value, dtype), dtype)
     if empty is not None and not bool((empty.squeeze(-1) & (plan.q_index >= 0)).any()):
@@ -123,6 +134,14 @@ def mask_for(pattern: Pattern, q_len: int, k_len: int, device: torch.device) -> 
         text, held = encode(pattern)
         if not held:
             return _constant_mask(text, q_len, k_len, str(device))
+    elif pattern.static and q_len * k_len <= _MASK:
+        return _kept_mask(pattern, q_len, k_len, device)
+    return pattern.mask(q_len, k_len, device=device)
+
+
+@lru_cache(maxsize=64)
+@kept
+def _kept_mask(pattern: Pattern, q_len: int, k_len: int, device: torch.device) -> Tensor:
     return pattern.mask(q_len, k_len, device=device)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .core import plain_attention, probabilities, slopes, times_matrix
+from .core import plain_attention, probabilities, slopes, times_matrix, widened
 from .gather import Gather
 from .rows import repeated, take_rows
 
@@ -107,7 +107,7 @@ class _Gatherer:
     def paste(self, grouped: Tensor, into: Tensor, part: Part) -> None:
         """Write the sums of groups over each row to a piece."""
         piece = _run(into, part)
-        flat = grouped.reshape(-1, into.shape[-1])
+        flat = grouped.reshape(-1, into.shape[-1]).to(into.dtype)
         _, order, start = self._places(piece.shape[0] // max(self.length, 1))
         if self.rows.once:
             torch.index_select(flat, 0, order, out=piece)
@@ -138,8 +138,11 @@ class _Viewer:
 
     def product(self, one: Tensor, other: Tensor, into: Tensor, part: Part, factor: float = 1.0) -> None:
         """Write a factor times a product of groups."""
-        made = into[part].view(-1, self.width, into.shape[-1])
+        place = into[part].view(-1, self.width, into.shape[-1])
+        made = place if one.dtype == into.dtype else one.new_empty(place.shape)
         torch.baddbmm(made, one, other, beta=0, alpha=factor, out=made)
+        if made is not place:
+            place.copy_(made)
 
 
 def cutters(found: Gather, k_len: int) -> tuple[_Gatherer | _Viewer, _Gatherer | _Viewer]:
@@ -158,7 +161,7 @@ def _piece_of(pairs: Tensor | None, part: Part, size: tuple[int, ...]) -> Tensor
     batch, heads = (one.stop - one.start for one in part)
     b = part[0] if pairs.shape[0] > 1 else slice(None)
     h = part[1] if pairs.shape[1] > 1 else slice(None)
-    return pairs[b, h].expand(batch, heads, *size).reshape(-1, *size[1:])
+    return widened(pairs[b, h]).expand(batch, heads, *size).reshape(-1, *size[1:])
 
 
 def _add_piece(total: Tensor, part: Part, grad: Tensor) -> None:
@@ -197,13 +200,20 @@ class GroupAttend(torch.autograd.Function):
         out = q.new_empty(*q.shape[:3], v.shape[3])
         lse = q.new_empty((*q.shape[:3], 1) if need_lse else (0,), dtype=work)
         for part in parts(batch, heads, kept[0, 0].numel(), found.folding is not None):
-            weights = kept[part].view(-1, *size[1:])
-            start = _piece_of(addend, part, size)
-            high = probabilities(queries.cut(q, part), keys.cut(k, part), start, scale, need_lse, weights)
+            given, shown, values = (
+                widened(one) for one in (queries.cut(q, part), keys.cut(k, part), keys.cut(v, part))
+            )
+            place = kept[part].view(-1, *size[1:])
+            narrow = place.dtype != torch.promote_types(place.dtype, given.dtype)
+            weights = given.new_empty(place.shape) if narrow else place
+            high = probabilities(given, shown, _piece_of(addend, part, size), scale, need_lse, weights)
+            if narrow:
+                place.copy_(weights)
             if high is not None:
                 queries.paste(high.unsqueeze(-1), lse, part)
-            used = times_matrix(weights, _piece_of(times, part, size), v.dtype)
-            queries.product(used, keys.cut(v, part), out, part)
+            queries.product(
+                times_matrix(weights, _piece_of(times, part, size), values.dtype), values, out, part
+            )
         ctx.save_for_backward(q, k, v, addend, times, kept)
         ctx.found, ctx.scale, ctx.need_lse = found, scale, need_lse
         return out, lse.squeeze(-1) if need_lse else lse
@@ -221,20 +231,19 @@ class GroupAttend(torch.autograd.Function):
             for one, want in ((addend, wanted[3]), (times, wanted[4]))
         ]
         for part in parts(q.shape[0], q.shape[1], kept[0, 0].numel(), ctx.found.folding is not None):
-            weights, given = kept[part].view(-1, *size[1:]), queries.cut_gradient(grad, part)
+            weights = widened(kept[part].view(-1, *size[1:]))
+            given, values = widened(queries.cut_gradient(grad, part)), widened(keys.cut(v, part))
             factor = _piece_of(times, part, size)
             logit_grad = queries.cut_gradient(grad_lse.unsqueeze(-1), part) if ctx.need_lse else None
-            ds, used, dtimes = slopes(
-                weights, given, keys.cut(v, part), factor, logit_grad, pairs[1] is not None
-            )
+            ds, used, dtimes = slopes(weights, given, values, factor, logit_grad, pairs[1] is not None)
             keys.product(used.mT, given, dv, part)
             if pairs[0] is not None:
                 _add_piece(pairs[0], part, ds)
             if pairs[1] is not None and dtimes is not None:
                 _add_piece(pairs[1], part, dtimes)
-            ds = ds.to(q.dtype)
-            queries.product(ds, keys.cut(k, part), dq, part, ctx.scale)
-            keys.product(ds.mT, queries.cut(q, part), dk, part, ctx.scale)
+            ds = ds.to(values.dtype)
+            queries.product(ds, widened(keys.cut(k, part)), dq, part, ctx.scale)
+            keys.product(ds.mT, widened(queries.cut(q, part)), dk, part, ctx.scale)
         found = [None if one is None else one.to(q.dtype) for one in (dq, dk, dv, *pairs)]
         return (*found, None, None, None)
 

@@ -15,17 +15,15 @@ from torch.nn import functional as F
 
 from ..patterns import Causal, Full, Pattern
 from .bias import RelativeBias
-from .core import plain_attention
-from .folded import attend_folded, fold, unfold
-from .gather import Gather, Term, columns_for, gather_for, make_term, mask_for, with_penalty
+from .core import plain_attention, widened
+from .folded import attend_folded
+from .foldings import fold, unfold
+from .gather import SMALL_GROUP, Gather, Term, columns_for, gather_for, make_term, mask_for, with_penalty
 from .groups import GroupAttend
 from .rows import take_each, take_rows
 
 _DENSE_SHARE = 0.6
 """Above this share of all pairs, gathering costs more than computing everything."""
-
-_SMALL = 64
-"""Up to this many queries and keys the unfused form is faster."""
 
 
 def attention(
@@ -68,7 +66,7 @@ def _dense(
     q_len, k_len = q.shape[2], k.shape[2]
     bare = bias is None and times is None and not need_lse
     plain_causal = pattern == Causal() and q_len == k_len and bare
-    if plain_causal and q_len > _SMALL:
+    if plain_causal and q_len > SMALL_GROUP:
         out = F.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
         )
@@ -242,7 +240,8 @@ def _table_bias(bias: RelativeBias, pattern: Pattern, found: Gather, q_len: int,
             return table[:, :, 0][batch, rows.view(1, -1, 1, 1, 1), columns]
         return table[rows.view(1, -1, 1, 1, 1), columns]
     flat = table.flatten(0, -2)
-    looked = flat[:, columns]  # [B * H, kinds, m, n]
+    places = columns.flatten().expand(len(flat), -1)  # gather: its gradient takes a third of indexing's time
+    looked = flat.gather(1, places).unflatten(1, columns.shape)  # [B * H, kinds, m, n]
     looked = looked if len(columns) == 1 else looked.index_select(1, kind)
     return looked.unflatten(0, table.shape[:2]) if table.dim() == 4 else looked
 
@@ -269,8 +268,11 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """Softmax attention of (..., m, D) queries to (..., n, D) keys with a term of broadcastable shape."""
     addend, empty = term
+    dtype = q.dtype
+    q, k, v = (widened(one) for one in (q, k, v))
+    addend, times = (None if one is None else one.to(q.dtype) for one in (addend, times))
     half = q.dtype in (torch.bfloat16, torch.float16)
-    small = half and q.shape[-2] <= _SMALL and k.shape[-2] <= 4 * _SMALL
+    small = half and q.shape[-2] <= SMALL_GROUP and k.shape[-2] <= 4 * SMALL_GROUP
     out: Tensor
     lse: Tensor | None
     if need_lse or small or times is not None or q.dim() != 4:
@@ -279,7 +281,7 @@ def attend(
     else:
         gqa, lse = q.shape[1] != k.shape[1], None
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=addend, scale=scale, enable_gqa=gqa)
-    return without_empty(out, lse, empty)
+    return without_empty(out.to(dtype), lse, empty)
 
 
 def without_empty(out: Tensor, lse: Tensor | None, empty: Tensor | None) -> tuple[Tensor, Tensor | None]:

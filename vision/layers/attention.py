@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from graphrec.kernels import RelativeBias, attention
+from graphrec.kernels import RelativeBias, attention, split_heads
 from graphrec.kernels.patterns import Full, Pattern, Windows
 
 from .tables import relative_bias_table
@@ -54,8 +54,9 @@ class GridAttention(nn.Module):
             (B, H, W, C).
         """
         batch, height, width, dim = x.shape
-        qkv = self.qkv(x).view(batch, height * width, 3, self.heads, dim // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, L, D]
+        q, k, v = split_heads(
+            self.qkv(x).view(batch, height * width, 3 * dim), self.heads
+        )  # [B, heads, L, D]
         table = self.relative_position_bias_table
         if bias is None and table is not None and self.bias_window is not None:
             bias = RelativeBias(table.T, self.bias_window)

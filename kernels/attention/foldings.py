@@ -1,0 +1,91 @@
+"""Groups that a reshape and a transposition cut out of a grid, and back: as such, and by the numbers of rows.
+
+By numbers it takes one pass over whole rows, in less than half the time, and what lies side by side goes
+together; compilers and autograd see the reshape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..patterns.base import Folding
+from ..remembered import kept
+from .heads import joined
+
+
+def fold(x: Tensor, folding: Folding, groups: torch.Size) -> Tensor:
+    """(B, H, L, D) to (B, H, N, m, D), with ``groups`` = (N, m)."""
+    sizes, order, roll = folding
+    if any(roll):
+        x = _rolled(x.unflatten(2, _grid(sizes)), [-one for one in roll], 2).flatten(2, -2)
+    batch, heads, _, dim = x.shape
+    split = x.view(batch, heads, *sizes, dim).permute(0, 1, *[2 + axis for axis in order], -1)
+    return split.reshape(batch, heads, *groups, dim)
+
+
+def unfold(x: Tensor, folding: Folding) -> Tensor:
+    """(B, H, N, m, D) back to (B, H, L, D).
+
+    In memory the heads of a position lie side by side, as the projection that follows wants them.
+    """
+    sizes, order, roll = folding
+    batch, heads, dim = x.shape[0], x.shape[1], x.shape[-1]
+    places = [2 + order.index(axis) for axis in range(len(order))]
+    split = x.reshape(batch, heads, *[sizes[axis] for axis in order], dim).permute(0, *places, 1, -1)
+    if any(roll):
+        split = _rolled(split.reshape(batch, *_grid(sizes), heads, dim), list(roll), 1)
+    return split.reshape(batch, -1, heads, dim).transpose(1, 2)
+
+
+def cut(parts: Sequence[Tensor], folding: Folding, groups: torch.Size) -> Sequence[Tensor]:
+    """Each (B, H, L, D) to (B * H * N, m, D), outside of autograd; in one pass if they lie side by side."""
+    whole = joined(parts)
+    if whole is None and len(parts) > 1:
+        return [cut((one,), folding, groups)[0] for one in parts]
+    if whole is None:
+        return (fold(parts[0], folding, groups).flatten(0, 2),)
+    batch, length, count, heads, dim = whole.shape
+    rows = _rows(folding, groups, (batch, length, count, heads), whole.device)[0]
+    return whole.view(-1, dim).index_select(0, rows).view(count, -1, groups[1], dim).unbind(0)
+
+
+def paste(grouped: Tensor, folding: Folding, groups: torch.Size, size: Sequence[int]) -> tuple[Tensor, ...]:
+    """(P, B * H * N, m, D) back to P tensors (B, H, L, D), outside of autograd.
+
+    In memory the parts and heads of a position lie side by side, as projections have them. ``size`` is
+    (B, H, L).
+    """
+    count, dim = grouped.shape[0], grouped.shape[-1]
+    batch, heads, length = size
+    rows = _rows(folding, groups, (batch, length, count, heads), grouped.device)[1]
+    flat = grouped.view(-1, dim).index_select(0, rows)
+    return flat.view(batch, length, count, heads, dim).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+@lru_cache(maxsize=64)
+@kept
+def _rows(
+    folding: Folding, groups: torch.Size, size: tuple[int, int, int, int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Which of the rows (B, L, P, H) go to (P, B, H, N * m), and the way back; int32 where that suffices."""
+    places = torch.arange(torch.Size(size).numel()).view(*size, 1)
+    apart = places.permute(2, 0, 3, 1, 4).flatten(0, 1)  # [P * B, H, L, 1]
+    there = fold(apart, folding, groups).flatten()
+    back = torch.empty_like(there)
+    back[there] = torch.arange(len(there))
+    small = torch.int32 if len(there) < 1 << 31 else torch.int64
+    return there.to(device, small), back.to(device, small)
+
+
+def _grid(sizes: tuple[int, ...]) -> list[int]:
+    """The grid's axes; each is split in two."""
+    return [outer * inner for outer, inner in zip(sizes[::2], sizes[1::2], strict=True)]
+
+
+def _rolled(x: Tensor, steps: list[int], first: int) -> Tensor:
+    """The grid, whose axes start at ``first``, moved around its edges."""
+    return x.roll(steps, [first + axis for axis in range(len(steps))])
