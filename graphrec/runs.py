@@ -12,12 +12,13 @@ import csv
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphrec.errors import RunError
+from graphrec.errors import GraphrecError, NonFiniteLossError, RunError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,6 +112,35 @@ class RunWriter:
         """Remove what was written; for a fit that cannot be continued."""
         if is_main_process():
             shutil.rmtree(self.partial, ignore_errors=True)
+
+    @contextmanager
+    def training(self, resumed: bool) -> Iterator[None]:
+        """Around a fit: one that cannot be continued leaves nothing, an interrupted one what resuming needs.
+
+        Args:
+            resumed: Whether an earlier attempt is continued; a refusal then leaves that.
+
+        Raises:
+            NonFiniteLossError: The fit's own, with the offending batch moved to where it stays.
+        """
+        try:
+            yield
+        except NonFiniteLossError as error:
+            message = self._rescue_batch(str(error))
+            self.discard()
+            raise NonFiniteLossError(message) from error
+        except GraphrecError:
+            if not resumed:
+                self.discard()
+            raise
+
+    def _rescue_batch(self, message: str) -> str:
+        """Move the offending batch out of a folder that is about to go, and say where it is now."""
+        for file in self.partial.glob("nonfinite-*.safetensors"):
+            kept = Path(tempfile.mkdtemp(prefix="graphrec-")) / file.name
+            shutil.move(file, kept)
+            message = message.replace(str(file), str(kept))
+        return message
 
 
 def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> None:
@@ -302,3 +332,16 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         raise RunError(f"{path}: is missing; fit again")
     with path.open(newline="", encoding="utf-8") as file:
         return [{k: value(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def plain_source(value: Any) -> Any:
+    """What YAML can hold of a data argument: paths and fractions as they are, anything else by its type's
+    name.
+    """
+    if value is None or isinstance(value, (int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)) and all(isinstance(v, (str, Path)) for v in value):
+        return [str(v) for v in value]
+    return f"<{type(value).__name__}>"

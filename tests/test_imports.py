@@ -25,8 +25,9 @@ FOLDERS = {
 BASE = {"errors"}
 ENGINE = BASE | {"metrics", "kernels", "pipelines"}
 MODELS = ENGINE | {"training", "registry"}
-GRAPH = MODELS | {"runs", "report"}
-FACADE = MODELS | {"ctr", "graph", "data", "report", "runs", "explain", "export", "estimators", "doctor"}
+ESTIMATOR = MODELS | {"runs"}
+GRAPH = ESTIMATOR | {"module_estimator", "report"}
+FACADE = GRAPH | {"ctr", "graph", "vision", "data", "explain", "export", "estimators", "doctor"}
 MAY_IMPORT = {
     "errors": set(),
     "data": set(),
@@ -38,7 +39,8 @@ MAY_IMPORT = {
     "training": ENGINE,
     "ctr": MODELS,
     "graph": GRAPH,
-    "vision": MODELS,
+    "vision": GRAPH,
+    "module_estimator": ESTIMATOR,
     "runs": FACADE,
     "explain": FACADE,
     "export": FACADE,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import platform
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphrec import runs
-from graphrec.errors import ConfigError, GraphrecError, NonFiniteLossError, RunError
+from graphrec.errors import ConfigError, RunError
 from graphrec.pipelines.tables import TableEncoder
 from graphrec.registry import create_model
 from graphrec.training import TrainConfig
@@ -42,30 +40,13 @@ def train_into(
         "model options": settings.model_options(estimator),
         "embedding_l2": settings.embedding_l2(estimator),
     }
-    try:
+    with writer.training(resumed):
         trained = train(module, prepared.parts, config.replace(resume=writer.resume), writer.partial, same)
-    except NonFiniteLossError as error:
-        message = _rescue_batch(writer.partial, str(error))
-        writer.discard()
-        raise NonFiniteLossError(message) from error
-    except GraphrecError:
-        if not resumed:
-            writer.discard()
-        raise
     estimator._keep(trained)
     if runs.is_main_process():
         _write(estimator, writer.partial)
         write_run_report(writer.partial / runs.REPORT_FILE, estimator, prepared, trained, settings_)
     writer.finish()
-
-
-def _rescue_batch(folder: Path, message: str) -> str:
-    """Move the offending batch out of a folder that is about to go, and say where it is now."""
-    for file in folder.glob("nonfinite-*.safetensors"):
-        kept = Path(tempfile.mkdtemp(prefix="graphrec-")) / file.name
-        shutil.move(file, kept)
-        message = message.replace(str(file), str(kept))
-    return message
 
 
 def save(estimator: CTRClassifier, folder: Path, *, overwrite: bool) -> Path:

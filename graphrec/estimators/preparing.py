@@ -19,6 +19,7 @@ from graphrec.pipelines.tables import (
     find_leaks,
     open_table,
 )
+from graphrec.runs import plain_source
 
 if TYPE_CHECKING:
     from .classifier import CTRClassifier
@@ -200,16 +201,3 @@ def _fraction_split(
     if name == "time":
         return Split.time(column, valid=valid, test=test)
     return Split.group(column, valid=valid, test=test, seed=seed)
-
-
-def plain_source(value: Any) -> Any:
-    """What YAML can hold of a data argument: paths and fractions as they are, anything else by its type's
-    name.
-    """
-    if value is None or isinstance(value, (int, float, str)):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, (list, tuple)) and all(isinstance(v, (str, Path)) for v in value):
-        return [str(v) for v in value]
-    return f"<{type(value).__name__}>"

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .batches import FullBatch, GraphBatch, GraphBatches
     from .classifier import GraphClassifier, NodeClassifier
     from .convolutions import GATConv, GatedGCNConv, GCNConv, GINConv, SAGEConv
-    from .fitting import ClassMetrics, GraphEstimator
     from .histograph import HistoGraph, record_history, safe_division
     from .models import GraphModel, NodeModel
     from .readouts import SortPooling, make_readout
@@ -24,7 +23,6 @@ _MODULES = {
     "batches": ("FullBatch", "GraphBatch", "GraphBatches"),
     "classifier": ("GraphClassifier", "NodeClassifier"),
     "convolutions": ("GATConv", "GCNConv", "GINConv", "GatedGCNConv", "SAGEConv"),
-    "fitting": ("ClassMetrics", "GraphEstimator"),
     "histograph": ("HistoGraph", "record_history", "safe_division"),
     "models": ("GraphModel", "NodeModel"),
     "readouts": ("SortPooling", "make_readout"),
@@ -34,7 +32,6 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Backbone",
-    "ClassMetrics",
     "FullBatch",
     "GATConv",
     "GCNConv",
@@ -43,7 +40,6 @@ __all__ = [
     "GraphBatch",
     "GraphBatches",
     "GraphClassifier",
-    "GraphEstimator",
     "GraphModel",
     "HistoGraph",
     "NodeClassifier",

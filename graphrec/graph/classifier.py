@@ -17,13 +17,13 @@ from torch_geometric.data import Data
 
 from graphrec.errors import DataError
 from graphrec.metrics import class_metrics
+from graphrec.module_estimator import check_split
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
 
 from .batches import GraphBatches
 from .classifying import NetworkClassifier, frozen_history
 from .drawing import draw_attention
-from .fitting import check_split
 from .models import Network
 from .node_classifier import NodeClassifier
 

@@ -11,16 +11,16 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
+from graphrec.module_estimator import ModuleEstimator
 from graphrec.registry import card, create_model
 from graphrec.training.seeding import seeded
 
 from .batches import GraphBatch
-from .fitting import GraphEstimator
 from .histograph import HistoGraph
 from .models import Network
 
 
-class NetworkClassifier(GraphEstimator):
+class NetworkClassifier(ModuleEstimator):
     """What both estimators share: arguments, building, the two stages of a frozen backbone."""
 
     def __init__(
@@ -73,7 +73,7 @@ class NetworkClassifier(GraphEstimator):
         options["readout"] = "mean" if self._task == "graph" else "last"
         return create_model(self._card_name(), self.facts_["in_features"], self.facts_["classes"], **options)
 
-    def _new(self, backbone: GraphEstimator | None) -> tuple[Network, Network | None]:
+    def _new(self, backbone: ModuleEstimator | None) -> tuple[Network, Network | None]:
         """The network to fit, and for mode "frozen" the one whose backbone it takes (trained if given)."""
         if self.mode not in ("end_to_end", "frozen"):
             raise ConfigError(f"mode={self.mode!r}: must be end_to_end or frozen")

@@ -15,13 +15,13 @@ from torch_geometric.data import Data
 
 from graphrec.errors import DataError
 from graphrec.metrics import class_metrics
+from graphrec.module_estimator import check_split
 from graphrec.pipelines.graphs import node_split
 from graphrec.pipelines.index_splits import IndexSplit
 
 from .batches import FullBatch, GraphBatch
 from .classifying import NetworkClassifier, frozen_history
 from .drawing import draw_attention
-from .fitting import check_split
 from .models import Network
 from .rows import Features, compact
 from .topology import Topology

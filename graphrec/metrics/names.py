@@ -128,6 +128,12 @@ CLASS_METRICS: dict[str, Metric] = {
             "Share of the rows whose true class is one of the two most probable.",
         ),
         Metric(
+            "top5_accuracy",
+            "Top-5 accuracy",
+            "higher",
+            "Share of the rows whose true class is one of the five most probable.",
+        ),
+        Metric(
             "tri_p",
             "Tri-P",
             "higher",

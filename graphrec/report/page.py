@@ -65,7 +65,7 @@ def render_report(data: ReportData) -> str:
         interactions=pictures.interaction_picture(data),
         parts=tables.part_table(data),
         fields=tables.field_table(data),
-        steps=tables.history_table(data),
+        steps=tables.history_table(data.history),
         origin=tables.origin(data),
     )
 

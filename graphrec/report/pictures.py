@@ -34,6 +34,11 @@ _SCORES = "The less the two shapes overlap, the better the scores tell the outco
 _CURVES = (
     ("Loss", {"loss", "logloss"}, "Training falling while validation rises is over-fitting."),
     ("AUC", {"auc"}, "How well the model ranks after each epoch. The weights of the best epoch are kept."),
+    (
+        "Accuracy",
+        {"accuracy", "top5_accuracy"},
+        "Share of the validation part that is recognised. The weights of the best epoch are kept.",
+    ),
     ("Learning rate", {"lr", "learning_rate"}, "The step size that the schedule used."),
 )
 _READABLE = {
@@ -41,6 +46,7 @@ _READABLE = {
     "valid_": "validation ",
     "logloss": "log loss",
     "auc": "AUC",
+    "top5_accuracy": "true class among the first five",
     "lr": "rate",
 }
 
@@ -91,7 +97,7 @@ def _calibration_table(scores: Scores) -> Table:
 
 
 def history_pictures(rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
-    """Loss, AUC and learning rate over epochs, if the history has them and more than one row."""
+    """Loss, AUC, accuracy and learning rate over epochs, if the history has them and more than one row."""
     if len(rows) < 2:
         return []
     epochs = [float(row.get("epoch", i + 1)) for i, row in enumerate(rows)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,10 +117,10 @@ def field_table(data: ReportData) -> Table | None:
     return Table("Fields", list(used), rows, text) if rows else None
 
 
-def history_table(data: ReportData) -> Table | None:
+def history_table(history: Sequence[Mapping[str, Any]]) -> Table | None:
     """The training history as it is, the row whose weights were kept marked."""
-    columns = list(dict.fromkeys(k for row in data.history for k in row))
-    rows = [[_cell(row.get(c)) for c in columns] for row in data.history]
+    columns = list(dict.fromkeys(k for row in history for k in row))
+    rows = [[_cell(row.get(c)) for c in columns] for row in history]
     return Table("Training history", [c.replace("_", " ") for c in columns], rows, 0) if rows else None
 
 

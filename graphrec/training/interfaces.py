@@ -34,7 +34,8 @@ class BatchSource(Protocol):
 class TrainableModel(Protocol):
     """A module that knows its loss. It must be an `nn.Module` as well, which a protocol cannot say.
 
-    It may have a method ``constrain()``, called after every step, that brings weights back within bounds.
+    It may have a method ``constrain()``, called after every step: it brings weights back within bounds, or
+    lets an average follow them.
     """
 
     def training_loss(self, batch: Any) -> Tensor:

@@ -161,6 +161,25 @@ _DENSE: dict[str, Callable[..., Optimizer]] = {
     "adagrad": lambda params, lr, decay: torch.optim.Adagrad(params, lr=lr, weight_decay=decay),
     "sgd": lambda params, lr, decay: torch.optim.SGD(params, lr=lr, momentum=0.9, weight_decay=decay),
 }
+
+
+def dense_optimizer(name: str, params: Iterable[Any], lr: float, weight_decay: float) -> Optimizer:
+    """One of the optimisers of ordinary parameters.
+
+    Args:
+        name: ``"adam"``, ``"adamw"``, ``"adagrad"`` or ``"sgd"``.
+        params: Parameters, or groups, which may have rates and decays of their own.
+        lr: Learning rate.
+        weight_decay: Weight decay.
+
+    Raises:
+        ConfigError: The name is none of these.
+    """
+    if name not in _DENSE:
+        raise ConfigError(f"optimizer: {name!r} is not one of {', '.join(_DENSE)}")
+    return _DENSE[name](params, lr, weight_decay)
+
+
 _SPARSE: dict[str, Callable[..., Optimizer]] = {
     "adam": lambda params, lr, initial: LazyAdam(params, lr=lr),
     "adagrad": lambda params, lr, initial: RowAdagrad(params, lr=lr, initial=initial),
@@ -181,15 +200,15 @@ def build_optimizers(model: nn.Module, config: OptimizerSettings) -> list[Optimi
     Raises:
         ConfigError: ``optimizer`` or ``embedding_optimizer`` is not one of the known names.
     """
-    for key, known in (("optimizer", _DENSE), ("embedding_optimizer", _SPARSE)):
-        if getattr(config, key) not in known:
-            raise ConfigError(f"{key}: {getattr(config, key)!r} is not one of {', '.join(known)}")
+    if config.embedding_optimizer not in _SPARSE:
+        found, known = config.embedding_optimizer, ", ".join(_SPARSE)
+        raise ConfigError(f"embedding_optimizer: {found!r} is not one of {known}")
     trainable = [p for p in model.parameters() if p.requires_grad]
     dense = [p for p in trainable if not getattr(p, "sparse_rows", False)]
     rows = [p for p in trainable if getattr(p, "sparse_rows", False)]
     optimizers = []
     if dense:
-        optimizers.append(_DENSE[config.optimizer](dense, config.learning_rate, config.weight_decay))
+        optimizers.append(dense_optimizer(config.optimizer, dense, config.learning_rate, config.weight_decay))
     if rows:
         default = config.learning_rate if config.embedding_optimizer == "adam" else _ADAGRAD_LR
         lr = default if config.embedding_lr is None else config.embedding_lr

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphrec.errors import ConfigError
-from graphrec.graph.fitting import ClassMetrics
 from graphrec.graph.relations import BioIE, DenseBlock, PackedLSTM, TextBatches
 from graphrec.graph.relations.batches import edge_kinds
+from graphrec.module_estimator import ClassMetrics
 from graphrec.registry import create_model, list_models
 from graphrec.training import TrainConfig, Trainer
 

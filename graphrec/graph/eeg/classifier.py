@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from graphrec import runs
 from graphrec.errors import ConfigError, DataError
+from graphrec.module_estimator import ModuleEstimator, check_split
 from graphrec.pipelines.eeg import (
     Montage,
     Preparation,
@@ -29,7 +30,6 @@ from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.registry import card, create_model
 from graphrec.training.seeding import seeded
 
-from ..fitting import GraphEstimator, check_split
 from .batches import WindowBatches
 from .histn import Gates
 from .scores import eeg_metrics, mean_by_recording
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SCHEMA_FILE = "schema.yaml"
 
 
-class EEGClassifier(GraphEstimator):
+class EEGClassifier(ModuleEstimator):
     """Classifies windows of EEG recordings by HiSTN (arXiv:2408.15255).
 
     Args:

@@ -13,13 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
+from graphrec.module_estimator import ModuleEstimator, check_split
 from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.pipelines.relations import RelationSet, split_by_text
 from graphrec.registry import card, create_model
 from graphrec.training import Trainer
 from graphrec.training.seeding import seeded
 
-from ..fitting import GraphEstimator, check_split
 from .batches import TextBatches
 from .bioie import BioIE
 from .evaluating import relation_metrics
@@ -38,7 +38,7 @@ from .inputs import (
 from .tfidf import Blend, TfidfLogistic, fit_tfidf, marked_texts
 
 
-class RelationExtractor(GraphEstimator):
+class RelationExtractor(ModuleEstimator):
     """Classifies relations between the marked entities of texts, parsed or not.
 
     Args:

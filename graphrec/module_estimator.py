@@ -1,4 +1,4 @@
-"""What the graph estimators share: metrics of classes, training by the package's engine, saving, loading."""
+"""What the estimators over one network share: metrics of classes, training by the engine, saving, loading."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class ClassMetrics:
         self._scores += state["scores"]
 
 
-class GraphEstimator(ClassifierMixin, BaseEstimator):
-    """Base of the estimators of this package.
+class ModuleEstimator(ClassifierMixin, BaseEstimator):
+    """Base of the estimators that fit one network: graphs, nodes, EEG, relations, images.
 
     A subclass stores its constructor's arguments, among them ``epochs``, ``batch_size``, ``learning_rate``,
     ``weight_decay``, ``patience``, ``monitor``, ``accelerator``, ``train_options``, ``random_state`` and
@@ -133,10 +133,25 @@ class GraphEstimator(ClassifierMixin, BaseEstimator):
         Raises:
             RunError: The folder exists and ``overwrite`` is false.
         """
+        check_is_fitted(self, "module_")
+        with runs.atomic_folder(folder, overwrite=overwrite) as temporary:
+            self._write(temporary)
+        return Path(folder)
+
+    def _write(self, folder: Path) -> None:
+        """All files of `save`, into a folder that exists."""
+        runs.save_weights(folder / runs.MODEL_FILE, self.module_)
+        runs.write_yaml(folder / runs.CONFIG_FILE, self._arguments())
+        runs.write_json(folder / runs.METRICS_FILE, self.metrics_)
+        runs.write_history(folder / runs.HISTORY_FILE, self.history_)
+        runs.write_json(folder / runs.RUN_FILE, self._info())
+        self._write_more(folder)
+
+    def _info(self) -> dict[str, Any]:
+        """The contents of ``run.json``."""
         from graphrec import __version__
 
-        check_is_fitted(self, "module_")
-        info = {
+        return {
             "format_version": runs.FORMAT_VERSION,
             "graphrec": __version__,
             "torch": torch.__version__,
@@ -144,14 +159,6 @@ class GraphEstimator(ClassifierMixin, BaseEstimator):
             "classes": self.classes_.tolist(),
             "facts": self.facts_,
         }
-        with runs.atomic_folder(folder, overwrite=overwrite) as temporary:
-            runs.save_weights(temporary / runs.MODEL_FILE, self.module_)
-            runs.write_yaml(temporary / runs.CONFIG_FILE, self._arguments())
-            runs.write_json(temporary / runs.METRICS_FILE, self.metrics_)
-            runs.write_history(temporary / runs.HISTORY_FILE, self.history_)
-            runs.write_json(temporary / runs.RUN_FILE, info)
-            self._write_more(temporary)
-        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -163,21 +170,22 @@ class GraphEstimator(ClassifierMixin, BaseEstimator):
         folder = Path(folder)
         info = runs.read_run(folder)
         if info.get("estimator") != cls.__name__:
-            raise RunError(f"{folder}: holds a {info.get('estimator')}, not a {cls.__name__}")
+            found = info.get("estimator") or info.get("kind") or "something unnamed"
+            raise RunError(f"{folder}: holds a {found}, not a {cls.__name__}")
         try:
-            found = cls(**runs.read_yaml(folder / runs.CONFIG_FILE))
-            found.facts_, found.classes_ = info["facts"], np.asarray(info["classes"])
-            found._read_more(folder)
-            module = found._build(**found.facts_)
+            fitted = cls(**runs.read_yaml(folder / runs.CONFIG_FILE))
+            fitted.facts_, fitted.classes_ = info["facts"], np.asarray(info["classes"])
+            fitted._read_more(folder)
+            module = fitted._build(**fitted.facts_)
         except (KeyError, TypeError, ConfigError) as error:
             raise RunError(
                 f"{folder}: is not complete ({type(error).__name__}: {error}); fit again"
             ) from error
         runs.load_weights(folder / runs.MODEL_FILE, module)
-        found.module_ = module.eval()
-        found.metrics_ = runs.read_json(folder / runs.METRICS_FILE)
-        found.history_ = runs.read_history(folder / runs.HISTORY_FILE)
-        return found
+        fitted.module_ = module.eval()
+        fitted.metrics_ = runs.read_json(folder / runs.METRICS_FILE)
+        fitted.history_ = runs.read_history(folder / runs.HISTORY_FILE)
+        return fitted
 
 
 def check_split(split: IndexSplit, total: int, what: str) -> IndexSplit:
