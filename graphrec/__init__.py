@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from graphrec.registry import create_model as create_model
     from graphrec.registry import list_models as list_models
     from graphrec.running import run_recipe as run_recipe
+    from graphrec.vision import ImageClassifier as ImageClassifier
 
     __version__: str
 
 _HOME = {
     "CTRClassifier": "graphrec.estimators",
     "Explanation": "graphrec.explain",
+    "ImageClassifier": "graphrec.vision",
     "card": "graphrec.registry",
     "create_model": "graphrec.registry",
     "export_run": "graphrec.export",
@@ -37,6 +39,7 @@ _HOME = {
 __all__ = [
     "CTRClassifier",
     "Explanation",
+    "ImageClassifier",
     "__version__",
     "card",
     "create_model",

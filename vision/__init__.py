@@ -9,21 +9,32 @@
 Importing this package also registers every model in timm, as `graphrec_<name>`.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import backbones as backbones
 from .backbone import Backbone
 from .keys import Convert, Joined, KeyMap, Rename
 from .layers.fuse import fuse
+from .matching import find_variant
 from .models import create_model, family, list_models, register_backbone
 from .weights import load_weights, official_state, read_checkpoint, save_weights
+
+if TYPE_CHECKING:
+    from .classification import ImageClassifier as ImageClassifier
 
 __all__ = [
     "Backbone",
     "Convert",
+    "ImageClassifier",
     "Joined",
     "KeyMap",
     "Rename",
     "create_model",
     "family",
+    "find_variant",
     "fuse",
     "list_models",
     "load_weights",
@@ -32,3 +43,9 @@ __all__ = [
     "register_backbone",
     "save_weights",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "ImageClassifier":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(".classification", __name__).ImageClassifier

@@ -1,0 +1,140 @@
+"""The part of a fit that comes after the images are there: build, train, measure."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphrec.module_estimator import ClassMetrics
+from graphrec.pipelines.images import ImageLoader, Preprocess
+from graphrec.training import History, Trainer
+from graphrec.training.seeding import seeded
+
+from ..backbone import Backbone
+from . import settings
+from .data import Parts, labels_of
+from .network import ImageNetwork
+from .optimizers import make_optimizer
+from .scores import image_metrics
+
+if TYPE_CHECKING:
+    from graphrec.pipelines.images import Augment, ImageSet
+
+    from .classifier import ImageClassifier
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves behind.
+
+    Attributes:
+        module: The network with its best weights, on the CPU.
+        preprocess: What makes its input.
+        history: What happened.
+        metrics: By part.
+        part: Name of the last part that was measured.
+        labels: int64 (n,) classes of that part.
+        scores: float32 (n, C) probabilities of that part.
+        seconds: That training took, evaluations included.
+    """
+
+    module: Backbone
+    preprocess: Preprocess
+    history: History
+    metrics: dict[str, dict[str, float | None]]
+    part: str
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    seconds: float
+
+
+def train(
+    estimator: ImageClassifier, parts: Parts, run_dir: Path | None = None, *, resume: bool = False
+) -> Trained:
+    """Train on the train part, choose by the valid part, measure on valid and test (on train without).
+
+    Raises:
+        ConfigError: A setting cannot be met.
+        RunError: The folder holds another run, or the weights are of another model.
+    """
+    start, seed = time.perf_counter(), estimator.facts_["seed"]
+    weight = settings.class_weights(estimator, parts.counts(), parts.classes)
+    with seeded(seed):
+        model = settings.build(
+            estimator, estimator.facts_["variant"], len(parts.classes), pretrained=estimator.pretrained
+        )
+    side = max(model.img_size)
+    # Cutting a margin off is for photographs: a picture of 32 pixels is all subject.
+    preprocess = Preprocess.of_model(model, crop_pct=1.0 if side <= settings.SMALL else None)
+    network = ImageNetwork(
+        model,
+        frozen=estimator.freeze,
+        label_smoothing=estimator.label_smoothing,
+        class_weight=weight,
+        ema=estimator.ema,
+    )
+    steps = -(-len(parts.train) // estimator.batch_size)
+    trainer = Trainer(
+        settings.train_config(estimator, seed, steps=steps, resume=resume),
+        build_optimizers=lambda _, config: [make_optimizer(model, config, estimator.layer_decay)],
+    )
+
+    def load(images: ImageSet, augment: Augment | None = None) -> ImageLoader:
+        return _loader(trainer, images, preprocess, estimator.workers, augment)
+
+    history = trainer.fit(
+        network,
+        load(parts.train, settings.augmentation(estimator, side)),
+        None if parts.valid is None else load(parts.valid),
+        metrics=ClassMetrics(image_metrics),
+        run_dir=run_dir,
+        fingerprint={"data": parts.fingerprint(), "network": settings.of_network(estimator)},
+    )
+    measured = {name: part for name, part in parts.items() if name != "train"} or {"train": parts.train}
+    scores = {name: trainer.predict(network, load(part)) for name, part in measured.items()}
+    labels = {name: labels_of(part) for name, part in measured.items()}
+    last = list(measured)[-1]
+    return Trained(
+        network.predictor.cpu().eval().requires_grad_(True),
+        preprocess,
+        history,
+        {name: image_metrics(labels[name], scores[name]) for name in measured},
+        last,
+        labels[last],
+        scores[last],
+        time.perf_counter() - start,
+    )
+
+
+def predict(estimator: ImageClassifier, images: ImageSet) -> NDArray[np.float32]:
+    """Probabilities (N, C), by a single process."""
+    trainer = Trainer(settings.train_config(estimator, 0, progress=False, devices=1, compile=False))
+    network = ImageNetwork(estimator.module_).eval()
+    source = _loader(trainer, images, estimator.preprocess_, estimator.workers)
+    try:
+        return trainer.predict(network, source)
+    finally:
+        network.cpu()
+
+
+def _loader(
+    trainer: Trainer, images: ImageSet, preprocess: Preprocess, workers: int, augment: Augment | None = None
+) -> ImageLoader:
+    """Batches of images for a trainer's process: shuffled where they are augmented, to train on."""
+    config = trainer.config
+    return ImageLoader(
+        images,
+        preprocess,
+        config.batch_size,
+        augment=augment,
+        shuffle=augment is not None,
+        seed=config.seed,
+        rank=trainer.rank,
+        world_size=trainer.world_size,
+        workers=workers,
+    )
