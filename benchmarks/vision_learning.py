@@ -24,11 +24,11 @@ import grid
 import numpy as np
 from torch import Tensor
 
-TRAIN, TEST = 500, 500
+TRAIN, TEST = 300, 300
 """Images of each class: the first of the archives' orders."""
 TRAINING: dict[str, Any] = {
     "image_size": 32,
-    "epochs": 6,
+    "epochs": 5,
     "batch_size": 50,
     "learning_rate": 2e-3,
     "weight_decay": 0.05,
@@ -46,9 +46,20 @@ def own_value(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Tensor:
     return v.new_zeros(*q.shape[:-1], v.shape[-1])
 
 
+def nothing_joint(q: Tensor, sources: Any, **_: Any) -> Tensor:
+    """Joint attention that finds nothing."""
+    v = sources[0].v
+    return v.new_zeros(*q.shape[:-1], v.shape[-1])
+
+
 def own_window(value: Tensor, *_: Any, **__: Any) -> Tensor:
     """Outlook attention without an outlook."""
     return value
+
+
+def without_depthwise(block: Any, x: Tensor) -> Tensor:
+    """A block of ConvNeXt that is its perceptron alone."""
+    return x + block.mlp(block.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
 
 def as_it_is(module: Any, x: Tensor) -> Tensor:
@@ -75,14 +86,103 @@ class System:
     floor: float | None = None
 
 
-_GRID = "layers.attention.attention"
+_GRID = {"layers.attention.attention": own_value}
+_TWO: dict[str, Any] = {"embed_dims": (32, 64), "depths": (2, 2), "num_heads": (1, 2)}
 SYSTEMS: dict[str, System] = {
+    "biformer": System(
+        "biformer_test",
+        {"embed_dims": (32, 64), "depths": (1, 1), "head_dim": 16, "windows": 4, "topks": (2, 4)},
+        {**_GRID, "backbones.biformer.attention": own_value},
+    ),
+    "convit": System(
+        "convit_test",
+        {"patch_size": 4, "embed_dim": 48, "num_heads": 4, "depth": 3, "local": 2},
+        {"backbones.convit.GatedAttention.forward": as_it_is},
+        "gated attention is the identity; that of the class token is left",
+    ),
+    "convnext": System(
+        "convnext_test",
+        {"patch_size": 2, "dims": (32, 64), "depths": (2, 2), "layer_scale": None},
+        {"backbones.convnext.ConvNeXtBlock.forward": without_depthwise},
+        "the depthwise convolution is the identity",
+    ),
+    "crossvit": System(
+        "crossvit_test",
+        {"img_scales": (1.0, 1.0), "patch_sizes": (4, 8), "embed_dims": (32, 64), "depths": ((1, 2), (1, 2)),
+         "num_heads": (2, 4)},
+        {**_GRID, "layers.tokens.attention": own_value},
+    ),
+    "cswin": System(
+        "cswin_test",
+        {"embed_dim": 32, "depths": (2, 2), "num_heads": (2, 4), "split_sizes": (1, 2)},
+        {"backbones.cswin.attention": own_value},
+    ),
+    "davit": System(
+        "davit_test",
+        {"embed_dims": (32, 64), "depths": (1, 1), "num_heads": (2, 4), "window_size": 4},
+        {**_GRID, "backbones.davit.attention": own_value},
+    ),
+    "dinat": System(
+        "dinat_s_test",
+        {"convolutional": False, "patch_size": 2, "embed_dim": 32, "depths": (2,), "num_heads": (2,),
+         "kernel_size": 3, "dilations": (4,)},
+        _GRID,
+    ),
+    "ecanet": System(
+        "ecanet_basic_test",
+        {"depths": (1, 1), "kernels": (3, 3), "width": 32},
+        {"backbones.ecanet.EcaModule.forward": as_it_is},
+        "the gate is one",
+    ),
+    "efficientvit_msra": System(
+        "efficientvit_msra_test",
+        {"embed_dim": (32, 48), "depths": (2, 2), "num_heads": (2, 2), "key_dim": 8, "window_size": 4},
+        {"backbones.efficientvit_msra.attention": own_value},
+    ),
+    "maxvit": System(
+        "maxvit_test",
+        {"stem_width": 16, "embed_dim": (32,), "depths": (1,), "head_dim": 16, "partition": 8},
+        _GRID,
+    ),
+    "pvt": System(
+        "pvt_test",
+        {**_TWO, "mlp_ratios": (4, 4), "sr_ratios": (4, 1)},
+        {"backbones.pvt.attention": own_value},
+    ),
+    "pvt_v2": System(
+        "pvt_v2_test",
+        {**_TWO, "mlp_ratios": (4, 4), "sr_ratios": (4, 1)},
+        {"layers.reduced_attention.attention": own_value},
+    ),
+    "shvit": System(
+        "shvit_test",
+        {"embed_dim": (48, 64), "partial_dim": (16, 24), "depths": (2, 2)},
+        {"backbones.shvit.attention": own_value},
+    ),
     "swin": System(
         "swin_test",
-        {"patch_size": 2, "embed_dim": 32, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4},
-        {_GRID: own_value},
+        {"patch_size": 2, "embed_dim": 32, "depths": (2,), "num_heads": (2,), "window_size": 4},
+        _GRID,
     ),
-}
+    "tnt": System(
+        "tnt_test",
+        {"patch_size": 8, "outer_dim": 64, "inner_dim": 16, "depth": 4, "num_heads": (2, 4)},
+        {"backbones.tnt.attention": own_value},
+    ),
+    "transnext": System(
+        "transnext_test",
+        {"pretrain_size": 32, "embed_dims": (32, 64), "depths": (1, 1), "num_heads": (2, 4),
+         "poolings": (2, 1), "mlp_ratios": (3.0, 3.0)},
+        {"layers.aggregated_attention.attention": own_value,
+         "layers.aggregated_attention.joint_attention": nothing_joint},
+    ),
+    "volo": System(
+        "volo_test",
+        {"layers": (3, 1), "embed_dims": (32, 64), "num_heads": (2, 4), "stem_dim": 16},
+        {"backbones.volo.outlook": own_window},
+        "outlook attention gives each position its own value",
+    ),
+}  # fmt: skip
 
 
 @cache
