@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphrec.metrics import class_metrics
+from graphrec.metrics import class_metrics, top_k_accuracy
 
 TOP = 5
 
@@ -22,11 +22,7 @@ def image_metrics(y: NDArray[Any], p: NDArray[Any]) -> dict[str, float | None]:
     found = class_metrics(y, p)
     if p.shape[1] <= TOP:
         return found
-    top5 = None
-    if len(y):
-        told = p[np.arange(len(y)), y]
-        # Ties count against the model: one that says the same of all classes knows nothing.
-        top5 = float(((p >= told[:, None]).sum(1) <= TOP).mean())
+    top5 = top_k_accuracy(y, p, TOP)
     return {"accuracy": found.pop("accuracy"), "top5_accuracy": top5, **found}
 
 
