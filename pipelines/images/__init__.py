@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .cache import cache_images
     from .container import ImageSet
     from .decoding import decode
+    from .generated import shape_images
     from .loader import ImageBatch, ImageLoader
     from .opening import open_images
     from .plots import plot_images
@@ -21,6 +22,7 @@ _MODULES = {
     "cache": ("cache_images",),
     "container": ("ImageSet",),
     "decoding": ("decode",),
+    "generated": ("shape_images",),
     "loader": ("ImageBatch", "ImageLoader"),
     "opening": ("open_images",),
     "plots": ("plot_images",),
@@ -39,6 +41,7 @@ __all__ = [
     "decode",
     "open_images",
     "plot_images",
+    "shape_images",
     "split_images",
 ]
 

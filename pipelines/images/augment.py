@@ -121,6 +121,8 @@ class Augment:
 
     def _timm(self, prep: Preprocess) -> Any:
         """timm's three parts: crop and flips; policy or jitter; the step to a tensor."""
+        # Pillow turns and shears without Lanczos' filter.
+        mode = "bicubic" if self.policy and prep.interpolation == "lanczos" else prep.interpolation
         parts = create_transform(
             input_size=(prep.channels, *prep.size),
             is_training=True,
@@ -130,7 +132,7 @@ class Augment:
             vflip=self.vflip,
             color_jitter=self.jitter or None,  # type: ignore[arg-type]  # None, as for timm's own script
             auto_augment=self.policy,
-            interpolation=prep.interpolation,
+            interpolation=mode,
             mean=prep.mean,
             std=prep.std,
             normalize=False,
@@ -140,7 +142,7 @@ class Augment:
             _mend(step)
         return parts
 
-    def colour(self, prep: Preprocess) -> Callable[[Image.Image], Image.Image]:
+    def colour(self, prep: Preprocess) -> Any:
         """The policy or jitter alone, of one PIL image."""
         return self._timm(prep)[1]
 

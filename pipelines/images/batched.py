@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from .augment import Augment
 from .preprocess import Preprocess
+from .rand_augment import can_batch, rand_augment
 
 
 def augment_batch(pixels: Tensor, augment: Augment, prep: Preprocess) -> Tensor:
@@ -39,7 +40,8 @@ def augment_batch(pixels: Tensor, augment: Augment, prep: Preprocess) -> Tensor:
 
 def resized_crops(pixels: Tensor, augment: Augment, prep: Preprocess) -> Tensor:
     """A random part of each picture, scaled to the input's size by torchvision's kernel for uint8."""
-    boxes = draw_boxes(len(pixels), *pixels.shape[-2:], augment.scale, augment.ratio).tolist()
+    height, width = pixels.shape[-2:]
+    boxes = draw_boxes(len(pixels), height, width, augment.scale, augment.ratio).tolist()
     mode = InterpolationMode(prep.interpolation)
     return torch.stack(
         [
@@ -107,7 +109,12 @@ def jittered(pixels: Tensor, strength: float) -> Tensor:
 
 
 def by_policy(pixels: Tensor, augment: Augment, prep: Preprocess) -> Tensor:
-    """timm's policy, which works picture by picture."""
+    """timm's policy: RandAugment for all at once, the others picture by picture."""
     change = augment.colour(prep)
+    [policy] = change.transforms
+    if can_batch(policy):
+        fill = [min(255, round(255 * value)) for value in prep.mean]  # timm's choice
+        mode = "bicubic" if prep.interpolation == "lanczos" else prep.interpolation
+        return rand_augment(pixels, policy, fill, mode)
     done = [transforms.pil_to_tensor(change(transforms.to_pil_image(image))) for image in pixels]
     return torch.stack(done)

@@ -175,7 +175,7 @@ def _named(column: pl.Series, names: Sequence[str], title: str) -> pl.Series:
     """Numbers of classes by their names."""
     low, high = column.min(), column.max()
     if column.null_count() == 0 and not 0 <= int(low) <= int(high) < len(names):  # type: ignore[arg-type]
-        raise DataError(f"{title}: column {column.name!r} goes to {high}, but names {len(names)} classes")
+        raise DataError(f"{title}: column {column.name!r} goes to {high!r}, but names {len(names)} classes")
     return pl.Series(column.name, [None if v is None else names[v] for v in column.to_list()], pl.String)
 
 
@@ -228,5 +228,6 @@ def _narrowed(split: IndexSplit, kept: Tensor) -> IndexSplit:
     """A split of what is left."""
     place = torch.full((split.total,), -1)
     place[kept] = torch.arange(len(kept))
-    parts = [place[part][place[part] >= 0] for part in (split.train, split.valid, split.test)]
-    return IndexSplit.of(*parts, total=len(kept), name=split.name)
+    parts = (place[part][place[part] >= 0] for part in (split.train, split.valid, split.test))
+    train, valid, test = parts
+    return IndexSplit.of(train, valid, test, len(kept), split.name)

@@ -45,7 +45,7 @@ def plot_images(
     chosen = _draw(images, count, seed) if indices is None else [int(i) for i in np.ravel(indices)]
     if not chosen:
         raise DataError(f"{images.title}: no image to draw")
-    columns = math.ceil(math.sqrt(len(chosen)))
+    columns = math.ceil(math.sqrt(1.4 * len(chosen)))
     rows = math.ceil(len(chosen) / columns)
     figure = Figure(figsize=(1.35 * columns, 1.55 * rows), layout="constrained", facecolor="white")
     for place, index in enumerate(chosen):
@@ -55,7 +55,7 @@ def plot_images(
         if images.labels is not None:
             axes.set_title(_short(images.classes[int(images.labels[index])]), fontsize=8, color="#1c2733")
     if path is not None:
-        figure.savefig(Path(path), dpi=150)
+        figure.savefig(Path(path), dpi=100)
     return figure
 
 

@@ -58,5 +58,6 @@ def _all_trained(split: IndexSplit, labels: Tensor) -> IndexSplit:
 def _by_group(images: ImageSet, groups: Tensor, valid: float, test: float, seed: int) -> IndexSplit:
     _, code = groups.unique(return_inverse=True)
     of = draw_groups(int(code.max()) + 1, valid, test, seed=seed, name=images.title)[code]
-    parts = [(of == part).nonzero() for part in range(3)]
-    return IndexSplit.of(*parts, total=len(images), name=f"{images.title}: by group, seed {seed}")
+    train, valid_part, test_part = ((of == part).nonzero() for part in range(3))
+    name = f"{images.title}: by group, seed {seed}"
+    return IndexSplit.of(train, valid_part, test_part, len(images), name)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import timm
 import torch
 from image_tools import arrays, picture
 from PIL import Image
+from timm.data import auto_augment as timm_ops
 from torchvision.transforms.v2 import functional as transforms
 
 from graphrec import vision
 from graphrec.errors import ConfigError, DataError
 from graphrec.pipelines.images import Augment, ImageLoader, Preprocess, open_images
 from graphrec.pipelines.images.batched import augment_batch, draw_boxes, flipped, jittered, shifted
+from graphrec.pipelines.images.rand_augment import AFFINE, CHANGES, can_batch, warp
 
 PREP = Preprocess(size=(16, 16), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop_pct=1.0)
 BATCH = torch.from_numpy(arrays(32, 16)[0]).permute(0, 3, 1, 2)
@@ -163,3 +167,69 @@ def test_recipes_and_values() -> None:
     for wrong in ({"size": (0, 4)}, {"std": (1, 1, 0)}, {"crop_pct": 1.5}, {"interpolation": "cubic"}):
         with pytest.raises(ConfigError):
             PREP.replace(**wrong)
+
+
+OPERATIONS = {
+    "Brightness": (timm_ops.brightness, (0.1, 1.7), 1),
+    "Contrast": (timm_ops.contrast, (0.2, 1.8), 2),
+    "Color": (timm_ops.color, (0.1, 1.9), 2),
+    "Sharpness": (timm_ops.sharpness, (0.1, 1.9), 2),
+    "Posterize": (timm_ops.posterize, (1, 4), 0),
+    "Solarize": (timm_ops.solarize, (0, 100), 0),
+    "SolarizeAdd": (timm_ops.solarize_add, (30, 110), 0),
+    "Invert": (timm_ops.invert, (), 0),
+    "AutoContrast": (timm_ops.auto_contrast, (), 1),
+    "Equalize": (timm_ops.equalize, (), 1),
+    "Rotate": (timm_ops.rotate, (-30, 17), 2),
+    "ShearX": (timm_ops.shear_x, (0.3, -0.2), 2),
+    "ShearY": (timm_ops.shear_y, (0.25, -0.3), 2),
+    "TranslateXRel": (timm_ops.translate_x_rel, (0.45, -0.2), 2),
+    "TranslateYRel": (timm_ops.translate_y_rel, (0.3, -0.1), 2),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_batched_changes_are_pillows(name: str) -> None:
+    change, strengths, most = OPERATIONS[name]
+    images = [picture("green", (24, 20)), picture("red", (24, 20), 1).rotate(40, expand=False)]
+    pixels = torch.stack([transforms.pil_to_tensor(image) for image in images])
+    options = {"fillcolor": (10, 200, 90), "resample": Image.BILINEAR}
+    arguments = [(value,) for value in strengths] or [(), ()]
+    expected = torch.stack(
+        [
+            transforms.pil_to_tensor(change(image, *given, **options))
+            for image, given in zip(images, arguments, strict=True)
+        ]
+    )
+    given = torch.tensor([*strengths] or [0.0, 0.0], dtype=torch.float32)
+    if name in AFFINE:
+        found = warp(pixels, AFFINE[name](pixels, given), options["fillcolor"], "bilinear")
+    else:
+        found = CHANGES[name](pixels, given)
+    assert not torch.equal(expected, pixels)
+    difference = (found.int() - expected.int()).abs()
+    assert float((difference <= most).float().mean()) > 0.985  # places on the very edge may fall either way
+    assert float(difference.float().mean()) < 1.0
+
+
+def test_rand_augment_draws_for_each_picture() -> None:
+    policy = "rand-m9-n2-p0.5-mstd0.5-inc1"
+    torch.manual_seed(0), random.seed(0), np.random.seed(0)  # noqa: NPY002
+    same = BATCH[:1].expand(200, -1, -1, -1)
+    changed = augment_batch(same, Augment(policy=policy, hflip=0.0, crop="none"), PREP)
+    kept = sum(torch.equal(image, BATCH[0]) for image in changed)
+    assert (
+        0.15 * 200 < kept < 0.45 * 200
+    )  # a quarter draws nothing twice; weak changes leave some as they are
+    assert len({image.numpy().tobytes() for image in changed}) > 100
+
+
+def test_which_policies_are_batched() -> None:
+    for policy, batched in (
+        ("rand-m9-n3", True),
+        ("rand-m9-inc1", True),
+        ("rand-m9-t3a", False),
+        ("3a", False),
+    ):
+        [step] = Augment(policy=policy).colour(PREP).transforms
+        assert can_batch(step) == batched
