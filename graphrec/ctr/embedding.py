@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec, Field, FieldKind
+from graphrec.training.huge_pages import empty_table, in_huge_pages
 
 
 def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,7 +112,7 @@ class FusedEmbedding(nn.Module):
         self.fields = tuple(f for f in spec.fields if sequences or f.kind is not FieldKind.SEQUENCE)
         """The fields of the output, in order."""
         self._offsets, rows = _layout(spec)
-        self.weight = nn.Parameter(torch.empty(rows, dim))
+        self.weight = nn.Parameter(empty_table(rows, dim, like=torch.empty(0)))
         self.weight.sparse_rows = sparse  # type: ignore[attr-defined]
         numeric = len(spec.numeric)
         self.numeric_weight = nn.Parameter(torch.empty(numeric, dim)) if numeric else None
@@ -154,7 +155,8 @@ class FusedEmbedding(nn.Module):
         """
         if l2 < 0:
             raise ConfigError(f"embedding_l2: {l2} is negative; use 0 for none, or a positive number")
-        self._decay = self.prior * l2 / self._row_counts(counts).clamp(min=1.0) if l2 else None
+        pull = self.prior * l2 / self._row_counts(counts).clamp(min=1.0) if l2 else None
+        self._decay = None if pull is None else in_huge_pages(pull)
 
     def _row_counts(self, counts: Mapping[str, Any]) -> Tensor:
         total = torch.zeros(len(self.weight), device=self.weight.device)

@@ -17,6 +17,8 @@ from torch.optim import Optimizer
 
 from graphrec.errors import ConfigError
 
+from .huge_pages import full_table
+
 
 class OptimizerSettings(Protocol):
     """The fields of the training configuration that `build_optimizers` reads."""
@@ -102,7 +104,8 @@ class LazyAdam(_RowOptimizer):
 
     def _init_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         state["step"] = torch.tensor(0.0)
-        state["moments"] = param.new_zeros(len(param), 2, *param.shape[1:])  # one gather reads both
+        size = len(param), 2, *param.shape[1:]
+        state["moments"] = full_table(*size, value=0.0, like=param)  # one gather reads both
 
     def _update(
         self, weight: Tensor, grad: Tensor, rows: Tensor, state: dict[str, Any], group: dict[str, Any]
@@ -143,7 +146,7 @@ class RowAdagrad(_RowOptimizer):
 
     def _init_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         shape = (len(param), 1) if group["per_row"] else param.shape
-        state["sum"] = param.new_full(shape, group["initial"])
+        state["sum"] = full_table(*shape, value=group["initial"], like=param)
 
     def _update(
         self, weight: Tensor, grad: Tensor, rows: Tensor, state: dict[str, Any], group: dict[str, Any]
