@@ -36,7 +36,9 @@ def test_large_tables_and_their_moments_ask_for_huge_pages() -> None:
     assert "hg" in flags(weight.data)
     assert "hg" not in flags(torch.empty(LARGE))
     for optimizer, name in ((LazyAdam([weight]), "moments"), (RowAdagrad([weight]), "sum")):
-        weight.grad = torch.sparse_coo_tensor(torch.tensor([[3]]), torch.ones(1, 16), LARGE, check_invariants=True)
+        weight.grad = torch.sparse_coo_tensor(
+            torch.tensor([[3]]), torch.ones(1, 16), LARGE, check_invariants=True
+        )
         optimizer.step()
         assert "hg" in flags(optimizer.state[weight][name])
 
