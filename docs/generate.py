@@ -183,7 +183,7 @@ def variants(c: Card) -> list[list[str]]:
             "" if one.gflops is None else f"{one.gflops:g}",
             "" if one.top1 is None else f"{one.top1:g}",
             link("official", one.weights) if "://" in one.weights else hub_link(one.weights),
-            one.note,
+            one.note if one.counted is None else f"{one.counted:g} GFLOPs are counted: {one.note}",
         ]
         for name, one in c.variants.items()
         if one.published
@@ -199,8 +199,9 @@ def vision_models() -> str:
         f"# Vision models\n\n{NOTICE}\n\n{count} variants of {len(cards)} systems. Figures are the papers' or"
         " the official repositories': parameters (with the digits that the official code counts), billions of"
         " multiplications with addition for one image, accuracy on ImageNet-1K of the official weights."
-        " `tests/vision/test_published.py` counts parameters to 1% and operations to 3% of them. Accuracies"
-        " were not measured here: logits, feature maps and gradients were compared, as each"
+        " `tests/vision/test_published.py` counts parameters to 1% and operations"
+        " to 3% of them, or says why not; `vision.count_operations` counts any model. Accuracies were not"
+        " measured here: logits, feature maps and gradients were compared, as each"
         " [card](models.md) says.",
         *(f"## {link(c.title, c.paper)}\n\n{table(header, variants(c))}" for c in cards),
     ]

@@ -42,6 +42,7 @@ class Variant:
         weights: URL of the official checkpoint, or "".
         cfg: What differs from timm's default configuration: mean, std, crop_pct, interpolation.
         note: Why a count differs from the published one.
+        counted: ``gflops`` by `graphrec.vision.count_operations`, where they differ by more than 3 %.
     """
 
     options: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Variant:
     weights: str = ""
     cfg: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    counted: float | None = None
 
     @property
     def published(self) -> bool:

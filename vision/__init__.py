@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import backbones as backbones
 from .backbone import Backbone
+from .counting import count_operations
 from .keys import Convert, Joined, KeyMap, Rename
 from .layers.fuse import fuse
 from .matching import find_variant
@@ -32,6 +33,7 @@ __all__ = [
     "Joined",
     "KeyMap",
     "Rename",
+    "count_operations",
     "create_model",
     "family",
     "find_variant",

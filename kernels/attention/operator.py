@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..backends import Choice, choose, triton_refusal
 from ..patterns import Full, Pattern
+from ..tally import active_tally
 from . import reference
 from . import torch as plain
 from .checks import check_inputs, check_sources, per_query
@@ -190,6 +191,8 @@ def _compute(
     return_lse: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """The joint softmax, then what is around it: sinks, weights added to the probabilities, the gate."""
+    if (tally := active_tally()) is not None:
+        return tally.attention(q, sources)
     factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
     lone = sink
     for one in sources:

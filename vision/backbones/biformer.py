@@ -219,8 +219,7 @@ CARD = Card(
     licence="MIT",
     verified={
         "logits and pyramid equal the official code's": "tests/vision/test_biformer.py::test_equals_official",
-        "parameters": "tests/vision/test_published.py::test_counts",
-        "GFLOPs": "tests/vision/test_biformer.py::test_published_operations",
+        "parameters and GFLOPs": "tests/vision/test_published.py::test_counts",
         "official key names there and back": "tests/vision/test_biformer.py::test_official_keys",
     },
     differs="Absent: the later rewriting of BiFormer-STL for channels first (biformer_stl_nchw), which pads "
@@ -243,14 +242,9 @@ _TEST = {
 def _variant(
     options: Mapping[str, object], parameters: float, gflops: float, top1: float, key: str
 ) -> Variant:
-    """A row of the official table, and the file of its weights.
-
-    Which pairs are computed depends on the image, so operations cannot be counted without one;
-    ``tests/vision/test_biformer.py`` counts the published ones.
-    """
+    """A row of the official table, and the file of its weights."""
     url = f"https://api.onedrive.com/v1.0/shares/s!AkBbczdRlZvCh{key}/root/content"
-    note = f"{gflops} GFLOPs are published; routing depends on the image."
-    return Variant(options, 224, parameters, None, top1, weights=url, note=note)
+    return Variant(options, 224, parameters, gflops, top1, weights=url)
 
 
 register_backbone(

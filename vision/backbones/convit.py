@@ -230,7 +230,7 @@ CARD = Card(
     licence="CC-BY-NC-4.0",
     verified={
         "logits, pyramid and gradients equal timm's": "tests/vision/test_convit.py::test_equals_timm",
-        "parameters": "tests/vision/test_published.py::test_counts",
+        "parameters and GFLOPs": "tests/vision/test_published.py::test_counts",
         "official key names there and back": "tests/vision/test_convit.py::test_official_keys",
         "attention by position is a product of axes": "tests/vision/test_convit.py::test_positions_by_axis",
     },
@@ -240,24 +240,27 @@ CARD = Card(
 )
 
 
-def _variant(heads: int, parameters: float, top1: float, file: str) -> Variant:
+def _variant(heads: int, parameters: float, gflops: tuple[float, float], top1: float, file: str) -> Variant:
     """A published row of table 1 at 224 pixels; each head has 48 channels."""
     options = {"embed_dim": 48 * heads, "num_heads": heads}
     url = f"https://dl.fbaipublicfiles.com/convit/{file}.pth"
-    note = "published as 1, 5.4 and 17 GFLOPs; the matrix products are 1.3, 5.8 and 17.5"
-    return Variant(options, 224, parameters, None, top1, weights=url, note=note)
+    note = "the matrix products are more than the paper's rounded figure"
+    return Variant(options, 224, parameters, gflops[0], top1, weights=url, note=note, counted=gflops[1])
 
 
 _TEST: Mapping[str, object] = {"embed_dim": 16, "num_heads": 4, "patch_size": 8, "depth": 3, "local": 2}
-_SIZES: Sequence[tuple[str, int, float, float]] = (
-    ("convit_tiny", 4, 5.71, 73.1),
-    ("convit_small", 9, 27.78, 81.3),
-    ("convit_base", 16, 86.54, 82.4),
+_SIZES: Sequence[tuple[str, int, float, tuple[float, float], float]] = (
+    ("convit_tiny", 4, 5.71, (1.0, 1.26), 73.1),
+    ("convit_small", 9, 27.78, (5.4, 5.8), 81.3),
+    ("convit_base", 16, 86.54, (17.0, 17.53), 82.4),
 )
 
 register_backbone(
     ConViT,
     CARD,
-    {name: _variant(heads, parameters, top1, name) for name, heads, parameters, top1 in _SIZES}
+    {
+        name: _variant(heads, parameters, gflops, top1, name)
+        for name, heads, parameters, gflops, top1 in _SIZES
+    }
     | {"convit_test": Variant(_TEST, 32)},
 )

@@ -251,12 +251,19 @@ _TEST = {"embed_dim": 8, "depths": (1, 1, 2, 1), "num_heads": (2, 2, 2, 4), "spl
 
 
 def _variant(
-    options: Mapping[str, object], parameters: float, gflops: float, top1: float, name: str, size: int = 224
+    options: Mapping[str, object],
+    parameters: float,
+    gflops: float,
+    top1: float,
+    name: str,
+    size: int = 224,
+    counted: float | None = None,
 ) -> Variant:
     """A row of the official table, and the file of its weights."""
     url = f"https://github.com/microsoft/CSWin-Transformer/releases/download/v0.1.0/cswin_{name}.pth"
     cfg = {"crop_pct": 0.9 if size == 224 else 1.0}
-    return Variant(options, size, parameters, gflops, top1, weights=url, cfg=cfg)
+    note = "" if counted is None else "1.5 times as wide as base, whose figure is right"
+    return Variant(options, size, parameters, gflops, top1, weights=url, cfg=cfg, note=note, counted=counted)
 
 
 register_backbone(
@@ -269,8 +276,8 @@ register_backbone(
         "cswin_base_384": _variant(
             _BASE | _384 | {"drop_path_rate": 0.7}, 77.38, 47.0, 85.5, "base_384", 384
         ),
-        "cswin_large_224": _variant(_LARGE, 173.26, 31.5, 86.5, "large_224"),
-        "cswin_large_384": _variant(_LARGE | _384, 173.26, 96.8, 87.5, "large_384", 384),
+        "cswin_large_224": _variant(_LARGE, 173.26, 31.5, 86.5, "large_224", counted=33.1),
+        "cswin_large_384": _variant(_LARGE | _384, 173.26, 96.8, 87.5, "large_384", 384, 101.9),
         "cswin_test": Variant(_TEST, 64),
     },
 )

@@ -245,8 +245,7 @@ CARD = Card(
     licence="MIT",
     verified={
         "logits and pyramid equal the official code's": "tests/vision/test_dinat.py::test_equals_official",
-        "parameters": "tests/vision/test_published.py::test_counts",
-        "GFLOPs": "tests/vision/test_dinat.py::test_published_operations",
+        "parameters and GFLOPs": "tests/vision/test_published.py::test_counts",
         "official key names there and back": "tests/vision/test_dinat.py::test_official_keys",
     },
     differs="The recordings were made with NATTEN's operator written out densely: NATTEN dropped relative "
@@ -274,20 +273,10 @@ _WHOLE_TEST = {"embed_dim": 8, "num_heads": (2,), "depths": (2,), "patch_size": 
 def _variant(
     options: Mapping[str, object], parameters: float, gflops: float, top1: float, file: str, size: int = 224
 ) -> Variant:
-    """A row of the official tables, and the file of its weights.
-
-    Published GFLOPs count visible pairs; the operator multiplies groups of queries with all keys that one of
-    them sees, and is counted as it runs. ``tests/vision/test_dinat.py`` counts the published ones.
-    """
+    """A row of the official tables, and the file of its weights."""
     url = f"https://shi-labs.com/projects/{file}.pth"
     cfg = {"crop_pct": 1.0 if size == 384 else 0.875}
-    whole = options.get("kernel_size", 7) is None
-    note = (
-        "" if whole else f"{gflops} GFLOPs are published, of visible pairs; the operator computes some more."
-    )
-    return Variant(
-        options, size, parameters, gflops if whole else None, top1, weights=url, cfg=cfg, note=note
-    )
+    return Variant(options, size, parameters, gflops, top1, weights=url, cfg=cfg)
 
 
 _NAT, _IN1K, _FLAT = "nat/checkpoints/CLS", "dinat/checkpoints/imagenet1k", "dinat/checkpoints/isotropic"
