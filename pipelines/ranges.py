@@ -16,6 +16,7 @@ def ranges(ptr: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         int64 (rows,) and (b + 1,).
     """
-    start, length = ptr[chosen], ptr[chosen + 1] - ptr[chosen]
+    start, length = ptr.index_select(0, chosen), ptr.diff().index_select(0, chosen)
     new = torch.nn.functional.pad(length.cumsum(0), (1, 0))
-    return torch.repeat_interleave(start - new[:-1], length) + torch.arange(int(new[-1])), new
+    rows = int(new[-1])
+    return torch.repeat_interleave(start - new[:-1], length, output_size=rows) + torch.arange(rows), new

@@ -48,7 +48,7 @@ def _gin(in_features: int, width: int, heads: int) -> nn.Module:
     layers = nn.Sequential(
         nn.Linear(in_features, width),
         BatchNorm(width, allow_single_element=True),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),  # no norm, and no convolution below, needs its output for its gradient
         nn.Linear(width, width),
     )
     return GINConv(layers, train_eps=True)
@@ -169,7 +169,7 @@ class Backbone(nn.Module):
         history = [] if self.embed is None else [old := project(self.embed, old)]
         for conv, norm in zip(self.convs, self.norms, strict=True):
             new = conv(old, topology, *more) if self.needs_edges else conv(old)
-            new = drop_activations(F.relu(norm(new)), self.dropout, self.training)
+            new = drop_activations(F.relu(norm(new), inplace=True), self.dropout, self.training)
             old = old + new if self.residual and old.shape == new.shape else new
             history.append(old)
         return history

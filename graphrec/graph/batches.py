@@ -71,14 +71,14 @@ class GraphBatches:
     def _sort(self, graphs: GraphSet) -> None:
         shift = torch.repeat_interleave(graphs.node_ptr[:-1], graphs.edge_ptr.diff())
         whole, nodes = graphs.edge_index + shift, len(graphs.x)
-        graph, self.order = CSR.from_edges(whole[0], whole[1], nodes, nodes)
+        graph, order = CSR.from_edges(whole[0], whole[1], nodes, nodes)
         back, back_order = graph.transpose
-        self.degree, self.back_degree = graph.degree, back.degree
         # Numbered inside their own graph again, to be shifted to where a batch puts it; sorting by node kept
         # every graph's edges together.
-        self.source, self.back_target = graph.index - shift, back.index - shift
         first = torch.repeat_interleave(graphs.edge_ptr[:-1], graphs.edge_ptr.diff())
-        self.back_order, self.order = back_order - first, self.order - first
+        self.source, self.target = graph.index - shift, graph.row - shift
+        self.back_target, self.back_order = back.index - shift, back_order - first
+        self.order, self.degree, self.back_degree = order - first, graph.degree, back.degree
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[GraphBatch]:
         """The batches of an epoch, from a step on."""
@@ -92,18 +92,27 @@ class GraphBatches:
     def cut(self, chosen: Tensor) -> GraphBatch:
         """These graphs, int64 (B,), in this order."""
         nodes, ptr = ranges(self.node_ptr, chosen)
-        batch = torch.repeat_interleave(torch.arange(len(chosen)), ptr.diff())
+        batch = torch.repeat_interleave(torch.arange(len(chosen)), ptr.diff(), output_size=len(nodes))
         topology = None if self.cached else self._topology(chosen, nodes, ptr)
-        return GraphBatch(self.x[nodes], topology, batch, ptr, self.y[chosen])
+        return GraphBatch(self.x.index_select(0, nodes), topology, batch, ptr, self.y[chosen])
 
     def _topology(self, chosen: Tensor, nodes: Tensor, node_ptr: Tensor) -> Topology:
         edges, ptr = ranges(self.edge_ptr, chosen)
-        of_node = torch.repeat_interleave(node_ptr[:-1], ptr.diff())
-        of_edge = torch.repeat_interleave(ptr[:-1], ptr.diff())
-        graph = CSR(_ends(self.degree[nodes]), self.source[edges] + of_node, len(nodes))
-        back = CSR(_ends(self.back_degree[nodes]), self.back_target[edges] + of_node, len(nodes))
-        graph = graph.with_transpose(back, self.back_order[edges] + of_edge)
-        return Topology(graph, self.order[edges] + of_edge)
+        node = torch.repeat_interleave(node_ptr[:-1], ptr.diff(), output_size=len(edges))
+        edge = torch.repeat_interleave(ptr[:-1], ptr.diff(), output_size=len(edges))
+        graph = CSR.trusted(
+            _ends(self.degree.index_select(0, nodes)),
+            self.source.index_select(0, edges) + node,
+            len(nodes),
+            self.target.index_select(0, edges) + node,
+        )
+        back = CSR.trusted(
+            _ends(self.back_degree.index_select(0, nodes)),
+            self.back_target.index_select(0, edges) + node,
+            len(nodes),
+        )
+        graph = graph.with_transpose(back, self.back_order.index_select(0, edges) + edge)
+        return Topology(graph, self.order.index_select(0, edges) + edge)
 
 
 class FullBatch:

@@ -103,7 +103,8 @@ class NetworkClassifier(ModuleEstimator):
 
     def predict(self, graphs: Any) -> NDArray[Any]:
         """The most likely class of each graph or node."""
-        return self.classes_[self.predict_proba(graphs).argmax(1)]
+        codes = self.predict_proba(graphs).argmax(1)  # first: says so where nothing was fitted
+        return self.classes_[codes]
 
     def predict_proba(self, graphs: Any) -> NDArray[np.float32]:
         """Probabilities, a row per graph or node and a column per class of ``classes_``."""

@@ -70,7 +70,7 @@ class GINConv(nn.Module):
     def forward(self, x: Tensor, edge_index: Tensor | Topology) -> Tensor:
         """(N, F) -> (N, D)."""
         topology = Topology.of(edge_index, len(x))
-        return self.nn(torch.addcmul(spmm(topology.graph, x), x, 1 + self.eps))
+        return self.nn(spmm(topology.graph, x, own=1 + self.eps))
 
 
 class GATConv(nn.Module):

@@ -123,8 +123,10 @@ def _flatten_with_names(topology: Topology) -> tuple[list[tuple[pytree.KeyEntry,
 
 def _unflatten(tensors: Iterable[Any], columns: Any) -> Topology:
     ptr, index, order, back_ptr, back_index, back_order = tensors
-    back = CSR(back_ptr, back_index, len(ptr) - 1)
-    return Topology(CSR(ptr, index, columns).with_transpose(back, back_order), order)
+    back = CSR.trusted(back_ptr, back_index, ptr.shape[0] - 1)
+    graph = CSR.trusted(ptr, index, columns).with_transpose(back, back_order)
+    _ = graph.row  # made now, so that a compiled graph finds it
+    return Topology(graph, order)
 
 
 # A batch that holds a topology moves to a device with it.

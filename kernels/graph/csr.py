@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -25,8 +27,8 @@ class CSR:
         ptr: (rows + 1,), from 0 to the number of edges, not decreasing.
         index: (E,), 0 to ``columns - 1``.
         columns: nodes on the sending side.
-        row: the receiving node of every edge, (E,).
-        degree: edges per row, (rows,).
+        rows: nodes on the receiving side.
+        edges: number of edges.
 
     All are int32 if ``ptr`` and ``index`` both are, which halves what the kernels read of them, else int64.
 
@@ -37,11 +39,36 @@ class CSR:
     ptr: Tensor
     index: Tensor
     columns: int
-    row: Tensor = field(init=False)
-    degree: Tensor = field(init=False)
+    rows: int = field(init=False)
+    edges: int = field(init=False)
     _reversed: list[tuple[CSR, Tensor]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
+        self._check()
+        self._count()
+        _ = self.row, self.degree  # made now, so that a compiled graph finds them
+
+    @classmethod
+    def trusted(cls, ptr: Tensor, index: Tensor, columns: int, row: Tensor | None = None) -> Self:
+        """A graph of parts of others, which were checked; no number is looked at.
+
+        Args:
+            ptr: See the class; of ``index``'s dtype.
+            index: See the class.
+            columns: See the class.
+            row: The receiving node of every edge, where it is known; else made when it is asked for.
+        """
+        found = object.__new__(cls)
+        known = {"ptr": ptr, "index": index, "columns": columns, "_reversed": []}
+        found.__dict__.update(known if row is None else {**known, "row": row})
+        found._count()
+        return found
+
+    def _count(self) -> None:
+        object.__setattr__(self, "rows", self.ptr.shape[0] - 1)
+        object.__setattr__(self, "edges", self.index.shape[0])
+
+    def _check(self) -> None:
         for name in ("ptr", "index"):
             one = getattr(self, name)
             if one.dim() != 1 or one.is_floating_point() or one.dtype == torch.bool:
@@ -60,10 +87,6 @@ class CSR:
         if len(self.index) and not 0 <= int(self.index.min()) <= int(self.index.max()) < self.columns:
             found = f"{int(self.index.min())} to {int(self.index.max())}"
             raise ValueError(f"index holds {found}, must be 0 to {self.columns - 1}")
-        with torch.inference_mode(False):
-            degree = self.ptr.diff()
-            object.__setattr__(self, "degree", degree)
-            object.__setattr__(self, "row", rows_of(self.ptr, self.edges))
 
     @classmethod
     def from_edges(cls, source: Tensor, target: Tensor, rows: int, columns: int) -> tuple[CSR, Tensor]:
@@ -88,15 +111,17 @@ class CSR:
         ptr = torch.nn.functional.pad(torch.bincount(target.long(), minlength=rows).cumsum(0), (1, 0))
         return cls(ptr.to(kind), source[order].to(kind), columns), order.to(kind)
 
-    @property
-    def rows(self) -> int:
-        """Nodes on the receiving side."""
-        return len(self.ptr) - 1
+    @cached_property
+    def row(self) -> Tensor:
+        """The receiving node of every edge, (E,)."""
+        with torch.inference_mode(False):
+            return rows_of(self.ptr, self.edges)
 
-    @property
-    def edges(self) -> int:
-        """Number of edges."""
-        return len(self.index)
+    @cached_property
+    def degree(self) -> Tensor:
+        """Edges per row, (rows,)."""
+        with torch.inference_mode(False):
+            return self.ptr.diff()
 
     @property
     def transpose(self) -> tuple[CSR, Tensor]:

@@ -50,6 +50,16 @@ def _check(x: Tensor, name: str, sizes: tuple[int | None, ...], graph: CSR) -> N
         raise ValueError(f"{name} is on {x.device}, the graph on {graph.ptr.device}: they must agree")
 
 
+def _check_own(own: Tensor, graph: CSR, reduce: str) -> None:
+    _check(own, "own", (1,), graph)
+    if reduce != "sum":
+        raise ValueError(f"own is added to a sum, reduce={reduce!r} makes none")
+    if graph.rows != graph.columns:
+        raise ValueError(
+            f"own needs the same nodes at both ends, got {graph.rows} rows, {graph.columns} columns"
+        )
+
+
 def _check_reduce(reduce: str) -> None:
     if reduce not in ("sum", "mean", "max"):
         raise ValueError(f"reduce={reduce!r} must be 'sum', 'mean' or 'max'")
@@ -114,7 +124,13 @@ def _reduce(
 
 
 def spmm(
-    graph: CSR, x: Tensor, weight: Tensor | None = None, *, reduce: Reduce = "sum", backend: str | None = None
+    graph: CSR,
+    x: Tensor,
+    weight: Tensor | None = None,
+    *,
+    own: Tensor | None = None,
+    reduce: Reduce = "sum",
+    backend: str | None = None,
 ) -> Tensor:
     """Every node gathers from its neighbours: ``out[i] = reduce(weight[e] * x[index[e]])`` over its edges.
 
@@ -122,6 +138,8 @@ def spmm(
         graph: who sends to whom.
         x: (columns, D).
         weight: (E,), one factor per edge in the graph's order; None is 1.
+        own: (1,), a factor on each node's own row, added to its sum, as a loop at every node of that weight
+            would be; rows and columns are then the same nodes, and ``reduce`` is "sum".
         reduce: "sum", "mean" (over the number of edges) or "max". A node without edges gets 0.
         backend: "reference", "torch", "triton", or None to choose.
 
@@ -135,13 +153,22 @@ def spmm(
     _check(x, "x", (graph.columns, None), graph)
     if weight is not None:
         _check(weight, "weight", (graph.edges,), graph)
-    name = _select("spmm", backend, x) if weight is None else _select("spmm", backend, x, weight)
+    if own is not None:
+        _check_own(own, graph, reduce)
+    name = _select("spmm", backend, *(one for one in (x, weight, own) if one is not None))
     if name == "reference":
-        return reference.spmm(graph, x, weight, reduce)
+        found = reference.spmm(graph, x, weight, reduce)
+        return found if own is None else found + own * x
     back = _wanted(x) or (reduce == "max" and _wanted(weight))
-    wide, factor = _together(x, weight)
+    wide, factor, share = _together(x, weight, own)
     assert wide is not None
-    return _reduce(graph.tensors(back), wide, factor, reduce, graph.degree, name)
+    if share is None:
+        return _reduce(graph.tensors(back), wide, factor, reduce, graph.degree, name)
+    scale = None if factor is None else factor.unsqueeze(1)
+    total: Tensor = registered.own_sums(
+        wide.unsqueeze(1), scale, share, graph.tensors(back), False, name
+    ).squeeze(1)
+    return total
 
 
 def sddmm(graph: CSR, a: Tensor, b: Tensor, *, backend: str | None = None) -> Tensor:

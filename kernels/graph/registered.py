@@ -101,6 +101,46 @@ def _sums_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 sums.register_autograd(_sums_backward, setup_context=_sums_setup)
 
 
+@operator("graphrec::graph_own_sums")
+def own_sums(
+    x: Tensor, weight: Tensor | None, own: Tensor, graph: list[Tensor], flipped: bool, backend: str
+) -> Tensor:
+    """`sums` among as many nodes at either end, plus ``own * x``, in one pass over the sum.
+
+    ``own`` is one number, a tensor of shape (1,) in ``x``'s dtype.
+    """
+    found: Tensor = _module(backend).sums(walk(graph, flipped, x.shape[0]), x, weight)
+    return found.addcmul_(x, own)
+
+
+@own_sums.register_fake
+def _(
+    x: Tensor, weight: Tensor | None, own: Tensor, graph: list[Tensor], flipped: bool, backend: str
+) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+def _own_sums_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, own, graph, ctx.flipped, ctx.backend = inputs
+    ctx.save_for_backward(x, weight, own, *graph)
+
+
+def _own_sums_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, weight, own, *graph = ctx.saved_tensors
+    dx = dweight = down = None
+    if ctx.needs_input_grad[0]:
+        dx = own_sums(grad, weight, own, graph, not ctx.flipped, ctx.backend)
+    if ctx.needs_input_grad[1]:
+        pair = (x, grad) if ctx.flipped else (grad, x)
+        dweight = products(*pair, graph, ctx.backend)
+    if ctx.needs_input_grad[2]:
+        down = torch.dot(grad.flatten(), x.flatten()).view(1)
+    return dx, dweight, down, [None] * len(graph), None, None
+
+
+own_sums.register_autograd(_own_sums_backward, setup_context=_own_sums_setup)
+
+
 @operator("graphrec::graph_products")
 def products(a: Tensor, b: Tensor, graph: list[Tensor], backend: str) -> Tensor:
     """``a[row[e], h] . b[index[e], h]``, (E, H), of (rows, H, D) and (columns, H, D)."""

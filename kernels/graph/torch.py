@@ -40,7 +40,7 @@ def _bags(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
     weight = None if weight is None else weight.contiguous()
     return F.embedding_bag(
         owners.other,
-        x.contiguous(),
+        x.detach().contiguous(),  # else torch makes what its own backward would need
         owners.ptr,
         mode="sum",
         per_sample_weights=weight,

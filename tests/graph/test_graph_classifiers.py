@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from torch_geometric.data import Data
 
 from graphrec.errors import ConfigError, DataError, RunError
@@ -138,6 +139,13 @@ def test_labels_in_place_of_the_sets_own() -> None:
     assert found.classes_.tolist() == ["a", "b"]
     assert clone(found).get_params() == found.get_params()
     assert 0 <= found.score(RINGS, names) <= 1
+
+
+def test_predicting_before_fitting() -> None:
+    for unfitted, what in ((GraphClassifier(), RINGS), (NodeClassifier(), GROUPS)):
+        for method in (unfitted.predict, unfitted.predict_proba, unfitted.score):
+            with pytest.raises(NotFittedError):
+                method(what)
 
 
 def test_attention_is_drawn() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypergraph_tools import clubs
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from graphrec.errors import ConfigError, DataError, NonFiniteLossError, RunError
 from graphrec.graph.hypergraph import HypergraphClassifier, production, transductive
@@ -69,6 +70,12 @@ def test_predictions(name: str, graph: Hypergraph, fitted: dict[str, HypergraphC
     for stage in stages:
         valid = [row["valid"] for row in model.history_ if row["stage"] == stage]
         assert model.metrics_[stage]["valid"] == max(valid)  # the best weights were kept
+
+
+def test_predicting_before_fitting(graph: Hypergraph) -> None:
+    for method in (HypergraphClassifier().predict, HypergraphClassifier().predict_proba):
+        with pytest.raises(NotFittedError):
+            method(graph)
 
 
 @pytest.mark.parametrize("name", ["mlp", "lighthgnn", "lighthgnnp"])

@@ -46,6 +46,53 @@ def test_spmm_and_segments(size: tuple[int, int, int, int], reduce: str, weighte
     assert_within_budget(segments("torch"), segments("reference"), [torch.randn(edges, 2, 3)])
 
 
+@settings(max_examples=15, deadline=None)
+@given(SIZES, st.booleans())
+def test_spmm_with_own_rows(size: tuple[int, int, int, int], weighted: bool) -> None:
+    """As loops of a weight at all nodes, whose gradient is that of the loops together."""
+    nodes, _, edges, seed = size
+    torch.manual_seed(seed)
+    graph = draw_graph(nodes, nodes, edges)
+
+    def product(backend: str) -> Callable[..., tuple[Tensor]]:
+        def run(x: Tensor, weight: Tensor, own: Tensor) -> tuple[Tensor]:
+            return (spmm(graph, x, weight if weighted else None, own=own, backend=backend),)
+
+        return run
+
+    given_ = [torch.randn(nodes, 6), torch.randn(edges), torch.randn(1)]
+    assert_within_budget(product("torch"), product("reference"), given_)
+    looped, order = CSR.from_edges(
+        torch.cat([graph.index, torch.arange(nodes)]),
+        torch.cat([graph.row, torch.arange(nodes)]),
+        nodes,
+        nodes,
+    )
+    weight = torch.cat([given_[1] if weighted else torch.ones(edges), given_[2].expand(nodes)])[order]
+    torch.testing.assert_close(product("torch")(*given_)[0], spmm(looped, given_[0], weight))
+
+
+def test_own_rows_are_refused() -> None:
+    graph, x, own = draw_graph(3, 4, 6), torch.randn(4, 2), torch.ones(1)
+    with pytest.raises(ValueError, match="3 rows, 4 columns"):
+        spmm(graph, x, own=own)
+    square, x = draw_graph(3, 3, 6), torch.randn(3, 2)
+    with pytest.raises(ValueError, match="reduce='mean' makes none"):
+        spmm(square, x, own=own, reduce="mean")
+    with pytest.raises(ValueError, match="own must be"):
+        spmm(square, x, own=torch.ones(2))
+
+
+def test_trusted_graph() -> None:
+    graph = draw_graph(5, 4, 12)
+    for row in (None, graph.row):
+        same = CSR.trusted(graph.ptr, graph.index, graph.columns, row)
+        assert (same.rows, same.columns, same.edges) == (5, 4, 12)
+        for name in ("row", "degree"):
+            assert torch.equal(getattr(same, name), getattr(graph, name))
+        assert torch.equal(same.transpose[0].index, graph.transpose[0].index)
+
+
 @settings(max_examples=25, deadline=None)
 @given(SIZES, st.sampled_from([None, 1, 3]))
 def test_products_and_softmax(size: tuple[int, int, int, int], heads: int | None) -> None:

@@ -177,6 +177,10 @@ def test_operators_are_registered() -> None:
     q = torch.randn(3, 2, 3, device=DEVICE, requires_grad=True)
     scores = torch.randn(9, 2, device=DEVICE, requires_grad=True)
     torch.library.opcheck(registered.sums.registered, (x, scores, tensors, False, 3, "triton"))
+    square, own = draw_graph(4, 4, 9), torch.ones(1, device=DEVICE, requires_grad=True)
+    torch.library.opcheck(
+        registered.own_sums.registered, (x, scores, own, square.tensors(True), False, "triton")
+    )
     torch.library.opcheck(registered.products.registered, (q, x, tensors, "triton"))
     torch.library.opcheck(registered.softmax.registered, (scores, tensors, "triton"))
     torch.library.opcheck(fused_attention.registered, (q, x, x, scores, tensors, 0.5))

@@ -251,7 +251,8 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class of every vertex, (N,), one of ``classes_``."""
-        return self.classes_[self.decision_function(X).argmax(1)]
+        codes = self.decision_function(X).argmax(1)  # first: says so where nothing was fitted
+        return self.classes_[codes]
 
     def evaluate(self, X: Hypergraph, y: Any = None, *, index: Any = None) -> Mapping[str, float]:
         """Accuracy, macro and micro F1.

@@ -46,7 +46,7 @@ def train_full_batch(
     """
     if epochs < 1:
         raise ConfigError(f"epochs={epochs}: must be at least 1")
-    optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     rows: list[Row] = []
     best, kept = -1.0, None
     for epoch in range(epochs):
