@@ -1,13 +1,13 @@
 """Train a GIN on many small graphs, with graphrec's batches and kernels or with PyG's loader and layers.
 
-Settings: ``system`` ("graphrec" or "pyg"), ``fused`` (of Adam), ``graphs``, ``nodes``, ``degree``,
+Settings: ``system`` ("graphrec" or "pyg"), ``fused`` (of PyG's Adam), ``graphs``, ``nodes``, ``degree``,
 ``batch_size``, ``hidden``, ``layers``, ``epochs``. Both compute the same function from the same weights,
 which is checked on one batch, logits and gradients, before anything is timed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,9 +18,9 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import GINConv, global_add_pool
 
-from graphrec.graph.batches import GraphBatches
-from graphrec.graph.models import GraphModel
+from graphrec.graph import ClassMetrics, GraphBatches, GraphModel
 from graphrec.pipelines.graphs import GraphSet
+from graphrec.training import TrainConfig, Trainer
 
 FEATURES, CLASSES = 16, 2
 
@@ -75,21 +75,31 @@ def check(model: GraphModel, graphs: GraphSet) -> None:
             raise SystemExit(f"{what} differ by {wrong:.2g}")
 
 
-def epochs(case: dict[str, Any], model: GraphModel, graphs: list[Data]) -> Iterator[Callable[[], Tensor]]:
-    """The loss of every batch of an endless row of epochs."""
-    if case["system"] == "graphrec":
-        source = GraphBatches(GraphSet.from_data_list(graphs), case["batch_size"], shuffle=True)
-        for epoch in range(1 + case["epochs"]):
-            for batch in source.epoch(epoch):
-                yield lambda batch=batch: model.training_loss(batch)
-        return
-    network = PyG(model)
-    loader = DataLoader(graphs, case["batch_size"], shuffle=True)
-    for _ in range(1 + case["epochs"]):
-        for batch in loader:
-            yield lambda batch=batch: F.cross_entropy(
-                network(batch.x, batch.edge_index, batch.batch), batch.y
-            )
+def train_with_pyg(case: dict[str, Any], model: GraphModel, graphs: list[Data]) -> Callable[[int], None]:
+    """A loop as PyG's examples have it."""
+    network, loader = PyG(model), DataLoader(graphs, case["batch_size"], shuffle=True)
+    optimizer = torch.optim.Adam(network.parameters(), fused=case["fused"])
+
+    def train(epochs: int) -> None:
+        network.train()
+        for _ in range(epochs):
+            for batch in loader:
+                optimizer.zero_grad()
+                F.cross_entropy(network(batch.x, batch.edge_index, batch.batch), batch.y).backward()
+                optimizer.step()
+
+    return train
+
+
+def train_with_graphrec(case: dict[str, Any], model: GraphModel, graphs: list[Data]) -> Callable[[int], None]:
+    """What `GraphClassifier.fit` runs, the trainer with its checks and its history."""
+    source = GraphBatches(GraphSet.from_data_list(graphs), case["batch_size"], shuffle=True)
+
+    def train(epochs: int) -> None:
+        config = TrainConfig(epochs=epochs, scheduler="none", seed=0, progress=False, accelerator="cpu")
+        Trainer(config).fit(model, source, None, metrics=ClassMetrics())
+
+    return train
 
 
 def main() -> None:
@@ -101,14 +111,12 @@ def main() -> None:
     sizes = {"hidden": case["hidden"], "layers": case["layers"]}
     model = GraphModel(FEATURES, CLASSES, conv="gin", readout="sum", **sizes)
     check(model, GraphSet.from_data_list(graphs))
-    optimizer = torch.optim.Adam(model.parameters(), fused=case["fused"])
-    clock, first = Clock(), -(-len(graphs) // case["batch_size"])
-    for step, loss in enumerate(epochs(case, model, graphs)):
-        if step == first:
-            clock.restart()
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
+    make_training = train_with_graphrec if case["system"] == "graphrec" else train_with_pyg
+    train = make_training(case, model, graphs)
+    train(1)
+    clock = Clock()
+    clock.restart()
+    train(case["epochs"])
     wall, cpu = clock.read()
     trained = len(graphs) * case["epochs"]
     figures = {"graphs_per_cpu_s": round(trained / cpu, 1), "graphs_per_s": round(trained / wall, 1)}
