@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import Tensor, nn
 
 from graphrec import runs
-from graphrec.errors import ConfigError, RunError
+from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.metrics import class_metrics
 from graphrec.training import TrainConfig, Trainer
 from graphrec.training.interfaces import BatchSource
@@ -199,3 +199,22 @@ def check_split(split: IndexSplit, total: int, what: str) -> IndexSplit:
     if not len(split.train):
         raise ConfigError(f"{split.name}: no {what} to train on")
     return split
+
+
+def judged_parts(split: IndexSplit) -> dict[str, Tensor]:
+    """Of the validation and the test part those that hold anything; else what was trained on."""
+    parts = {"valid": split.valid, "test": split.test}
+    return {name: index for name, index in parts.items() if len(index)} or {"train": split.train}
+
+
+def label_codes(y: Any, count: int) -> tuple[NDArray[Any], Tensor]:
+    """Sorted names of the classes of so many labels, and the number of each label's, int64 (count,).
+
+    Raises:
+        DataError: There are more or fewer, or they are no list.
+    """
+    values = np.asarray(y)
+    if values.shape != (count,):
+        raise DataError(f"y has shape {values.shape}, must be ({count},)")
+    names, codes = np.unique(values, return_inverse=True)
+    return names, torch.from_numpy(codes.astype(np.int64))

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 
 from graphrec.errors import DataError
 from graphrec.metrics import class_metrics
-from graphrec.module_estimator import check_split
+from graphrec.module_estimator import check_split, judged_parts, label_codes
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
 
@@ -144,11 +144,9 @@ class GraphClassifier(NetworkClassifier):
         else:
             self.history_ = self._train(module, *self._sources(graphs, split, seed), config)
         self.module_ = module
-        parts = {"valid": split.valid, "test": split.test}
-        measured = {name: index for name, index in parts.items() if len(index)} or {"train": split.train}
         self.metrics_ = {
             name: class_metrics(codes[index].numpy(), self.predict_proba(graphs.select(index)))
-            for name, index in measured.items()
+            for name, index in judged_parts(split).items()
         }
         return self
 
@@ -224,10 +222,7 @@ def _nodes_of(graphs: GraphSet, index: Tensor) -> Tensor:
 def _codes(graphs: GraphSet, y: Any) -> tuple[NDArray[Any], Tensor]:
     """Names of the classes, and the class of every graph, int64 (G,)."""
     if y is not None:
-        names, codes = np.unique(np.asarray(y), return_inverse=True)
-        if len(codes) != len(graphs):
-            raise DataError(f"y: has {len(codes)} labels for {len(graphs)} graphs")
-        return names, torch.from_numpy(codes).long()
+        return label_codes(y, len(graphs))
     if graphs.y.is_floating_point() or graphs.y.dim() != 1 or bool((graphs.y < 0).any()):
         raise DataError(f"{graphs.name}: its labels are no classes, or some are missing; give y")
     names = np.asarray(graphs.classes) if graphs.classes else np.arange(int(graphs.y.max()) + 1)

@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from graphrec.errors import DataError
 from graphrec.metrics import class_metrics
-from graphrec.module_estimator import check_split
+from graphrec.module_estimator import check_split, judged_parts
 from graphrec.pipelines.graphs import node_split
 from graphrec.pipelines.index_splits import IndexSplit
 
@@ -128,11 +128,9 @@ class NodeClassifier(NetworkClassifier):
             self.history_ = self._fit_on(module, _features(module, data), topology, labels)
         self.module_ = module
         scores = self.predict_proba(data)
-        parts = {"valid": split.valid, "test": split.test}
-        measured = {name: index for name, index in parts.items() if len(index)} or {"train": split.train}
         self.metrics_ = {
             name: class_metrics(labels[index].numpy(), scores[index.numpy()])
-            for name, index in measured.items()
+            for name, index in judged_parts(split).items()
         }
         return self
 

@@ -9,10 +9,13 @@ if TYPE_CHECKING:
     from .chemprot import read_chemprot
     from .container import RelationBatch, RelationLoader, RelationSet
     from .nary import read_nary, read_nary_folds
+    from .neighbour_vectors import neighbour_vectors
     from .opening import read_relations
     from .packed import PackedRelations, pack
+    from .pieces import WordPieces, word_pieces
     from .pubtator import read_pubtator
     from .splits import join_parts, split_by_text
+    from .stretches import shortest_stretches
     from .tokens import tokenise
     from .vectors import read_vectors
 
@@ -20,10 +23,13 @@ _MODULES = {
     "chemprot": ("read_chemprot",),
     "container": ("RelationBatch", "RelationLoader", "RelationSet"),
     "nary": ("read_nary", "read_nary_folds"),
+    "neighbour_vectors": ("neighbour_vectors",),
     "opening": ("read_relations",),
     "packed": ("PackedRelations", "pack"),
+    "pieces": ("WordPieces", "word_pieces"),
     "pubtator": ("read_pubtator",),
     "splits": ("join_parts", "split_by_text"),
+    "stretches": ("shortest_stretches",),
     "tokens": ("tokenise",),
     "vectors": ("read_vectors",),
 }
@@ -34,7 +40,9 @@ __all__ = [
     "RelationBatch",
     "RelationLoader",
     "RelationSet",
+    "WordPieces",
     "join_parts",
+    "neighbour_vectors",
     "pack",
     "read_chemprot",
     "read_nary",
@@ -42,8 +50,10 @@ __all__ = [
     "read_pubtator",
     "read_relations",
     "read_vectors",
+    "shortest_stretches",
     "split_by_text",
     "tokenise",
+    "word_pieces",
 ]
 
 

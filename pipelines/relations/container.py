@@ -195,18 +195,28 @@ class RelationSet:
             raise ConfigError(f"column={column!r}: must be one of {', '.join(COLUMNS)}")
         return {"word": self.words, "pos": self.pos_names, "dep": self.dep_names}[column]
 
-    def recoded(self, words: Sequence[str], column: str = "word", *, lower: bool = False) -> RelationSet:
+    def recoded(
+        self, words: Sequence[str], column: str = "word", *, lower: bool = False, keep: bool = False
+    ) -> RelationSet:
         """With another vocabulary, such as that of the training texts; what it lacks becomes unknown.
 
         Args:
             words: The vocabulary, padding and unknown first.
             column: ``"word"``, ``"pos"`` or ``"dep"``.
             lower: Look values up in lower case.
+            keep: What the vocabulary lacks keeps its text, with a code of its own behind those of ``words``.
         """
         known = {w: i for i, w in enumerate(words)}
-        change = torch.tensor([known.get(w.lower() if lower else w, 1) for w in self._names(column)])
+        own = [w.lower() if lower else w for w in self._names(column)]
+        if keep:
+            for value in own[2:]:
+                known.setdefault(value, len(known))
+        change = torch.tensor([known.get(value, 1) for value in own])
         names = {"word": "words", "pos": "pos_names", "dep": "dep_names"}[column]
-        new: dict[str, Any] = {column: change[getattr(self, column)], names: tuple(words)}
+        new: dict[str, Any] = {
+            column: change[getattr(self, column)],
+            names: tuple(known) if keep else tuple(words),
+        }
         return replace(self, **new)
 
     def with_chain(self) -> RelationSet:

@@ -41,11 +41,14 @@ def some_relations() -> RelationSet:
 def model_for(relations: RelationSet, **options: Any) -> BioIE:
     """A small network in evaluation mode, from a seed."""
     torch.manual_seed(0)
-    options = {"hidden": 8, "word_dim": 6, "pos_dim": 2, "mark_dim": 3, "heads": 2, **options}
+    options = {"hidden": 8, "word_dim": 6, "pos_dim": 2, "mark_dim": 3, "place_dim": 2, "heads": 2, **options}
     sizes = [len(names) for names in (relations.words, relations.pos_names, relations.dep_names)]
     model = BioIE(*sizes, relations.num_entities, len(relations.classes), **options).eval()
     if model.edges is not None:
         torch.nn.init.normal_(model.edges.kind.weight)
+    if model.bag is not None:  # which begins at zero
+        for one in model.bag.parameters():
+            torch.nn.init.normal_(one, std=0.3)
     return model
 
 

@@ -12,15 +12,18 @@ from torch.nn import functional as F
 
 from graphrec.errors import ConfigError
 from graphrec.graph.relations import BioIE, DenseBlock, PackedLSTM, TextBatches
-from graphrec.graph.relations.batches import edge_kinds
+from graphrec.graph.relations.batches import BUCKETS, PLACES, edge_kinds
+from graphrec.graph.relations.words import BagOfWords
 from graphrec.module_estimator import ClassMetrics
+from graphrec.pipelines.relations import shortest_stretches, word_pieces
+from graphrec.pipelines.relations.builder import Builder
 from graphrec.registry import create_model, list_models
 from graphrec.training import TrainConfig, Trainer
 
 KINDS: list[dict[str, Any]] = [
     {},
-    {"encoder": "linear", "tree": "mean", "mark_dim": 0},
-    {"tree": "none", "guided": 0},
+    {"encoder": "linear", "tree": "mean", "mark_dim": 0, "place_dim": 0},
+    {"tree": "none", "guided": 0, "pieces": False, "bag": False, "pools": ()},
     {"guided": 2, "sublayers": 4, "pos_dim": 0},
 ]
 
@@ -56,15 +59,31 @@ def sentence_weights(model: BioIE, x: Tensor) -> Tensor:
 
 
 def read(model: BioIE, relations: Any, index: int, tokens: Tensor) -> Tensor:
+    """The classifier and the bag of words on the tokens of one instance."""
     inside = relations.batch([index]).entity[0]
+    first, last = shortest_stretches(relations)[index].tolist()
     parts = [tokens.amax(0), *(tokens[one].amax(0) if one.any() else 0 * tokens[0] for one in inside)]
-    return model.classifier(model.reader(torch.cat(parts)))
+    parts += [tokens.mean(0), tokens[first:last].amax(0) if last > first else 0 * tokens[0]]
+    found = model.classifier(model.reader(torch.cat(parts)))
+    if model.bag is None:
+        return found
+    scores = torch.stack([word_scores(model.bag, relations, w) for w in relations.tokens(index)])
+    whole, near = scores.chunk(2, 1)
+    found = found + whole.sum(0) / len(scores) ** 0.5
+    return found + near[first:last].sum(0) / max(last - first, 1) ** 0.5
+
+
+def word_scores(bag: BagOfWords, relations: Any, word: str) -> Tensor:
+    pieces = word_pieces(["", "", word], BUCKETS).ids
+    assert bag.table.piece is not None
+    return bag.table.word.weight[relations.words.index(word)] + bag.table.piece.weight[pieces].sum(0)
 
 
 @pytest.mark.parametrize("index", [1, 2, 4, 5])
 def test_aggcn_on_dense_matrices(index: int) -> None:
     relations = some_relations()
-    model = model_for(relations, encoder="linear", tree="mean", mark_dim=0, sublayers=4)
+    options = {"encoder": "linear", "tree": "mean", "mark_dim": 0, "place_dim": 0, "sublayers": 4}
+    model = model_for(relations, **options)
     x = model.context(batch_of(relations, [index], shared=True))
     matrix = adjacency(relations, index)
     assert model.tree_block is not None
@@ -118,7 +137,7 @@ def test_lstm_equals_torchs_on_each_row() -> None:
 def test_batch_independence(options: dict[str, Any], edges: str) -> None:
     relations = some_relations()
     model = model_for(relations, **options)
-    shared = model.mark is None
+    shared = model.embed.shared
     every = model(batch_of(relations, edges=edges, shared=shared))
     assert every.shape == (6, 2)
     assert torch.isfinite(every).all()
@@ -132,14 +151,14 @@ def test_order_of_a_batch(options: dict[str, Any]) -> None:
     relations = some_relations()
     model = model_for(relations, **options)
     order = [4, 2, 0, 5, 1, 3]
-    shared = model.mark is None
+    shared = model.embed.shared
     found = model(batch_of(relations, order, shared=shared))
     torch.testing.assert_close(found, model(batch_of(relations, shared=shared))[order], rtol=1e-5, atol=1e-6)
 
 
 def test_shared_rows_are_read_once() -> None:
     relations = some_relations()
-    model = model_for(relations, mark_dim=0)
+    model = model_for(relations, mark_dim=0, place_dim=0)
     once, each = batch_of(relations, shared=True), batch_of(relations)
     assert len(once.texts.ptr) - 1 == 4
     assert len(each.texts.ptr) - 1 == 6
@@ -150,7 +169,7 @@ def test_shared_rows_are_read_once() -> None:
 def test_every_parameter_has_a_gradient(options: dict[str, Any]) -> None:
     relations = some_relations()
     model = model_for(relations, **options)
-    batch = batch_of(relations, shared=model.mark is None)
+    batch = batch_of(relations, shared=model.embed.shared)
     model.training_loss(batch).backward()
     for name, one in model.named_parameters():
         assert one.grad is not None, name
@@ -176,7 +195,7 @@ def test_gradient_of_the_loss() -> None:
 
 def test_weights_of_classes_and_the_penalty() -> None:
     relations = some_relations()
-    model = model_for(relations, pool_penalty=0.5)
+    model = model_for(relations, pool_penalty=0.5, label_smoothing=0.0)
     batch = batch_of(relations)
     model.class_weight.copy_(torch.tensor([3.0, 1.0]))
     loss = F.cross_entropy(model(batch), batch.labels, torch.tensor([3.0, 1.0]))
@@ -227,6 +246,7 @@ def test_batches_hold_every_instance_once_and_repeat_by_seed() -> None:
         ({"hidden": 8, "sublayers": 3}, "must be a multiple of sublayers, 3"),
         ({"encoder": "gru"}, "encoder='gru': must be lstm or linear"),
         ({"tree": "sum"}, "tree='sum': must be attention, mean or none"),
+        ({"pools": ("max",)}, "pools: 'max' must be mean or stretch"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
@@ -239,7 +259,9 @@ def test_names_build_what_they_say() -> None:
     sizes = (20, 5, 4, 3, 5)
     aggcn = create_model("aggcn", *sizes)
     assert isinstance(aggcn.encoder, torch.nn.Linear)
-    assert aggcn.mark is None
+    assert aggcn.embed.mark is None
+    assert aggcn.embed.table.piece is None
+    assert aggcn.bag is None
     assert aggcn.guided[0].heads == 2
     assert [tuple(w.shape) for w in aggcn.guided[0].weight] == [(2, 300 + 75 * n, 75) for n in range(4)]
     assert create_model("bilstm", *sizes).tree_block is None
@@ -268,3 +290,51 @@ def test_learns_what_only_the_tree_tells() -> None:
         accuracy[edges] = found
     assert accuracy["tree"] > 0.85, accuracy
     assert accuracy["none"] < 0.65, accuracy
+
+
+def test_places_by_hand() -> None:
+    relations = some_relations()
+    batch = batch_of(
+        relations, [2, 5]
+    )  # drug helps gene and gene2: entity 1 twice; y alone, entity 0 nowhere
+    assert batch.places is not None
+    first, second = batch.places[:5].T.tolist(), batch.places[5:].T.tolist()
+    assert first[0] == [PLACES + step for step in (0, 1, 2, 3, 4)]
+    assert first[1] == [PLACES + step for step in (-2, -1, 0, 1, 0)]
+    assert second[0] == [2 * PLACES] * 7
+    assert second[1] == [PLACES - step for step in (4, 4, 4, 3, 2, 1, 0)]
+    assert batch_of(relations, [2], shared=True).places is None
+
+
+def test_distances_are_told_apart_by_their_doublings() -> None:
+    builder = Builder("long", 1)
+    text = builder.add_text(["w"] * 120)
+    builder.add_instance(text, [(0, 0, 1)], "a")
+    places = batch_of(builder.finish(["a", "b"])).places
+    assert places is not None
+    begins = (places[:, 0].diff() > 0).nonzero().flatten() + 1
+    assert begins.tolist() == [1, 2, 3, 4, 7, 13, 25, 49]
+
+
+def test_pieces_tell_unknown_words_apart_and_lost_words_have_none() -> None:
+    relations = some_relations()
+    known = relations.recoded(relations.words[:4], keep=True)
+    model = model_for(relations.recoded(relations.words[:4]))
+    found = model(batch_of(known))
+    pieceless = model_for(relations.recoded(relations.words[:4]), pieces=False)
+    assert not torch.allclose(found[4], model(batch_of(relations.recoded(relations.words[:4])))[4])
+    same = pieceless(batch_of(relations.recoded(relations.words[:4])))
+    torch.testing.assert_close(pieceless(batch_of(known)), same)
+    batch = batch_of(known)
+    nothing = model.embed.table(batch, torch.ones(len(batch.texts.word), dtype=torch.bool))
+    assert torch.equal(nothing, model.embed.table.word.weight[1].expand_as(nothing))
+
+
+def test_word_dropout_reaches_the_bag() -> None:
+    """What the network does not see of a text its bag of words does not see either."""
+    relations = some_relations()
+    model = model_for(relations, word_dropout=1.0, dropout=0.0, block_dropout=0.0).train()
+    other = relations.recoded([*relations.words[:2], *relations.words[:1:-1]])
+    for one, two in ((relations, other),):
+        assert torch.equal(model(batch_of(one)), model(batch_of(two)))
+    assert not torch.allclose(model.eval()(batch_of(relations)), model(batch_of(other)))

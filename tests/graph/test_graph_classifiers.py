@@ -172,7 +172,7 @@ def test_mistakes_are_named() -> None:
         GraphClassifier("node_gcn").fit(RINGS)
     with pytest.raises(ConfigError, match="splits 3 graphs, there are 160"):
         GraphClassifier().fit(RINGS, split=IndexSplit.of([0], [1], [2], total=3))
-    with pytest.raises(DataError, match="2 labels for 160 graphs"):
+    with pytest.raises(DataError, match=r"y has shape \(2,\), must be \(160,\)"):
         GraphClassifier().fit(RINGS, [0, 1])
     found = GraphClassifier(**{**FAST, "epochs": 1}).fit(RINGS)
     with pytest.raises(DataError, match="has 5 node features, fitted were 2"):

@@ -22,7 +22,7 @@ from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.pipelines.relations import RelationSet, read_relations
 from graphrec.pipelines.relations.builder import Builder
 
-SMALL = {"hidden": 8, "word_dim": 6, "pos_dim": 2, "mark_dim": 3, "heads": 2}
+SMALL = {"hidden": 8, "word_dim": 6, "pos_dim": 2, "mark_dim": 3, "place_dim": 2, "heads": 2}
 
 
 def extractor(**options: Any) -> RelationExtractor:
@@ -98,7 +98,8 @@ def test_unseen_words_and_labels_of_dependencies(fitted: RelationExtractor) -> N
     new = builder.finish(["None", "yes"])
     assert np.isfinite(fitted.predict_proba(new)).all()
     coded = coded_as(new, fitted.facts_, lower=True)
-    assert coded.word.tolist()[:2] == [1, 1]
+    assert [coded.words[c] for c in coded.word.tolist()[:2]] == ["never", "met"]
+    assert min(coded.word.tolist()[:2]) >= len(fitted.facts_["words"])
     assert coded.words[int(coded.word[2])] == "w3"
 
 
@@ -156,7 +157,7 @@ def test_vectors_from_a_file(relations: RelationSet, tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
     path.write_text("w1 1 2 3 4 5 6\nw2 0 0 0 0 0 9\nelse 1 1 1 1 1 1\n")
     model = extractor(vectors=str(path), learning_rate=1e-9, epochs=1).fit(relations)
-    row = model.module_.word.weight[model.facts_["words"].index("w1")]
+    row = model.module_.embed.table.word.weight[model.facts_["words"].index("w1")]
     torch.testing.assert_close(row, torch.tensor([1.0, 2, 3, 4, 5, 6]), rtol=1e-5, atol=1e-5)
     path.write_text("w1 1 2 3\n")
     with pytest.raises(ConfigError, match="vectors of width 3, the model's word_dim is 6"):

@@ -10,10 +10,20 @@ import numpy as np
 import pytest
 import torch
 from graph_tools import write
+from scipy.sparse import csr_array
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.pipelines.relations import RelationSet, pack, read_relations, read_vectors
+from graphrec.pipelines.relations import (
+    RelationSet,
+    neighbour_vectors,
+    pack,
+    read_relations,
+    read_vectors,
+    shortest_stretches,
+    word_pieces,
+)
 from graphrec.pipelines.relations.builder import Builder
+from graphrec.pipelines.relations.neighbour_vectors import _information
 
 
 def relations() -> RelationSet:
@@ -125,3 +135,69 @@ def test_files_by_their_names(tmp_path: Path) -> None:
         "7|t|Lithium toxicity.\n7|a|x\n7\t0\t7\tLithium\tChemical\tC1\n7\t8\t16\ttoxicity\tDisease\tD1\n"
     )
     assert read_relations(write(tmp_path / "d.PubTator", abstract), negative="no").classes == ("no", "CID")
+
+
+def test_codes_of_words_that_a_vocabulary_lacks() -> None:
+    found = relations().recoded(("<pad>", "<unk>", "b"), lower=True, keep=True)
+    assert found.words[:3] == ("<pad>", "<unk>", "b")
+    assert sorted(found.words[3:]) == ["a", "c", "d"]
+    assert [found.words[c] for c in pack(found, [0]).word.tolist()] == ["a", "b", "c", "d", "b"]
+
+
+def test_pieces_are_beginnings_and_ends() -> None:
+    words = ["<pad>", "<unk>", "of", "cat", "inhibits", "inhibitor", "rabbits"]
+    found = word_pieces(words, 1 << 30)
+    own = [set(found.ids[a:b].tolist()) for a, b in pairwise(found.ptr)]
+    assert [len(one) for one in own] == [0, 0, 0, 2, 6, 6, 6]
+    assert len(own[4] & own[5]) == 4  # inh, inhi, inhib, inhibi
+    assert len(own[4] & own[6]) == 2  # its, bits
+    assert int(word_pieces(words, 7).ids.max()) < 7
+    some = found.of(torch.tensor([5, 2, 3]))
+    assert some.ptr.tolist() == [0, 6, 6, 8]
+    assert set(some.ids[:6].tolist()) == own[5]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shortest_stretches_are_those_of_a_search(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    builder, wanted = Builder("many", 3), []
+    for _ in range(40):
+        size = int(rng.integers(1, 12))
+        spans = []
+        for k in np.repeat(np.arange(3), rng.integers(0, 4, 3)).tolist():
+            first = int(rng.integers(size))
+            spans.append((k, first, int(rng.integers(first + 1, size + 1))))
+        builder.add_instance(builder.add_text(["w"] * size), spans, "a")
+        inside = [
+            (b - a, a, b)
+            for a in range(size)
+            for b in range(a + 1, size + 1)
+            if {k for k, x, y in spans if a <= x and y <= b} == {0, 1, 2}
+        ]
+        wanted.append(list(min(inside)[1:]) if inside else [0, 0])
+    assert shortest_stretches(builder.finish()).tolist() == wanted
+
+
+def test_vectors_of_neighbours() -> None:
+    """Words that stand among the same words are near each other; the matrix is what its formula says."""
+    rng = np.random.default_rng(0)
+    builder = Builder("two kinds", 1)
+    for _ in range(200):
+        kind = int(rng.integers(2))
+        builder.add_text([f"{'ab'[kind]}{rng.integers(6)}" for _ in range(6)])
+    builder.add_instance(0, [(0, 0, 1)], "a")
+    found = builder.finish(["a", "b"])
+    vectors, known = neighbour_vectors(found, torch.arange(200), 3)
+    assert known.tolist() == [False, False] + [True] * 12
+    kind = np.array([word[0] for word in found.words])[2:]
+    unit = vectors[2:] / np.linalg.norm(vectors[2:], axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    assert cosine[kind[:, None] == kind].min() > cosine[kind[:, None] != kind].max()
+    counts = np.array([[0, 4, 1], [4, 0, 0], [1, 0, 2.0]])
+    smooth = counts.sum(0) ** 0.75
+    share = smooth / smooth.sum()
+    with np.errstate(divide="ignore"):
+        formula = np.maximum(np.log(counts / counts.sum(1, keepdims=True) / share), 0)
+    np.testing.assert_allclose(_information(csr_array(counts)).toarray(), formula)
+    assert not neighbour_vectors(found, torch.arange(200), 14)[1].any()
+    assert not neighbour_vectors(found, torch.arange(0), 3)[1].any()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from graphrec import runs
 from graphrec.errors import ConfigError, DataError
-from graphrec.module_estimator import ModuleEstimator, check_split
+from graphrec.module_estimator import ModuleEstimator, check_split, judged_parts
 from graphrec.pipelines.eeg import (
     Montage,
     Preparation,
@@ -195,13 +195,9 @@ class EEGClassifier(ModuleEstimator):
         windows = self._scaled(windows)
         self.history_ = self._train(module, *self._sources(windows, seed), self._config(seed))
         self.module_ = module.requires_grad_(True)
-        parts = {"valid": self.split_.valid, "test": self.split_.test}
-        measured = {name: index for name, index in parts.items() if len(index)} or {
-            "train": self.split_.train
-        }
         self.metrics_ = {
             name: eeg_metrics(_labels(windows)[index].numpy(), self._scores(windows, index))
-            for name, index in measured.items()
+            for name, index in judged_parts(self.split_).items()
         }
         return self
 

@@ -19,6 +19,7 @@ tell nodes of a sequence apart the latter holds while the window spans the graph
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -191,105 +192,59 @@ def _check(names: list[str], window: int | None, scales: int, hops: int) -> None
         raise ConfigError(f"scales={scales}, hops={hops}: (hops + 2) ** scales must be at most 65536")
 
 
-class GSMGraphModel(GraphNetwork):
-    """GSM++ for tasks on graphs; see `GSMBackbone` for the options, and `GraphNetwork` for the readout."""
+def _signature(**changes: Any) -> inspect.Signature:
+    """`GSMBackbone`'s arguments and those of a readout, by keyword, with these defaults."""
+    own = inspect.signature(GSMBackbone).parameters
+    options = {
+        "hidden": 64,
+        "layers": 2,
+        **{k: p.default for k, p in own.items() if p.default is not p.empty},
+    }
+    options |= changes
+    sizes = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for name in ("in_features", "classes")
+    ]
+    return inspect.Signature(
+        sizes + [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=v) for k, v in options.items()]
+    )
 
-    def __init__(
-        self,
-        in_features: int,
-        classes: int,
-        *,
-        hidden: int = 64,
-        layers: int = 2,
-        tokeniser: str | Sequence[str] = "dfs",
-        encoder: str = "hybrid",
-        window: int | None = 64,
-        attention: str = "softmax",
-        positions: bool = True,
-        scales: int = 3,
-        hops: int = 1,
-        states: int = 16,
-        expand: int = 2,
-        bidirectional: bool = True,
-        conv: str = "gatedgcn",
-        norm: str = "batch",
-        dropout: float = 0.0,
-        residual: bool = True,
-        heads: int = 4,
-        readout: str = "mean",
-        readout_options: dict[str, Any] | None = None,
-    ) -> None:
-        backbone = GSMBackbone(
-            in_features,
-            hidden,
-            layers,
-            tokeniser=tokeniser,
-            encoder=encoder,
-            window=window,
-            attention=attention,
-            positions=positions,
-            scales=scales,
-            hops=hops,
-            states=states,
-            expand=expand,
-            bidirectional=bidirectional,
-            conv=conv,
-            norm=norm,
-            dropout=dropout,
-            residual=residual,
-            heads=heads,
-        )
-        more: dict[str, Any] = {"dropout": dropout, "heads": heads, "readout_options": readout_options}
-        super().__init__(backbone, classes, hidden, readout=readout, **more)
+
+def _made(signature: inspect.Signature, *sizes: int, **options: Any) -> dict[str, Any]:
+    """A backbone, and the arguments of a network on it."""
+    bound = signature.bind(*sizes, **options)
+    bound.apply_defaults()
+    given = bound.arguments
+    own = {name: given.pop(name) for name in ("classes", "readout", "readout_options")}
+    own |= {name: given[name] for name in ("hidden", "dropout", "heads")}
+    return {"backbone": GSMBackbone(**given), **own}
+
+
+class GSMGraphModel(GraphNetwork):
+    """GSM++ for tasks on graphs.
+
+    Args:
+        in_features: F.
+        classes: C.
+        options: Of `GSMBackbone`, and ``readout`` and ``readout_options`` of `GraphNetwork`.
+    """
+
+    __signature__ = _signature(norm="batch", dropout=0.0, readout="mean", readout_options=None)
+
+    def __init__(self, in_features: int, classes: int, **options: Any) -> None:
+        super().__init__(**_made(self.__signature__, in_features, classes, **options))
 
 
 class GSMNodeModel(NodeNetwork):
-    """GSM++ for tasks on nodes; see `GSMBackbone` for the options, and `NodeNetwork` for the readout."""
+    """GSM++ for tasks on nodes.
 
-    def __init__(
-        self,
-        in_features: int,
-        classes: int,
-        *,
-        hidden: int = 64,
-        layers: int = 2,
-        tokeniser: str | Sequence[str] = "dfs",
-        encoder: str = "hybrid",
-        window: int | None = 64,
-        attention: str = "softmax",
-        positions: bool = True,
-        scales: int = 3,
-        hops: int = 1,
-        states: int = 16,
-        expand: int = 2,
-        bidirectional: bool = True,
-        conv: str = "gatedgcn",
-        norm: str = "layer",
-        dropout: float = 0.2,
-        residual: bool = True,
-        heads: int = 4,
-        readout: str = "last",
-        readout_options: dict[str, Any] | None = None,
-    ) -> None:
-        backbone = GSMBackbone(
-            in_features,
-            hidden,
-            layers,
-            tokeniser=tokeniser,
-            encoder=encoder,
-            window=window,
-            attention=attention,
-            positions=positions,
-            scales=scales,
-            hops=hops,
-            states=states,
-            expand=expand,
-            bidirectional=bidirectional,
-            conv=conv,
-            norm=norm,
-            dropout=dropout,
-            residual=residual,
-            heads=heads,
-        )
-        more: dict[str, Any] = {"dropout": dropout, "heads": heads, "readout_options": readout_options}
-        super().__init__(backbone, classes, hidden, readout=readout, **more)
+    Args:
+        in_features: F.
+        classes: C.
+        options: Of `GSMBackbone`, and ``readout`` and ``readout_options`` of `NodeNetwork`.
+    """
+
+    __signature__ = _signature(norm="layer", dropout=0.2, readout="last", readout_options=None)
+
+    def __init__(self, in_features: int, classes: int, **options: Any) -> None:
+        super().__init__(**_made(self.__signature__, in_features, classes, **options))

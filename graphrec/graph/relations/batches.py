@@ -9,11 +9,22 @@ import torch
 from torch import Tensor
 
 from graphrec.errors import ConfigError
-from graphrec.pipelines.relations import PackedRelations, RelationSet, pack
+from graphrec.pipelines.relations import (
+    PackedRelations,
+    RelationSet,
+    WordPieces,
+    pack,
+    shortest_stretches,
+    word_pieces,
+)
 
 from ..topology import Topology
 
 EDGES = ("tree", "window", "both", "none")
+PLACES = 8
+"""Distances told apart to either side; see `token_places`."""
+BUCKETS = 8192
+"""Numbers that the pieces of words are hashed to."""
 
 
 class TextBatch(NamedTuple):
@@ -24,12 +35,23 @@ class TextBatch(NamedTuple):
         topology: Edges between tokens, without loops.
         kind: What each edge of ``topology.graph`` is, int64 (E,); see `token_edges`.
         labels: Class of each instance, int64 (b,).
+        vocabulary: Which of ``pieces`` each token has, int64 (N,).
+        pieces: Of the batch's different words.
+        places: How far each token is from the nearest mention of each entity of the row's instance, int64
+            (N, K); see `token_places`. None in rows that instances share.
+        stretch: Positions among the N of the tokens of each instance's shortest stretch, int64 (M,).
+        stretch_ptr: Those of instance i begin at ``stretch_ptr[i]``; int64 (b + 1,).
     """
 
     texts: PackedRelations
     topology: Topology
     kind: Tensor
     labels: Tensor
+    vocabulary: Tensor
+    pieces: WordPieces
+    places: Tensor | None
+    stretch: Tensor
+    stretch_ptr: Tensor
 
 
 def token_edges(texts: PackedRelations, deps: int, *, edges: str, reach: int) -> tuple[Topology, Tensor]:
@@ -74,6 +96,30 @@ def token_edges(texts: PackedRelations, deps: int, *, edges: str, reach: int) ->
     return topology, torch.cat([nothing, *kind])[topology.order]
 
 
+def token_places(texts: PackedRelations) -> Tensor:
+    """How far each token is from the nearest mention of each entity, int64 (N, K), as a number.
+
+    ``PLACES`` is a token of the mention, more is behind it and less before it: one step for each of the first
+    three tokens, then one for each doubling of the distance. The farthest step also stands for an entity
+    without a mention. Of two mentions equally near, the one before counts.
+    """
+    tokens, far = len(texts.word), 1 << 40
+    row = torch.repeat_interleave(texts.ptr.diff())
+    at = torch.arange(tokens)
+    begin, end = texts.ptr[:-1][row].unsqueeze(1), texts.ptr[1:][row].unsqueeze(1)
+    here = torch.where(texts.mark, at.unsqueeze(1), -far)
+    before = here.cummax(0).values if tokens else here
+    ahead = (
+        -torch.where(texts.mark, -at.unsqueeze(1), -far).flip(0).cummax(0).values.flip(0) if tokens else here
+    )
+    since = torch.where(before >= begin, at.unsqueeze(1) - before, far)
+    until = torch.where(ahead < end, ahead - at.unsqueeze(1), far)
+    nearest = since.minimum(until)
+    steps = (nearest / 3).clamp(min=1).log2().ceil().long() + nearest.clamp(max=3)
+    steps = steps.clamp(max=PLACES)
+    return torch.where(since <= until, PLACES + steps, PLACES - steps)
+
+
 def edge_kinds(deps: int, reach: int) -> int:
     """How many kinds of edges there are."""
     return 2 * deps + 2 * reach
@@ -114,6 +160,8 @@ class TextBatches:
         self.edges, self.reach, self.shared = edges, reach, shared
         self.shuffle, self.seed, self.pool = shuffle, seed, pool
         self.steps = -(-len(index) // batch_size)
+        self.pieces = word_pieces(relations.words, BUCKETS)
+        self.stretches = shortest_stretches(relations)
         self.order = self._by_length(torch.arange(len(index)))
 
     def _by_length(self, places: Tensor) -> Tensor:
@@ -146,4 +194,24 @@ class TextBatches:
         texts = pack(self.relations, chosen, shared=self.shared)
         deps = len(self.relations.dep_names)
         topology, kind = token_edges(texts, deps, edges=self.edges, reach=self.reach)
-        return TextBatch(texts, topology, kind, texts.labels)
+        words, vocabulary = torch.unique(texts.word, return_inverse=True)
+        places = None if self.shared else token_places(texts)
+        stretch, stretch_ptr = _runs(self.stretches[chosen] + texts.ptr[texts.row].unsqueeze(1))
+        return TextBatch(
+            texts,
+            topology,
+            kind,
+            texts.labels,
+            vocabulary,
+            self.pieces.of(words),
+            places,
+            stretch,
+            stretch_ptr,
+        )
+
+
+def _runs(bounds: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions from the first to the second of each pair (b, 2), one after another, and their boundaries."""
+    first, length = bounds[:, 0], bounds.diff(dim=1)[:, 0]
+    ptr = torch.nn.functional.pad(length.cumsum(0), (1, 0))
+    return torch.repeat_interleave(first - ptr[:-1], length) + torch.arange(int(ptr[-1])), ptr

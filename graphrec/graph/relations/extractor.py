@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.module_estimator import ModuleEstimator, check_split
+from graphrec.module_estimator import ModuleEstimator, check_split, judged_parts
 from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.pipelines.relations import RelationSet, split_by_text
 from graphrec.registry import card, create_model
@@ -31,7 +31,7 @@ from .inputs import (
     coded_as,
     labelled,
     relation_set,
-    take_vectors,
+    start_vectors,
     truth,
     vocabularies,
 )
@@ -50,7 +50,9 @@ class RelationExtractor(ModuleEstimator):
             which it was.
         min_count: Words that fewer training texts hold are unknown.
         lower: Whether case is ignored.
-        vectors: A file of word vectors, of width ``word_dim``, to begin with; see `read_vectors`.
+        vectors: Word vectors to begin with: ``"texts"`` makes them out of the training texts (see
+            `neighbour_vectors`), a path reads them from a file, of width ``word_dim`` (see `read_vectors`),
+            None begins at random.
         vector_names: Words of the rows where ``vectors`` is a ``.npy`` file.
         blend: Whether the network's probabilities are averaged with those of ``"tfidf"``, fitted on the same
             instances; the shares are those of the least log loss on the validation instances, halves without
@@ -94,7 +96,7 @@ class RelationExtractor(ModuleEstimator):
         edges: str = "auto",
         min_count: int = 2,
         lower: bool = True,
-        vectors: str | None = None,
+        vectors: str | None = "texts",
         vector_names: str | None = None,
         blend: bool = False,
         class_weight: dict[str, float] | str | None = None,
@@ -161,9 +163,8 @@ class RelationExtractor(ModuleEstimator):
         }
         fit = self._fit_tfidf if self.model == "tfidf" else self._fit_network
         fit(relations, split, weights)
-        parts = {"valid": split.valid, "test": split.test}
-        measured = {name: index for name, index in parts.items() if len(index)} or {"train": split.train}
-        self.metrics_ = {name: self.evaluate(relations, index=index) for name, index in measured.items()}
+        parts = judged_parts(split)
+        self.metrics_ = {name: self.evaluate(relations, index=index) for name, index in parts.items()}
         return self
 
     def _fit_tfidf(self, relations: RelationSet, split: IndexSplit, weights: dict[int, float] | None) -> None:
@@ -182,11 +183,10 @@ class RelationExtractor(ModuleEstimator):
         )
         with seeded(self.facts_["seed"]):
             module = self._build(**self.facts_)
-        if self.vectors is not None:
-            take_vectors(module, self.facts_["words"], self.vectors, self.vector_names)
+        coded = coded_as(relations, self.facts_, lower=self.lower)
+        start_vectors(module, coded, split.train, self.facts_, self.vectors, self.vector_names)
         if weights is not None:
             module.class_weight.copy_(torch.tensor([weights[c] for c in range(len(weights))]))  # type: ignore[operator]
-        coded = coded_as(relations, self.facts_, lower=self.lower)
         train = self._batches(module, coded, split.train, shuffle=True)
         valid = self._batches(module, coded, split.valid) if len(split.valid) else None
         config = self._config(self.facts_["seed"])
@@ -237,10 +237,9 @@ class RelationExtractor(ModuleEstimator):
             index,
             self.batch_size,
             edges=self.facts_["edges"],
-            reach=module.reach,  # type: ignore[arg-type]
-            shared=module.mark is None,
             shuffle=shuffle,
             seed=self.facts_["seed"],
+            **module.reads,  # type: ignore[arg-type]
         )
 
     def predict_proba(self, relations: Relations, *, index: Any = None) -> NDArray[np.float32]:

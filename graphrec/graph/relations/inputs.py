@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.pipelines.relations import RelationSet, read_relations, read_vectors
+from graphrec.module_estimator import label_codes
+from graphrec.pipelines.relations import RelationSet, neighbour_vectors, read_relations, read_vectors
 
 from .batches import EDGES
 
@@ -45,12 +46,8 @@ def labelled(relations: RelationSet, y: Any) -> RelationSet:
     """
     if y is None:
         return relations
-    values = np.asarray(y)
-    if values.shape != (len(relations),):
-        raise DataError(f"y has shape {values.shape}, must be ({len(relations)},)")
-    names, codes = np.unique(values, return_inverse=True)
-    classes = tuple(str(one) for one in names.tolist())
-    return replace(relations, y=torch.from_numpy(codes.astype(np.int64)), classes=classes)
+    names, codes = label_codes(y, len(relations))
+    return replace(relations, y=codes, classes=tuple(str(one) for one in names.tolist()))
 
 
 def check_classes(relations: RelationSet, train: Tensor) -> None:
@@ -132,7 +129,7 @@ def vocabularies(
 
 
 def coded_as(relations: RelationSet, facts: Mapping[str, Any], *, lower: bool) -> RelationSet:
-    """The set in the vocabularies of a fit, as far as it had any.
+    """The set in the vocabularies of a fit, as far as it had any; unknown words keep their text.
 
     Raises:
         DataError: The set has another number of entities.
@@ -143,23 +140,38 @@ def coded_as(relations: RelationSet, facts: Mapping[str, Any], *, lower: bool) -
         )
     for column, names in COLUMNS.items():
         if names in facts:
-            relations = relations.recoded(facts[names], column, lower=lower and column == "word")
+            word = column == "word"
+            relations = relations.recoded(facts[names], column, lower=lower and word, keep=word)
     return relations
 
 
-def take_vectors(module: nn.Module, words: list[str], path: str, names: str | None) -> None:
-    """Begin a network's table of words with those of a file.
+def start_vectors(
+    module: nn.Module,
+    coded: RelationSet,
+    train: Tensor,
+    facts: Mapping[str, Any],
+    vectors: str | None,
+    names: str | None,
+) -> None:
+    """Begin a network's table of words with vectors of the training texts (``"texts"``) or of a file.
 
     Raises:
-        ConfigError: They have another width.
+        ConfigError: The file's have another width.
         DataError: The file is broken, or has none of the words.
     """
-    vectors, known = read_vectors(path, words, names=names)
-    table: Tensor = module.word.weight  # type: ignore[assignment, union-attr]
-    if vectors.shape[1] != table.shape[1]:
-        raise ConfigError(
-            f"vectors: {path} holds vectors of width {vectors.shape[1]}, the model's word_dim is "
-            f"{table.shape[1]}; set model_options={{'word_dim': {vectors.shape[1]}}}"
-        )
+    if vectors is None:
+        return
+    table: Tensor = module.embed.table.word.weight  # type: ignore[assignment, union-attr]
+    if vectors == "texts":
+        texts = torch.unique(coded.text[train])
+        known_words = coded.recoded(facts["words"])
+        found, known = neighbour_vectors(known_words, texts, table.shape[1], seed=facts["seed"])
+    else:
+        found, known = read_vectors(vectors, facts["words"], names=names)
+        if found.shape[1] != table.shape[1]:
+            raise ConfigError(
+                f"vectors: {vectors} holds vectors of width {found.shape[1]}, the model's word_dim is "
+                f"{table.shape[1]}; set model_options={{'word_dim': {found.shape[1]}}}"
+            )
     with torch.no_grad():
-        table[torch.from_numpy(known)] = torch.from_numpy(vectors[known])
+        table[torch.from_numpy(known)] = torch.from_numpy(found[known])
