@@ -38,7 +38,7 @@ SHARED = {"mark_dim": 0, "place_dim": 0}
 SETTINGS: dict[str, dict[str, Any]] = {
     "ternary": {"epochs": 4},
     "binary": {"epochs": 4},
-    "chemprot": {"epochs": 8},
+    "chemprot": {"epochs": 6},
     "cdr": {"epochs": 4, "monitor": "f1_macro", "class_weight": "balanced", "model_options": SHARED},
 }
 NOTES = {
