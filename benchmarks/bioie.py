@@ -36,7 +36,7 @@ CHEMPROT = [f"chemprot/{part}.jsonl" for part in ("train", "dev", "test")]
 
 SHARED = {"mark_dim": 0, "place_dim": 0}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "ternary": {"epochs": 4},
+    "ternary": {"epochs": 3},
     "binary": {"epochs": 4},
     "chemprot": {"epochs": 6},
     "cdr": {"epochs": 4, "monitor": "f1_macro", "class_weight": "balanced", "model_options": SHARED},
