@@ -24,7 +24,17 @@ from .models import create_model, family, list_models, register_backbone
 from .weights import load_weights, official_state, read_checkpoint, save_weights
 
 if TYPE_CHECKING:
-    from .classification import ImageClassifier as ImageClassifier
+    from .classification import ImageClassifier
+    from .explain import attention_maps, attention_rollout, class_activation, draw_attention
+
+_HOME = {
+    "ImageClassifier": "classification",
+    "attention_maps": "explain",
+    "attention_rollout": "explain",
+    "class_activation": "explain",
+    "draw_attention": "explain",
+}
+"""What is loaded when it is asked for, and the folder that it is in."""
 
 __all__ = [
     "Backbone",
@@ -33,8 +43,12 @@ __all__ = [
     "Joined",
     "KeyMap",
     "Rename",
+    "attention_maps",
+    "attention_rollout",
+    "class_activation",
     "count_operations",
     "create_model",
+    "draw_attention",
     "family",
     "find_variant",
     "fuse",
@@ -48,6 +62,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name != "ImageClassifier":
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(".classification", __name__).ImageClassifier
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

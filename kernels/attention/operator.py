@@ -15,6 +15,7 @@ from . import torch as plain
 from .checks import check_inputs, check_sources, per_query
 from .merging import add_sink, merge, total_sink
 from .source import Source, Weights
+from .watching import WATCHERS, Call
 
 _FULL = Full()
 
@@ -194,6 +195,8 @@ def _compute(
     if (tally := active_tally()) is not None:
         return tally.attention(q, sources)
     factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    for watcher in WATCHERS:
+        watcher(Call(q, sources, factor, sink, gate))
     lone = sink
     for one in sources:
         lone = total_sink(q, one.pattern or _FULL, one.bias, lone)

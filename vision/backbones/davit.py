@@ -77,6 +77,9 @@ class ChannelAttention(nn.Module):
     projection can name as it likes.
     """
 
+    mixes_channels = True
+    """Nobody looks at a place here; for `graphrec.vision.explain`."""
+
     def __init__(self, dim: int, heads: int, qkv_bias: bool) -> None:
         super().__init__()
         self.heads = heads
