@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -218,3 +219,35 @@ def label_codes(y: Any, count: int) -> tuple[NDArray[Any], Tensor]:
         raise DataError(f"y has shape {values.shape}, must be ({count},)")
     names, codes = np.unique(values, return_inverse=True)
     return names, torch.from_numpy(codes.astype(np.int64))
+
+
+def sort_settings(
+    estimator: BaseEstimator, changes: Mapping[str, Any], options: Collection[str]
+) -> dict[str, Any]:
+    """Sort free settings into constructor arguments, fields of `TrainConfig` and options of the model.
+
+    Args:
+        estimator: With arguments ``train_options`` and ``model_options``, which are added to.
+        changes: Settings by name.
+        options: Those that the model takes.
+
+    Returns:
+        Constructor arguments.
+
+    Raises:
+        ConfigError: A key is none of these; the message lists the nearest.
+    """
+    arguments, training = set(estimator.get_params(deep=False)), set(TrainConfig.model_fields)
+    found: dict[str, Any] = {}
+    for key, value in changes.items():
+        if key in arguments:
+            found[key] = value
+        elif key in training:
+            found.setdefault("train_options", dict(estimator.train_options or {}))[key] = value
+        elif key in options:
+            found.setdefault("model_options", dict(estimator.model_options or {}))[key] = value
+        else:
+            near = difflib.get_close_matches(key, arguments | training | set(options), n=3)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise ConfigError(f"{key}: no such setting{hint}")
+    return found

@@ -10,7 +10,7 @@ from graphrec.errors import ConfigError
 from .models import family, list_models
 from .timm_entries import PREFIX
 
-_SIZES = re.compile(r"(?:_(?:patch\d+|window\d+|tf|\d+))+")
+_SIZES = re.compile(r"(?:_(?:patch\d+|window\d+|tf|\d+))+$")
 """What a name may leave out: patch, window and image size, and whose weights they are."""
 
 
@@ -34,6 +34,7 @@ def find_variant(name: str) -> str:
         return begun[0]
     if begun:
         raise ConfigError(f"model: {name!r} is the beginning of {', '.join(begun)}; name one of them")
-    near = difflib.get_close_matches(plain, list_models(), n=3, cutoff=0.4)
+    short = {_SIZES.sub("", one) for one in list_models()}
+    near = difflib.get_close_matches(plain, sorted(short | set(list_models())), n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "graphrec.vision.list_models() lists all"
     raise ConfigError(f"model: there is no {name!r}; {hint}")

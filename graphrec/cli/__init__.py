@@ -33,7 +33,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Fit click-through-rate models from a table, measure, explain and serve them; train by recipes.
+    """Fit models from a table or from images, measure, explain and serve them; train by recipes.
 
     A first run, on the data set that ships with the package:
 
@@ -46,6 +46,10 @@ def root(
         graphrec fit log.parquet --label click --model fcn --out runs/first
 
         graphrec predict runs/first tomorrow.parquet --out scores.parquet
+
+    On images, in a folder per class or listed in a table:
+
+        graphrec fit photos/ --task image --model swin_tiny
 
     Classifiers of graphs, nodes and hypergraphs, by recipes:
 

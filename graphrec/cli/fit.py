@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from graphrec.errors import ConfigError
+
 from . import options as o
 from .common import INTERRUPTED, DataPath, Debug, command, console, fail, metrics_table
 
 if TYPE_CHECKING:
     from graphrec.estimators import CTRClassifier
+    from graphrec.vision import ImageClassifier
+
+    Estimator = CTRClassifier | ImageClassifier
 
 Out = Annotated[
     str | None, typer.Option("--out", "-o", help="Run folder to make; runs/DATA-MODEL, numbered, by default.")
@@ -26,8 +31,10 @@ def fit(
     data: DataPath,
     label: o.Label = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="See `graphrec models` (default fcn).")
+        str | None,
+        typer.Option("--model", "-m", help="See `graphrec models` (default fcn; of images convnext_tiny)."),
     ] = None,
+    task: o.TaskName = "ctr",
     out: Out = None,
     config: o.ConfigFile = None,
     schema: o.SchemaFile = None,
@@ -47,13 +54,17 @@ def fit(
     devices: o.Devices = None,
     precision: o.Precision = None,
     compile: o.Compile = False,
+    image_size: o.ImageSize = None,
+    image_column: o.ImageColumn = None,
+    pretrained: o.Pretrained = None,
+    freeze: o.Freeze = None,
     settings: o.Set = None,
     resume: Resume = False,
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Fit a model on a table and write a run folder with its report.
+    """Fit a model on a table, or on images, and write a run folder with its report.
 
     Examples:
 
@@ -64,13 +75,37 @@ def fit(
         graphrec fit log.parquet --label click --label like --model mmoe --set embedding_dim=32
 
         graphrec fit log.parquet --config runs/first/config.yaml --seed 1 --out runs/second
+
+        graphrec fit photos/ --task image --model swin_tiny --pretrained yes --freeze 2 --epochs 5
+
+        graphrec fit images.parquet --task image --label species --model convnext_tiny --set ema=0.9998
     """
     given = dict(locals())
+    if task == "image":
+        _fit_images(given)
+        return
+    if task != "ctr":
+        raise ConfigError(f"--task: {task!r} is neither ctr nor image; recipes (graphrec run) have others")
+    for key in ("image_size", "image_column", "pretrained", "freeze"):
+        if given[key] is not None:
+            raise ConfigError(f"--{key.replace('_', '-')}: is for images; add --task image")
     settings_of_file = o.read_config(config)
     arguments = o.data_arguments(settings_of_file, {**given, "split": split or None})
     estimator = o.make_estimator(settings_of_file, o.training_settings(given), settings)
     folder = Path(out) if out else _free_folder(data, estimator.model, resume)
     _fit_into(estimator, data, folder, {**arguments, "resume": resume, "overwrite": overwrite})
+
+
+def _fit_images(given: dict[str, Any]) -> None:
+    from .images import data_arguments, make_estimator
+
+    arguments = data_arguments(given)
+    estimator = make_estimator(given, given["settings"])
+    folder = (
+        Path(given["out"]) if given["out"] else _free_folder(given["data"], estimator.model, given["resume"])
+    )
+    arguments |= {"resume": given["resume"], "overwrite": given["overwrite"]}
+    _fit_into(estimator, given["data"], folder, arguments)
 
 
 @command
@@ -114,7 +149,7 @@ def _free_folder(data: str, model: str, resume: bool) -> Path:
     return next(c for c in candidates if not c.exists() and c not in unfinished)
 
 
-def _fit_into(estimator: CTRClassifier, data: str, folder: Path, arguments: dict[str, Any]) -> None:
+def _fit_into(estimator: Estimator, data: str, folder: Path, arguments: dict[str, Any]) -> None:
     try:
         estimator.fit(data, run_dir=folder, **arguments)
     except KeyboardInterrupt:
@@ -130,7 +165,7 @@ def _partial(folder: Path) -> bool:
     return folder.with_name(folder.name + ".partial").exists()
 
 
-def _show(estimator: CTRClassifier, folder: Path) -> None:
+def _show(estimator: Estimator, folder: Path) -> None:
     out = console()
     out.print(metrics_table(estimator.metrics_, f"{estimator.model}: metrics"))
     out.print(f"run folder: {folder}", markup=False)

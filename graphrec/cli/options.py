@@ -15,7 +15,36 @@ from .common import fraction_or_path, names, parse_settings
 if TYPE_CHECKING:
     from graphrec.estimators import CTRClassifier
 
-DATA, TRAINING = "Data", "Training"
+DATA, TRAINING, IMAGES = "Data", "Training", "Images"
+
+TaskName = Annotated[
+    str,
+    typer.Option(
+        "--task", help="ctr: clicks, from a table. image: classes of images, from a manifest or folder."
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option("--image-size", help="Side in pixels (default: the model's).", rich_help_panel=IMAGES),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option("--image-column", help="Column of paths or bytes; found otherwise.", rich_help_panel=IMAGES),
+]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        "--pretrained",
+        help="Start from weights: yes for the published ones, or a file.",
+        rich_help_panel=IMAGES,
+    ),
+]
+Freeze = Annotated[
+    str | None,
+    typer.Option(
+        "--freeze", help="Leave as they are: stem, so many stages, or all-but-head.", rich_help_panel=IMAGES
+    ),
+]
 
 Label = Annotated[
     list[str] | None,
@@ -32,7 +61,12 @@ Test = Annotated[
     typer.Option("--test", help="Fraction or file that training never sees.", rich_help_panel=DATA),
 ]
 SplitKind = Annotated[
-    str, typer.Option("--split", help="random, order, time:COLUMN or group:COLUMN.", rich_help_panel=DATA)
+    str,
+    typer.Option(
+        "--split",
+        help="random, order, time:COLUMN or group:COLUMN; of images also a column of parts.",
+        rich_help_panel=DATA,
+    ),
 ]
 Weight = Annotated[
     str | None, typer.Option("--weight", help="Column of sample weights.", rich_help_panel=DATA)

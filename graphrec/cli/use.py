@@ -24,10 +24,20 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Write the probability of every row, in the order of the rows. Tables of any size; labels are not
-    needed.
+    needed. Of a run on images: class and probabilities of every image of a folder or manifest.
 
-    Example: graphrec predict runs/first tomorrow.parquet --out scores.parquet --keep user_id --keep item_id
+    Examples:
+
+        graphrec predict runs/first tomorrow.parquet --out scores.parquet --keep user_id --keep item_id
+
+        graphrec predict runs/photos-swin_tiny new_photos/ --out classes.csv
     """
+    from .images import is_image_run, predict_images
+
+    if is_image_run(run):
+        rows = predict_images(run, data, out, names(keep), overwrite)
+        console().print(f"{rows:,} images classified: {out}", markup=False)
+        return
     from graphrec.estimators import CTRClassifier
     from graphrec.estimators.writing import write_scores
 
@@ -37,10 +47,19 @@ def predict(
 
 @command
 def evaluate(run: RunPath, data: DataPath, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Measure a run on a table that has its label columns.
+    """Measure a run on a table that has its label columns, or on labelled images.
 
-    Example: graphrec evaluate runs/first tomorrow.parquet --json
+    Examples:
+
+        graphrec evaluate runs/first tomorrow.parquet --json
+
+        graphrec evaluate runs/photos-swin_tiny labelled_photos/
     """
+    from .images import evaluate_images, is_image_run
+
+    if is_image_run(run):
+        evaluate_images(run, data, as_json)
+        return
     from graphrec.estimators import CTRClassifier
 
     metrics = CTRClassifier.load(run).evaluate(data)
@@ -72,6 +91,9 @@ def explain(
     from graphrec.estimators import CTRClassifier
     from graphrec.runs import atomic_folder
 
+    from .images import refuse_image_run
+
+    refuse_image_run(run, "explain")
     with atomic_folder(out, overwrite=overwrite) as folder:
         found = CTRClassifier.load(run).explain(data, rows=rows, repeats=repeats, seed=seed)
         files = found.write(folder)

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 
 from graphrec import registry
 from graphrec.errors import ConfigError
+from graphrec.module_estimator import sort_settings
 from graphrec.training import TrainConfig
 
 from .fitting import pick_batch_size
@@ -112,22 +113,4 @@ def split_settings(estimator: CTRClassifier, changes: Mapping[str, Any]) -> dict
     Raises:
         ConfigError: A key is none of these; the message lists the nearest.
     """
-    arguments = set(estimator.get_params(deep=False))
-    training, options = (
-        set(TrainConfig.model_fields),
-        set(registry.model_options(changes.get("model", estimator.model))),
-    )
-    sorted_out: dict[str, Any] = {}
-    for key, value in changes.items():
-        if key in arguments:
-            sorted_out[key] = value
-        elif key in training:
-            sorted_out.setdefault("train_options", dict(estimator.train_options or {}))[key] = value
-        elif key in options:
-            sorted_out.setdefault("model_options", dict(estimator.model_options or {}))[key] = value
-        else:
-            near = difflib.get_close_matches(key, arguments | training | options, n=3)
-            raise ConfigError(
-                f"{key}: no such setting" + (f"; did you mean {', '.join(near)}?" if near else "")
-            )
-    return sorted_out
+    return sort_settings(estimator, changes, registry.model_options(changes.get("model", estimator.model)))

@@ -40,11 +40,7 @@ def write_scores(
         RunError: ``out`` exists.
         SchemaError: A column to keep, or one that the model needs, is missing.
     """
-    out = Path(out)
-    if out.suffix not in WRITTEN:
-        raise ConfigError(f"--out: {out} must end in {' or '.join(WRITTEN)}")
-    if out.exists() and not overwrite:
-        raise RunError(f"{out}: exists already; name another file, or allow --overwrite")
+    out = check_out(out, overwrite)
     table = open_table(data)
     kept = list(table.columns) if list(keep) == ["all"] else list(keep)
     missing = [name for name in kept if name not in table.columns]
@@ -65,6 +61,21 @@ def write_scores(
             writer.write(part)
             rows += len(part)
     return rows
+
+
+def check_out(out: str | Path, overwrite: bool) -> Path:
+    """The file to write scores to.
+
+    Raises:
+        ConfigError: Its extension is none that can be written.
+        RunError: It exists, and ``overwrite`` is false.
+    """
+    path = Path(out)
+    if path.suffix not in WRITTEN:
+        raise ConfigError(f"--out: {path} must end in {' or '.join(WRITTEN)}")
+    if path.exists() and not overwrite:
+        raise RunError(f"{path}: exists already; name another file, or allow --overwrite")
+    return path
 
 
 def score_names(estimator: CTRClassifier) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphrec.errors import ConfigError
+from graphrec.module_estimator import sort_settings
 from graphrec.pipelines.images import Augment
 from graphrec.training import TrainConfig
 
 from ..backbone import Backbone
 from ..matching import find_variant
-from ..models import create_model
+from ..models import create_model, family
 
 if TYPE_CHECKING:
     from .classifier import ImageClassifier
@@ -161,6 +163,18 @@ def check(estimator: ImageClassifier) -> None:
             raise ConfigError(f"{key}: {value!r} is not allowed; {wanted}")
     if estimator.class_weight not in (None, "balanced") and not isinstance(estimator.class_weight, dict):
         raise ConfigError(f"class_weight: {estimator.class_weight!r} is neither 'balanced' nor a dict")
+
+
+def split_settings(estimator: ImageClassifier, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort free settings into constructor arguments, fields of `TrainConfig` and options of the model.
+
+    Raises:
+        ConfigError: A key is none of these, or the model is unknown.
+    """
+    name = find_variant(changes.get("model", estimator.model))
+    parameters = inspect.signature(family(name).model).parameters.values()
+    options = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    return sort_settings(estimator, changes, options)
 
 
 def of_network(estimator: ImageClassifier) -> dict[str, Any]:

@@ -1,0 +1,180 @@
+"""What the commands do with images: the same options, another estimator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from graphrec.errors import ConfigError, RunError
+
+from .common import console, fraction_or_path, metrics_table, names, number, parse_settings
+from .options import read_config, training_settings
+
+if TYPE_CHECKING:
+    from graphrec.vision import ImageClassifier
+
+ESTIMATOR = "ImageClassifier"
+_OF_TABLES = ("schema", "weight", "time", "ignore", "role")
+_DATA_KEYS = ("label", "image", "group", "root", "split", "validation", "test")
+_FOREIGN = ("data", "data_fingerprint", "model_options", "train_options")
+_CELLS = 12
+"""Classes whose confusion fits on a terminal."""
+
+
+def is_image_run(run: str) -> bool:
+    """Whether a run folder holds a classifier of images.
+
+    Raises:
+        RunError: It is no run folder.
+    """
+    from graphrec.runs import read_run
+
+    return read_run(run).get("estimator") == ESTIMATOR
+
+
+def refuse_image_run(run: str, command: str) -> None:
+    """Say that a command is for tables.
+
+    Raises:
+        RunError: The run is one of images.
+    """
+    if is_image_run(run):
+        raise RunError(f"{run}: is a run of images; `graphrec {command}` is for tables")
+
+
+def make_estimator(given: Mapping[str, Any], settings: Sequence[str] | None) -> ImageClassifier:
+    """An estimator from a configuration file, then the options, then ``--set``.
+
+    Raises:
+        ConfigError: A key is not known anywhere, or a value is wrong.
+    """
+    from graphrec.vision import ImageClassifier
+    from graphrec.vision.classification.settings import check, split_settings
+
+    config, estimator = read_config(given.get("config")), ImageClassifier(random_state=0)
+    nested = {key: config[key] for key in ("model_options", "train_options") if config.get(key)}
+    flat = {k: v for k, v in config.items() if k not in (*_DATA_KEYS, *_FOREIGN) and v is not None}
+    estimator.set_params(**nested, **split_settings(estimator, flat))
+    changes = {
+        **training_settings(given),
+        "image_size": given.get("image_size"),
+        "pretrained": _pretrained(given.get("pretrained")),
+        "freeze": _number(given.get("freeze")),
+    }
+    changes = {key: value for key, value in changes.items() if value is not None}
+    changes |= parse_settings(settings or [], "--set")
+    estimator.set_params(**split_settings(estimator, changes))
+    check(estimator)
+    return estimator
+
+
+def data_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of ``fit`` that describe the data.
+
+    Raises:
+        ConfigError: An option is for tables.
+    """
+    for key in _OF_TABLES:
+        if given.get(key):
+            raise ConfigError(f"--{key}: is for tables, not for images")
+    config = read_config(given.get("config"))
+    arguments = {key: config[key] for key in _DATA_KEYS if config.get(key) is not None}
+    label = names(given.get("label"))
+    if len(label) > 1:
+        raise ConfigError(f"--label: an image has one, found {', '.join(label)}")
+    kind, _, column = (given.get("split") or "").partition(":")
+    mine = {
+        "label": label[0] if label else None,
+        "image": given.get("image_column"),
+        "group": column if kind == "group" else given.get("group"),
+        "split": None if kind in ("", "random", "group") else kind,
+        "validation": fraction_or_path(given.get("valid")),
+        "test": fraction_or_path(given.get("test")),
+    }
+    return arguments | {key: value for key, value in mine.items() if value is not None}
+
+
+def _pretrained(text: str | None) -> bool | str | None:
+    return {"yes": True, "true": True, "no": False, "false": False}.get(text.lower(), text) if text else None
+
+
+def _number(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isdigit() else text
+
+
+def predict_images(run: str, data: str, out: str, keep: Sequence[str], overwrite: bool) -> int:
+    """Write a row per image: its name, the class, its probability and that of every class.
+
+    Raises:
+        ConfigError: ``out`` has another extension than .parquet and .csv.
+        RunError: It exists.
+    """
+    import polars as pl
+
+    from graphrec.estimators.writing import check_out
+    from graphrec.pipelines.images import open_images
+    from graphrec.runs import atomic_file
+    from graphrec.vision import ImageClassifier
+
+    path = check_out(out, overwrite)
+    model = ImageClassifier.load(run)
+    images = open_images(data, labelled=False)
+    p = model.predict_proba(images)
+    best = p.argmax(1)
+    columns: dict[str, Any] = {
+        "image": list(images.names),
+        "class": model.classes_[best],
+        "probability": p[range(len(p)), best],
+        **{f"probability_{name}": p[:, k] for k, name in enumerate(model.classes_)},
+    }
+    frame = pl.concat([_kept(data, keep, len(p)), pl.DataFrame(columns)], how="horizontal")
+    with atomic_file(path) as temporary:
+        if path.suffix == ".csv":
+            frame.write_csv(temporary)
+        else:
+            frame.write_parquet(temporary)
+    return len(frame)
+
+
+def _kept(data: str, keep: Sequence[str], rows: int) -> Any:
+    """Columns of a manifest to copy."""
+    import polars as pl
+
+    if not keep:
+        return pl.DataFrame()
+    from graphrec.pipelines.tables import open_table
+
+    table = open_table(data)
+    missing = [name for name in keep if name not in table.columns]
+    if missing:
+        raise ConfigError(f"--keep: {data} has no column {missing[0]!r}; it has {', '.join(table.columns)}")
+    return table.collect(table.lazy.select(keep))
+
+
+def evaluate_images(run: str, data: str, as_json: bool) -> None:
+    """Print metrics, those of every class, and of few classes the confusion."""
+    from rich.table import Table
+
+    from graphrec.vision import ImageClassifier
+
+    found = ImageClassifier.load(run).evaluate(data)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    plain = {key: value for key, value in found.items() if not isinstance(value, dict | list)}
+    out = console()
+    out.print(metrics_table({data: plain}, f"{run}: metrics"))
+    columns = ("images", "precision", "recall", "f1")
+    table = Table("class", *columns, title="every class", title_justify="left")
+    for name, values in found["per_class"].items():
+        table.add_row(name, *(number(values[key]) for key in columns))
+    out.print(table)
+    classes = list(found["per_class"])
+    if len(classes) <= _CELLS:
+        table = Table("true class", *classes, title="taken for", title_justify="left")
+        for name, cells in zip(classes, found["confusion"], strict=True):
+            table.add_row(name, *map(str, cells))
+        out.print(table)

@@ -1,0 +1,245 @@
+"""`ImageClassifier` from outside: it learns, keeps scikit-learn's conventions, survives a folder."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from picture_tools import classifier, squares
+from PIL import Image
+from sklearn.base import clone
+
+from graphrec import vision
+from graphrec.errors import ConfigError, DataError, RunError
+from graphrec.pipelines.images import Augment, open_images
+from graphrec.vision import ImageClassifier
+from graphrec.vision.classification.scores import confusion_matrix, evaluation, image_metrics, per_class
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> ImageClassifier:
+    """Fitted into a run folder, ``fitted.folder``."""
+    X, y = squares()
+    model = classifier(ema=0.9, mixup=0.2, cutmix=1.0, label_smoothing=0.1)
+    model.folder = tmp_path_factory.mktemp("work") / "run"
+    return model.fit(X, y, test=0.2, run_dir=model.folder)
+
+
+def test_it_learns_and_from_shuffled_labels_it_does_not(fitted: ImageClassifier) -> None:
+    X, y = squares(seed=1)
+    assert fitted.score(X, y) > 0.95
+    assert fitted.metrics_["test"]["accuracy"] > 0.95
+    lied_to = classifier().fit(X, np.random.default_rng(3).permutation(y))
+    assert lied_to.score(*squares(seed=1)) < 0.8
+
+
+def test_conventions(fitted: ImageClassifier) -> None:
+    X, y = squares(12, seed=2)
+    p = fitted.predict_proba(X)
+    assert p.shape == (12, 2)
+    assert p.dtype == np.float32
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-5)
+    assert fitted.predict(X).tolist() == fitted.classes_[p.argmax(1)].tolist()
+    assert fitted.classes_.tolist() == ["plain", "square"]
+    again = clone(fitted)
+    assert again.get_params() == fitted.get_params()
+    assert not hasattr(again, "module_")
+    assert fitted.set_params().score(X, y) == fitted.score(X, y)
+    weights = np.arange(12)
+    expected = np.average(fitted.predict(X) == y, weights=weights)
+    assert fitted.score(X, y, sample_weight=weights) == pytest.approx(expected)
+
+
+def test_every_form_of_an_image_gives_the_same(fitted: ImageClassifier, tmp_path: Path) -> None:
+    X, _ = squares(6, seed=3)
+    pictures = [Image.fromarray(one) for one in X]
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for path, picture in zip(paths, pictures, strict=True):
+        picture.save(path)
+    pl.DataFrame({"image": [path.read_bytes() for path in paths]}).write_parquet(tmp_path / "m.parquet")
+    expected = fitted.predict_proba(X)
+    torch_like = torch.from_numpy(X).permute(0, 3, 1, 2)
+    for form in (pictures, paths, [str(p) for p in paths], torch_like, tmp_path / "m.parquet"):
+        np.testing.assert_allclose(fitted.predict_proba(form), expected, atol=1e-5)
+    for single in (pictures[0], paths[0], str(paths[0]), X[0], X[:1]):
+        np.testing.assert_allclose(fitted.predict_proba(single), expected[:1], atol=1e-5)
+
+
+def test_labels_keep_their_type() -> None:
+    X, y = squares(32)
+    numbers = np.where(y == "square", 30, 4)
+    model = classifier(epochs=1, validation=0.0).fit(X, numbers)
+    assert model.classes_.tolist() == [4, 30]
+    assert set(model.predict(X).tolist()) <= {4, 30}
+    assert model.metrics_["train"]["accuracy"] == model.score(X, numbers)
+
+
+def test_folders_and_manifests_fit(tmp_path: Path) -> None:
+    X, y = squares(40)
+    for i, (pixels, label) in enumerate(zip(X, y, strict=True)):
+        part = "train" if i < 28 else "test"
+        (tmp_path / "photos" / part / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / part / label / f"{i}.png")
+    by_folder = classifier().fit(tmp_path / "photos")
+    assert set(by_folder.metrics_) == {"valid", "test"}
+    rows = [
+        {"picture": str(p), "kind": p.parent.name, "who": p.stem} for p in sorted(tmp_path.rglob("*.png"))
+    ]
+    pl.DataFrame(rows).write_csv(tmp_path / "list.csv")
+    by_list = classifier().fit(tmp_path / "list.csv", image="picture", label="kind", group="who", test=0.2)
+    assert by_list.classes_.tolist() == by_folder.classes_.tolist() == ["plain", "square"]
+    own = classifier(epochs=1).fit(X, y, validation=open_images(*squares(10, seed=7)))
+    assert own.history_[0]["valid_accuracy"] is not None
+
+
+def test_a_run_folder_explains_itself_and_loads(fitted: ImageClassifier) -> None:
+    X, _ = squares(10, seed=4)
+    folder: Path = fitted.folder
+    assert {p.name for p in folder.iterdir()} == {
+        "config.yaml", "history.csv", "metrics.json", "model.safetensors", "preprocess.yaml", "report.html",
+        "run.json",
+    }  # fmt: skip
+    loaded = ImageClassifier.load(folder)
+    assert np.array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    assert loaded.metrics_ == fitted.metrics_
+    assert loaded.get_params()["ema"] == 0.9
+    page = (folder / "report.html").read_text()
+    assert all(text in page for text in ("convnext_test", "Who is taken for whom", "Test", "square"))
+    info = json.loads((folder / "run.json").read_text())
+    assert info["facts"] == {"variant": "convnext_test", "classes": 2, "seed": 0}
+
+
+def test_a_saved_estimator_with_objects_for_arguments_loads(tmp_path: Path) -> None:
+    X, y = squares(16)
+    model = classifier(epochs=1, augment=Augment(crop="none"), random_state=np.random.RandomState(3))
+    model.fit(X, y).save(tmp_path / "saved")
+    loaded = ImageClassifier.load(tmp_path / "saved")
+    assert np.array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    assert loaded.augment == Augment(crop="none").to_dict()
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), model.predict_proba(X))
+
+
+def test_weights_of_another_model_are_refused(fitted: ImageClassifier, tmp_path: Path) -> None:
+    X, y = squares(16)
+    other = classifier(model="swin_test", epochs=1).fit(X, y).save(tmp_path / "swin")
+    wide = classifier(model_options={"dims": (8, 24)}, epochs=1).fit(X, y).save(tmp_path / "wide")
+    for folder in (other, wide):
+        broken = tmp_path / f"{folder.name}-broken"
+        fitted.save(broken)
+        (broken / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+        with pytest.raises(RunError, match=r"model\.safetensors: does not hold this model's weights"):
+            ImageClassifier.load(broken)
+
+
+def test_an_official_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "swin.safetensors"
+    vision.save_weights(vision.create_model("swin_test"), file, official=True)
+    with pytest.raises(RunError, match=r"swin\.safetensors"):
+        classifier(pretrained=str(file)).fit(*squares(16))
+    assert classifier(model="swin_test", pretrained=str(file), epochs=1).fit(*squares(16)).metrics_
+
+
+BAD_ARGUMENTS = [
+    ({"model": "resnet999"}, "model: there is no 'resnet999'"),
+    ({"model": "swin_tny"}, "did you mean swin_tiny"),
+    ({"model": "swin_"}, "is the beginning of swin_base_patch4_window12_384"),
+    ({"image_size": 2}, "img_size: 2x2, but the model takes at least"),
+    ({"model": "maxvit_test", "image_size": 48}, "img_size: 48x48, but both sides must be multiples of 32"),
+    ({"model_options": {"width": 3}}, "width: convnext_test has no such option"),
+    ({"model_options": {"img_size": 32}}, "image_size: is given twice"),
+    ({"freeze": 7}, "freeze: 7 is none of a number of stages from 1 to 2"),
+    ({"freeze": "most"}, "freeze: 'most' is none of"),
+    ({"layer_decay": 0}, "layer_decay: 0 is not allowed; it is above 0"),
+    ({"label_smoothing": 1.0}, "label_smoothing: 1.0 is not allowed"),
+    ({"ema": 1}, "ema: 1 is not allowed"),
+    ({"validation": 1.5}, "validation: 1.5 is not allowed"),
+    ({"augment": "wild"}, "augment='wild'"),
+    ({"mixup": -1.0}, "mixup=-1.0"),
+    ({"class_weight": {"plain": 1.0}}, "class_weight: .* for each of plain, square"),
+    ({"class_weight": "heavy"}, "class_weight: 'heavy' is neither"),
+    ({"train_options": {"epochs": 3}}, "epochs: is an argument of its own"),
+    ({"train_options": {"warm": 3}}, "warm: unknown training option"),
+    ({"monitor": "beauty"}, "monitor"),
+    ({"precision": "64"}, "precision: "),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_ARGUMENTS, ids=lambda value: str(value)[:40])
+def test_wrong_arguments_are_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        classifier(**changes).fit(*squares(16))
+    assert "\n" not in str(error.value)
+
+
+def bad_data() -> list[tuple[object, object, str]]:
+    X, y = squares(8)
+    return [
+        (X.astype(np.float32), y, "float32"),
+        (X[..., :2], y, "2"),
+        (X, y[:5], "5"),
+        (X, None, "label"),
+        (X, ["plain"] * 8, "all training images are of class plain"),
+        ("no/such/folder", None, "no/such/folder"),
+        ([1, 2, 3], [0, 1, 0], "int"),
+        (open_images(X, [str(one) for one in y]), y, "brings its own labels"),
+    ]
+
+
+@pytest.mark.parametrize(("X", "y", "message"), bad_data(), ids=lambda value: str(value)[:25])
+def test_wrong_data_are_named(X: object, y: object, message: str) -> None:
+    with pytest.raises((DataError, ConfigError), match=re.escape(message)) as error:
+        classifier(epochs=1).fit(X, y)
+    assert "\n" not in str(error.value)
+
+
+def test_images_that_a_fitted_model_cannot_measure_are_named(fitted: ImageClassifier) -> None:
+    X, y = squares(6)
+    with pytest.raises(DataError, match="triangle"):
+        fitted.evaluate(X, [*y[:5], "triangle"])
+    with pytest.raises(DataError, match="label"):
+        fitted.score(X)
+
+
+def test_a_fit_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        classifier(freeze=9).fit(*squares(16), run_dir=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+    classifier(epochs=1).fit(*squares(16), run_dir=tmp_path / "run")
+    with pytest.raises(RunError, match="the run folder exists already"):
+        classifier(epochs=1).fit(*squares(16), run_dir=tmp_path / "run")
+
+
+def test_names_are_matched_loosely() -> None:
+    assert vision.find_variant("swin_tiny") == "swin_tiny_patch4_window7_224"
+    assert vision.find_variant("volo_d1") == "volo_d1_224", "the smallest images are meant"
+    assert vision.find_variant("maxvit_tiny") == "maxvit_tiny_tf_224"
+    assert vision.find_variant("convnext_tiny") == "convnext_tiny"
+    assert vision.find_variant("ecanet_mobile") == "ecanet_mobilenetv2_100"
+    assert vision.find_variant("graphrec_swin_test") == "swin_test"
+    for name in vision.list_models():
+        assert vision.find_variant(name) == name
+
+
+def test_metrics_of_images() -> None:
+    y, p = np.array([0, 1, 6, 2]), np.eye(7)[[0, 1, 2, 2]] * 0.4 + 0.6 / 7
+    found = image_metrics(y, p)
+    assert found["accuracy"] == 0.75
+    assert found["top5_accuracy"] in (0.75, 1.0)
+    assert list(found)[:2] == ["accuracy", "top5_accuracy"]
+    assert "top5_accuracy" not in image_metrics(y[:2], p[:2, :3])
+    table = confusion_matrix(y, p.argmax(1), 7)
+    assert table[6].tolist() == [0, 0, 1, 0, 0, 0, 0]
+    rows = per_class(table)
+    assert rows[2] == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "images": 1}
+    assert rows[6] == {"precision": None, "recall": 0.0, "f1": 0.0, "images": 1}
+    assert rows[3] == {"precision": None, "recall": None, "f1": None, "images": 0}
+    whole = evaluation(y, p, np.array(list("abcdefg")))
+    assert whole["per_class"]["c"] == rows[2]
+    assert np.array(whole["confusion"]).sum() == 4
+    json.dumps(whole)

@@ -1,0 +1,309 @@
+"""How `ImageClassifier` trains: what is frozen, which rates, the average of weights, broken-off runs."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from picture_tools import classifier, squares, without_times
+from PIL import Image
+from safetensors.numpy import load_file
+from torch.nn import functional
+
+from graphrec import vision
+from graphrec.errors import RunError
+from graphrec.pipelines.images import ImageBatch, ImageLoader
+from graphrec.training import TrainConfig
+from graphrec.vision.classification import settings
+from graphrec.vision.classification.freezing import freeze
+from graphrec.vision.classification.network import ImageNetwork
+from graphrec.vision.classification.optimizers import make_optimizer, parameter_groups
+
+TINY = vision.list_models(tests=True)
+FIRST = sorted({vision.family(name).card.name: name for name in reversed(TINY)}.values())
+"""One tiny variant of each system."""
+
+
+def changed(model: Any, before: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def batch(model: Any, count: int = 4, mixed: bool = False) -> ImageBatch:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(count, 3, *model.img_size, generator=generator)
+    labels = torch.arange(count) % model.num_classes
+    targets = torch.rand(count, model.num_classes, generator=generator).softmax(1) if mixed else None
+    return ImageBatch(images, labels, targets)
+
+
+@pytest.mark.parametrize("name", FIRST)
+@pytest.mark.parametrize("what", ["stem", 1, "all-but-head"])
+def test_what_is_frozen_has_no_gradient_and_the_rest_has(name: str, what: int | str) -> None:
+    model = vision.create_model(name, num_classes=3)
+    modules = freeze(model, what)
+    kept = {key for key, one in model.named_parameters() if not one.requires_grad}
+    free = {key for key, one in model.named_parameters() if one.requires_grad}
+    heads = tuple(f"{head}." for head in model.classifier.split(","))
+    assert free
+    assert kept or what == "stem"
+    assert {key for key in free if key.startswith(heads)} == {
+        key for key, _ in model.named_parameters() if key.startswith(heads)
+    }
+    if what == 1:
+        assert {key for key, _ in model.named_parameters() if key.startswith("stages.0.")} <= kept
+        assert not any(key.startswith(("stages.1.", "norm.")) for key in kept)
+    if what == "all-but-head":
+        assert all(key.startswith(heads) for key in free)
+    assert all(not one.requires_grad for module in modules for one in module.parameters())
+
+
+def test_frozen_weights_and_statistics_stay_and_the_rest_learns() -> None:
+    X, y = squares(32)
+    options = {"model": "ecanet_basic_test", "epochs": 1, "drop_path": 0.5}
+    start = settings.build(classifier(**options), "ecanet_basic_test", 2, pretrained=False)
+    torch.manual_seed(0)
+    before: dict[str, torch.Tensor] = {}
+
+    def build(*args: Any, **kwargs: Any) -> Any:
+        model = copy.deepcopy(start)
+        before.update(copy.deepcopy(model.state_dict()))
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "build", build)
+        partly = classifier(**options, freeze=1, ema=0.5).fit(X, y)
+        moved = changed(partly.module_, before)
+        assert moved
+        assert all(name.startswith(("stages.1.", "head.")) for name in moved)
+        assert any("running_mean" in name for name in moved)
+        head = classifier(**options, freeze="all-but-head").fit(X, y)
+        assert changed(head.module_, before) == {"head.fc.weight", "head.fc.bias"}
+    assert all(one.requires_grad for one in head.module_.parameters()), "a fitted model can be trained on"
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_rates_fall_from_the_head_to_the_stem(name: str) -> None:
+    model = vision.create_model(name, num_classes=3)
+    groups = parameter_groups(model, 1.0, 0.1, layer_decay=0.5)
+    rates = {id(one): group["lr"] for group in groups for one in group["params"]}
+    by_name = {key: rates[id(one)] for key, one in model.named_parameters()}
+    assert len(by_name) == sum(len(group["params"]) for group in groups), "each parameter is in one group"
+    heads = tuple(f"{head}." for head in model.classifier.split(","))
+    assert {rate for key, rate in by_name.items() if key.startswith(heads)} == {1.0}
+    assert groups[0]["lr"] == 1.0, "the history shows the rate of the head"
+    assert all(float(np.log2(rate)).is_integer() for rate in rates.values())
+    blocks = [
+        max(r for k, r in by_name.items() if k.startswith(f"stages.{i}.")) for i in range(len(model.stages))
+    ]
+    assert blocks == sorted(blocks)
+    assert min(by_name.values()) < blocks[-1] or len(set(blocks)) == 1
+    plain = model.no_weight_decay()
+    for group in groups:
+        for one in group["params"]:
+            key = next(key for key, other in model.named_parameters() if other is one)
+            assert group["weight_decay"] == (0.0 if one.ndim <= 1 or key in plain else 0.1), key
+
+
+def test_layerwise_rates_as_computed_by_hand() -> None:
+    model = vision.create_model("convnext_test", num_classes=3)
+    groups = parameter_groups(model, 0.01, 0.1, layer_decay=0.8)
+    rates = {id(one): group["lr"] for group in groups for one in group["params"]}
+    rate = {key: rates[id(one)] for key, one in model.named_parameters()}
+    last = "stages.1.blocks.1.mlp.fc1.weight"
+    assert rate["head.fc.weight"] == pytest.approx(0.01)
+    assert rate[last] < rate["head.fc.weight"]
+    assert rate["stages.1.blocks.0.mlp.fc1.weight"] == pytest.approx(0.8 * rate[last])
+    assert rate["stages.0.blocks.0.mlp.fc1.weight"] == pytest.approx(0.8**2 * rate[last])
+    assert rate["stem.0.weight"] == pytest.approx(0.8**3 * rate[last])
+    frozen = vision.create_model("convnext_test", num_classes=3)
+    freeze(frozen, "all-but-head")
+    config = TrainConfig(optimizer="sgd", learning_rate=0.5, weight_decay=0.1)
+    optimizer = make_optimizer(frozen, config)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+    assert {group["lr"] for group in optimizer.param_groups} == {0.5}
+
+
+def test_the_average_of_weights_is_that_computed_by_hand() -> None:
+    torch.manual_seed(0)
+    network = ImageNetwork(vision.create_model("ecanet_basic_test", num_classes=2), ema=0.6)
+    kept = [p for p in network.parameters() if p.requires_grad]
+    assert {id(p) for p in kept} == {id(p) for p in network.model.parameters()}
+    optimizer = torch.optim.SGD(network.model.parameters(), lr=0.1)
+    expected: dict[str, torch.Tensor] = {}
+    for step in range(1, 6):
+        network.train()
+        optimizer.zero_grad()
+        network.training_loss(batch(network.model)).backward()
+        optimizer.step()
+        network.constrain()
+        decay = min(0.6, 1 - step ** (-2 / 3))
+        for name, value in network.model.state_dict().items():
+            old = expected.get(name, value)
+            mixed = decay * old + (1 - decay) * value if value.is_floating_point() else value
+            expected[name] = mixed.clone()
+    found = network.predictor.state_dict()
+    assert network.predictor is not network.model
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(found["head.fc.weight"], network.model.state_dict()["head.fc.weight"])
+    network.eval()
+    again = network.predictor(batch(network.model).images).softmax(1)
+    assert torch.equal(network.predict(batch(network.model)), again)
+
+
+def test_the_loss_smooths_weighs_and_takes_mixed_targets() -> None:
+    model = vision.create_model("convnext_test", num_classes=3).eval()
+    weight = torch.tensor([1.0, 2.0, 0.5])
+    network = ImageNetwork(model, label_smoothing=0.1, class_weight=weight).eval()
+    plain, mixed = batch(model), batch(model, mixed=True)
+    logp = model(plain.images).log_softmax(1)
+    smooth = 0.9 * functional.one_hot(plain.labels, 3) + 0.1 / 3
+    by_hand = -(smooth * weight * logp).sum() / weight[plain.labels].sum()
+    torch.testing.assert_close(network.training_loss(plain), by_hand)
+    soft = 0.9 * mixed.targets + 0.1 / 3
+    torch.testing.assert_close(network.training_loss(mixed), -(soft * weight * logp).sum(1).mean())
+
+
+def test_class_weights() -> None:
+    classes, counts = np.array(["a", "b", "c"]), np.array([6, 3, 0])
+    balanced = settings.class_weights(classifier(class_weight="balanced"), counts, classes)
+    assert balanced.tolist() == [0.75, 1.5, 1.0]
+    named = settings.class_weights(classifier(class_weight={"c": 2, "a": 1, "b": 3}), counts, classes)
+    assert named.tolist() == [1, 3, 2]
+    assert settings.class_weights(classifier(), counts, classes) is None
+
+
+def test_the_rate_rises_and_falls() -> None:
+    config = settings.train_config(classifier(epochs=20, warmup_epochs=2), 0, steps=10)
+    assert (config.warmup_steps, config.scheduler, config.optimizer) == (20, "cosine", "adamw")
+    assert settings.train_config(classifier(epochs=3, warmup_epochs=2), 0, steps=10).warmup_steps == 6
+    own = classifier(train_options={"scheduler": "none", "clip_norm": None, "warmup_steps": 3})
+    config = settings.train_config(own, 0, steps=10)
+    assert (config.scheduler, config.clip_norm, config.warmup_steps) == ("none", None, 3)
+
+
+def test_augmentation_by_size_and_name() -> None:
+    assert settings.augmentation(classifier(), 32).crop == "pad"
+    assert settings.augmentation(classifier(), 224).policy is not None
+    mixed = settings.augmentation(classifier(augment="none", cutmix=0.5), 32)
+    assert (mixed.crop, mixed.cutmix, mixed.mixup) == ("none", 0.5, 0.0)
+    assert settings.augmentation(classifier(augment={"crop": "pad", "pad": 2}), 224).pad == 2
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_arguments_are_checked_without_making_the_weights(name: str) -> None:
+    settings.check(classifier(model=name, image_size=None))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
+    X, y = squares(32)
+    one, two, other = (classifier(epochs=1, random_state=s).fit(X, y).module_ for s in (0, 0, 1))
+    assert not changed(one, two.state_dict())
+    assert changed(one, other.state_dict())
+
+
+def test_early_stopping_and_bfloat16() -> None:
+    X, y = squares(48)
+    stopped = classifier(epochs=12, patience=2, learning_rate=1e-2, precision="bf16-mixed").fit(X, y)
+    assert len(stopped.history_) < 12
+    assert stopped.module_.head.fc.weight.dtype == torch.float32
+
+
+class Stop(Exception):
+    """As if the machine had gone off."""
+
+
+def stopping(patch: pytest.MonkeyPatch, at: int) -> None:
+    """Raise before so many batches of training."""
+    epoch, seen = ImageLoader.epoch, [0]
+
+    def stop(self: ImageLoader, number: int = 0, start_step: int = 0) -> Any:
+        for one in epoch(self, number, start_step):
+            if self.shuffle:
+                seen[0] += 1
+                if seen[0] > at:
+                    raise Stop
+            yield one
+
+    patch.setattr(ImageLoader, "epoch", stop)
+
+
+def test_a_run_that_is_broken_off_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    X, y = squares(48)
+    options = {
+        "model": "ecanet_basic_test", "ema": 0.9, "mixup": 0.4, "cutmix": 1.0, "drop_path": 0.2,
+        "train_options": {"checkpoint_every": 1},
+    }  # fmt: skip
+    whole = classifier(**options).fit(X, y)
+    for at in (1, 2, 4):
+        with pytest.MonkeyPatch.context() as patch:
+            stopping(patch, at)
+            with pytest.raises(Stop):
+                classifier(**options).fit(X, y, run_dir=tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RunError, match="holds an unfinished run; continue it with --resume"):
+        classifier(**options).fit(X, y, run_dir=tmp_path / "run")
+    with pytest.raises(RunError, match=r"was started with ema=0\.9, not 0\.5"):
+        classifier(**options | {"ema": 0.5}).fit(X, y, run_dir=tmp_path / "run", resume=True)
+    resumed = classifier(**options).fit(X, y, run_dir=tmp_path / "run", resume=True)
+    assert not changed(resumed.module_, whole.module_.state_dict())
+    assert without_times(resumed.history_) == without_times(whole.history_)
+    assert not (tmp_path / "run.partial").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_a_killed_fit_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    X, y = squares(200)
+    rows = []
+    for i, (pixels, label) in enumerate(zip(X, y, strict=True)):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        rows.append({"image": f"{i}.png", "label": label})
+    pl.DataFrame(rows).write_parquet(tmp_path / "images.parquet")
+    settings_ = ("ema=0.9", "mixup=0.3", "checkpoint_every=1", "batch_size=8", "drop_path=0.2")
+
+    def command(out: str, *more: str) -> list[str]:
+        options = [part for one in settings_ for part in ("--set", one)]
+        fit = [sys.executable, "-m", "graphrec", "fit", str(tmp_path / "images.parquet"), "--task", "image"]
+        what = [
+            "--model",
+            "ecanet_basic_test",
+            "--image-size",
+            "32",
+            "--epochs",
+            "4",
+            "--device",
+            "cpu",
+            "-q",
+        ]
+        return [*fit, *what, *options, "--out", str(tmp_path / out), *more]
+
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    partial = tmp_path / "killed.partial" / "checkpoints"
+    for _ in range(2):
+        before = {p: p.stat().st_mtime_ns for p in partial.glob("epoch*")}
+        process = subprocess.Popen(command("killed", "--resume"), stdout=subprocess.DEVNULL)
+        while process.poll() is None and not set(partial.glob("epoch*")) - set(before):
+            time.sleep(0.005)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "the fit ended before it could be killed"
+    subprocess.run(command("killed", "--resume"), check=True, capture_output=True)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert all(np.array_equal(one[key], two[key]) for key in one)
+
+
+def test_fused_models_give_the_same_predictions() -> None:
+    model = classifier(model="shvit_test", image_size=64, epochs=1).fit(*squares(24, 64))
+    before = model.predict_proba(squares(8, 64)[0])
+    model.module_ = vision.fuse(model.module_)
+    np.testing.assert_allclose(model.predict_proba(squares(8, 64)[0]), before, atol=1e-5)
