@@ -39,6 +39,8 @@ def _feed(digest: Any, value: Any) -> None:
         digest.update(
             np.ascontiguousarray(value).tobytes() if value.dtype != object else repr(value).encode()
         )
+    elif callable(getattr(value, "fingerprint", None)):
+        digest.update(value.fingerprint().encode())
     elif hasattr(value, "to_dict") and not dataclasses.is_dataclass(value):
         _feed(digest, value.to_dict())
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -33,6 +33,7 @@ TASKS = {
     "eeg_classification": "graphrec.running.eeg",
     "graph_classification": "graphrec.running.graphs",
     "hypergraph_classification": "graphrec.running.hypergraphs",
+    "image_classification": "graphrec.running.images",
     "node_classification": "graphrec.running.graphs",
     "relation_extraction": "graphrec.running.relations",
 }

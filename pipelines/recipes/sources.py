@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..eeg import EEGSet, Windows
     from ..graphs import GraphSet
     from ..hypergraphs import Hypergraph
+    from ..images import ImageSet
 
 SOURCES = Vocabulary("data", "source")
 
@@ -434,3 +435,29 @@ def table(
     }
     arguments = {key: value for key, value in columns.items() if value not in (None, [], {})}
     return TableSource(folder.table(path, "data.path"), arguments)
+
+
+@SOURCES.register("images")
+def images(
+    folder: DataFolder,
+    *,
+    path: str,
+    image: str | None = None,
+    label: str | None = None,
+    part: str | None = None,
+    group: str | None = None,
+) -> "ImageSet":
+    """Images in folders of classes, archives of them, or listed in a table; ``part`` names a column."""
+    from ..images import open_images
+
+    return open_images(folder.file(path), image=image, label=label, split=part, group=group)
+
+
+@SOURCES.register("images")
+def drawn_shapes(
+    folder: DataFolder, *, count: int = 400, side: int = 32, noise: float = 20.0, seed: int = 0
+) -> "ImageSet":
+    """Drawn circles, crosses, squares and triangles; needs no file."""
+    from ..images import shape_images
+
+    return shape_images(count, side, noise=noise, seed=seed)

@@ -213,3 +213,19 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Rows of a table: ``random``, ``order``, ``time:COLUMN`` or ``group:COLUMN``."""
     return [{"split": by, "validation": valid, "test": test}]
+
+
+@SPLITS.register("images")
+def image_parts(
+    data: Any,
+    seed: int,
+    folder: DataFolder,
+    *,
+    valid: float = 0.1,
+    test: float = 0.2,
+    draw: int | None = None,
+) -> "list[IndexSplit]":
+    """The parts that the images came with, else random ones: of whole groups, or of classes in proportion."""
+    from ..images import split_images
+
+    return [split_images(data, valid, test, seed=seed if draw is None else draw)]

@@ -21,6 +21,7 @@ KINDS = {
     "windows": "windows of EEG",
     "relations": "texts with entities",
     "table": "a table",
+    "images": "images",
 }
 """What a source gives and a task takes, and how messages call it."""
 

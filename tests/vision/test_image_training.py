@@ -212,6 +212,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
     assert changed(one, other.state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:precision")
 def test_early_stopping_and_bfloat16() -> None:
     X, y = squares(48)
     stopped = classifier(epochs=12, patience=2, learning_rate=1e-2, precision="bf16-mixed").fit(X, y)

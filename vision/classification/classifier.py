@@ -13,7 +13,7 @@ from torch import nn
 
 from graphrec import runs
 from graphrec.module_estimator import ModuleEstimator
-from graphrec.pipelines.images import Preprocess
+from graphrec.pipelines.images import Augment, Preprocess
 from graphrec.training import TrainConfig
 
 from . import settings
@@ -23,7 +23,6 @@ from .folder import train_into
 from .scores import evaluation
 
 if TYPE_CHECKING:
-    from graphrec.pipelines.images import Augment
     from graphrec.pipelines.index_splits import IndexSplit
 
 PREPROCESS_FILE = "preprocess.yaml"

@@ -1,0 +1,147 @@
+"""Images on the command line: fit, evaluate, predict, a recipe, and what is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from graphrec import ImageClassifier
+from graphrec.cli import app
+from graphrec.pipelines.images import shape_images
+
+FIT = ["--task", "image", "--model", "convnext_test", "--image-size", "32", "--device", "cpu", "--quiet"]
+
+
+def run(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def good(*arguments: str | Path) -> Any:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output + str(result.exception)
+    return result
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn shapes in folders of their classes and in a table, and a run on the table."""
+    folder = tmp_path_factory.mktemp("work")
+    images = shape_images(64)
+    rows = []
+    for i in range(len(images)):
+        kind = images.classes[int(images.labels[i])]
+        path = folder / "shapes" / kind / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images.pil(i).save(path)
+        rows.append(
+            {"image": path.read_bytes(), "label": kind, "who": i // 4, "part": "test" if i < 16 else "train"}
+        )
+    pl.DataFrame(rows).write_parquet(folder / "images.parquet")
+    options = ["--split", "part", "--epochs", "2", "--set", "batch_size=16", "--set", "dims=[8,24]"]
+    result = good("fit", folder / "images.parquet", *FIT, *options, "--out", folder / "run")
+    assert "accuracy" in result.stdout
+    assert "report.html" in result.stdout.replace("\n", "")
+    return folder
+
+
+def test_what_was_asked_for_was_done(folder: Path) -> None:
+    model = ImageClassifier.load(folder / "run")
+    assert model.module_.feature_info[-1]["num_chs"] == 24
+    assert set(model.metrics_) == {"valid", "test"}
+    assert (model.epochs, model.batch_size, model.image_size) == (2, 16, 32)
+    assert (folder / "run" / "report.html").read_text().count("<svg") >= 3
+
+
+def test_evaluate_and_predict(folder: Path) -> None:
+    found = json.loads(good("evaluate", folder / "run", folder / "shapes", "--json").stdout)
+    assert found == json.loads(json.dumps(ImageClassifier.load(folder / "run").evaluate(folder / "shapes")))
+    assert "taken for" in good("evaluate", folder / "run", folder / "shapes").stdout
+    good(
+        "predict",
+        folder / "run",
+        folder / "images.parquet",
+        "--out",
+        folder / "s.parquet",
+        "--keep",
+        "who,label",
+    )
+    scores = pl.read_parquet(folder / "s.parquet")
+    kinds = ["circle", "cross", "square", "triangle"]
+    assert scores.columns == [
+        "who",
+        "label",
+        "image",
+        "class",
+        "probability",
+        *(f"probability_{k}" for k in kinds),
+    ]
+    expected = ImageClassifier.load(folder / "run").predict_proba(folder / "images.parquet")
+    np.testing.assert_allclose(scores.select(r"^probability_.*$").to_numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(scores["probability"], expected.max(1), atol=1e-6)
+    good("predict", folder / "run", folder / "shapes" / "circle", "--out", folder / "s.csv")
+    assert pl.read_csv(folder / "s.csv")["image"].to_list()[0].endswith("circle/0.png")
+
+
+def test_the_configuration_of_a_run_makes_the_same_run(folder: Path) -> None:
+    config = ["--config", folder / "run" / "config.yaml", "--task", "image", "--quiet"]
+    good("fit", folder / "images.parquet", *config, "--out", folder / "again")
+    one, two = (
+        ImageClassifier.load(folder / name).predict_proba(folder / "shapes") for name in ("run", "again")
+    )
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "video"], "--task: 'video' is neither ctr nor image"),
+        (["--image-size", "32"], "--image-size: is for images; add --task image"),
+        ([*FIT, "--role", "a=b"], "--role: is for tables, not for images"),
+        ([*FIT, "--label", "a,b"], "--label: an image has one"),
+        ([*FIT, "--model", "swin_tny"], "did you mean swin_tiny"),
+        ([*FIT, "--freeze", "9"], "freeze: 9 is none of a number of stages"),
+        ([*FIT, "--set", "dimms=[8]"], "dimms: no such setting; did you mean dims"),
+        ([*FIT, "--image-size", "3"], "img_size: 3x3, but the model takes at least"),
+        ([*FIT, "--label", "colour"], "colour"),
+        ([*FIT, "--valid", "2"], "2"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    folder: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = run("fit", folder / "images.parquet", *arguments, "--out", tmp_path / "run")
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_for_tables_say_so(folder: Path, tmp_path: Path) -> None:
+    result = run("explain", folder / "run", folder / "images.parquet", "--out", tmp_path / "x")
+    assert result.exit_code == 2
+    assert "is a run of images" in result.stderr
+    keep = run(
+        "predict", folder / "run", folder / "images.parquet", "--out", tmp_path / "s.csv", "--keep", "size"
+    )
+    assert keep.exit_code == 2
+    assert "has no column 'size'" in keep.stderr
+
+
+def test_a_recipe_of_images(tmp_path: Path) -> None:
+    changes = ("data.count=48", "training.epochs=1", "data.side=32", "training.batch_size=16")
+    options = [part for one in changes for part in ("--set", one)]
+    result = good(
+        "run", "images-shapes", *options, "--only", "convnext", "--quiet", "--out", tmp_path / "run"
+    )
+    assert "convnext" in result.stdout
+    assert {p.name for p in (tmp_path / "run" / "figures").glob("*.png")} >= {
+        "convnext-confusion.png", "convnext-mistakes.png"
+    }  # fmt: skip
+    model = next((tmp_path / "run").glob("repetitions/**/model"))
+    assert ImageClassifier.load(model).classes_.tolist() == ["circle", "cross", "square", "triangle"]
