@@ -85,7 +85,10 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
         raise NotImplementedError
 
     def _arguments(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values; ``save`` writes them and ``load`` passes them back."""
+        """The constructor's arguments as plain values; ``save`` writes them and ``load`` passes them back.
+
+        What else is in it is for the reader, such as where the data came from.
+        """
         return self.get_params(deep=False)
 
     def _write_more(self, folder: Path) -> None:
@@ -174,7 +177,8 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
             found = info.get("estimator") or info.get("kind") or "something unnamed"
             raise RunError(f"{folder}: holds a {found}, not a {cls.__name__}")
         try:
-            fitted = cls(**runs.read_yaml(folder / runs.CONFIG_FILE))
+            config, known = runs.read_yaml(folder / runs.CONFIG_FILE), cls().get_params(deep=False)
+            fitted = cls(**{key: value for key, value in config.items() if key in known})
             fitted.facts_, fitted.classes_ = info["facts"], np.asarray(info["classes"])
             fitted._read_more(folder)
             module = fitted._build(**fitted.facts_)

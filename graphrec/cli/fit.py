@@ -81,14 +81,14 @@ def fit(
         graphrec fit images.parquet --task image --label species --model convnext_tiny --set ema=0.9998
     """
     given = dict(locals())
+    from .images import refuse_options
+
     if task == "image":
         _fit_images(given)
         return
     if task != "ctr":
         raise ConfigError(f"--task: {task!r} is neither ctr nor image; recipes (graphrec run) have others")
-    for key in ("image_size", "image_column", "pretrained", "freeze"):
-        if given[key] is not None:
-            raise ConfigError(f"--{key.replace('_', '-')}: is for images; add --task image")
+    refuse_options(**{key: given[key] for key in ("image_size", "image_column", "pretrained", "freeze")})
     settings_of_file = o.read_config(config)
     arguments = o.data_arguments(settings_of_file, {**given, "split": split or None})
     estimator = o.make_estimator(settings_of_file, o.training_settings(given), settings)

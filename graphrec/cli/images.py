@@ -45,6 +45,17 @@ def refuse_image_run(run: str, command: str) -> None:
         raise RunError(f"{run}: is a run of images; `graphrec {command}` is for tables")
 
 
+def refuse_options(**given: Any) -> None:
+    """Say that an option is for images, where a table is at hand.
+
+    Raises:
+        ConfigError: One is given.
+    """
+    for key, value in given.items():
+        if value is not None:
+            raise ConfigError(f"--{key.replace('_', '-')}: is for images, `graphrec fit --task image`")
+
+
 def make_estimator(given: Mapping[str, Any], settings: Sequence[str] | None) -> ImageClassifier:
     """An estimator from a configuration file, then the options, then ``--set``.
 
@@ -105,7 +116,9 @@ def _number(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isdigit() else text
 
 
-def predict_images(run: str, data: str, out: str, keep: Sequence[str], overwrite: bool) -> int:
+def predict_images(
+    run: str, data: str, out: str, keep: Sequence[str], image: str | None, overwrite: bool
+) -> int:
     """Write a row per image: its name, the class, its probability and that of every class.
 
     Raises:
@@ -121,7 +134,7 @@ def predict_images(run: str, data: str, out: str, keep: Sequence[str], overwrite
 
     path = check_out(out, overwrite)
     model = ImageClassifier.load(run)
-    images = open_images(data, labelled=False)
+    images = open_images(data, image=image, labelled=False)
     p = model.predict_proba(images)
     best = p.argmax(1)
     columns: dict[str, Any] = {
@@ -154,13 +167,14 @@ def _kept(data: str, keep: Sequence[str], rows: int) -> Any:
     return table.collect(table.lazy.select(keep))
 
 
-def evaluate_images(run: str, data: str, as_json: bool) -> None:
+def evaluate_images(run: str, data: str, as_json: bool, **columns: str | None) -> None:
     """Print metrics, those of every class, and of few classes the confusion."""
     from rich.table import Table
 
     from graphrec.vision import ImageClassifier
 
-    found = ImageClassifier.load(run).evaluate(data)
+    named = {key: value for key, value in columns.items() if value is not None}
+    found = ImageClassifier.load(run).evaluate(data, **named)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return

@@ -20,6 +20,7 @@ def predict(
         list[str] | None,
         typer.Option(help="Input column to copy beside the scores; repeatable; 'all' for all."),
     ] = None,
+    image_column: o.ImageColumn = None,
     overwrite: o.Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -32,12 +33,13 @@ def predict(
 
         graphrec predict runs/photos-swin_tiny new_photos/ --out classes.csv
     """
-    from .images import is_image_run, predict_images
+    from .images import is_image_run, predict_images, refuse_options
 
     if is_image_run(run):
-        rows = predict_images(run, data, out, names(keep), overwrite)
+        rows = predict_images(run, data, out, names(keep), image_column, overwrite)
         console().print(f"{rows:,} images classified: {out}", markup=False)
         return
+    refuse_options(image_column=image_column)
     from graphrec.estimators import CTRClassifier
     from graphrec.estimators.writing import write_scores
 
@@ -46,7 +48,17 @@ def predict(
 
 
 @command
-def evaluate(run: RunPath, data: DataPath, as_json: AsJson = False, debug: Debug = False) -> None:
+def evaluate(
+    run: RunPath,
+    data: DataPath,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", "-l", help="Column of labels; found otherwise.", rich_help_panel=o.IMAGES),
+    ] = None,
+    image_column: o.ImageColumn = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
     """Measure a run on a table that has its label columns, or on labelled images.
 
     Examples:
@@ -55,11 +67,12 @@ def evaluate(run: RunPath, data: DataPath, as_json: AsJson = False, debug: Debug
 
         graphrec evaluate runs/photos-swin_tiny labelled_photos/
     """
-    from .images import evaluate_images, is_image_run
+    from .images import evaluate_images, is_image_run, refuse_options
 
     if is_image_run(run):
-        evaluate_images(run, data, as_json)
+        evaluate_images(run, data, as_json, label=label, image=image_column)
         return
+    refuse_options(label=label, image_column=image_column)
     from graphrec.estimators import CTRClassifier
 
     metrics = CTRClassifier.load(run).evaluate(data)

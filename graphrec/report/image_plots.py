@@ -27,6 +27,7 @@ def plot_sheet(pictures: Sequence[Any], captions: Sequence[str], columns: int = 
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.imshow(picture, interpolation="nearest" if min(picture.shape[:2]) < 64 else "antialiased")
         axes.set_axis_off()
-        lines = "\n".join(short_name(line, 22) for line in caption.split("\n"))
-        axes.set_title(lines, fontsize=FONT - 1, color=INK, y=-0.02, va="top", linespacing=1.25)
+        lines = "\n".join(short_name(line, 24) for line in caption.split("\n"))
+        place = {"transform": axes.transAxes, "ha": "center", "va": "top"}
+        axes.text(0.5, -0.04, lines, fontsize=FONT - 1, color=INK, linespacing=1.25, **place)
     return figure

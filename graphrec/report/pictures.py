@@ -46,7 +46,7 @@ _READABLE = {
     "valid_": "validation ",
     "logloss": "log loss",
     "auc": "AUC",
-    "top5_accuracy": "true class among the first five",
+    "top5_accuracy": "top-5 accuracy",
     "lr": "rate",
 }
 

@@ -55,6 +55,9 @@ def test_what_was_asked_for_was_done(folder: Path) -> None:
     assert model.module_.feature_info[-1]["num_chs"] == 24
     assert set(model.metrics_) == {"valid", "test"}
     assert (model.epochs, model.batch_size, model.image_size) == (2, 16, 32)
+    config = (folder / "run" / "config.yaml").read_text()
+    assert "split: part" in config
+    assert "images.parquet" in config
     assert (folder / "run" / "report.html").read_text().count("<svg") >= 3
 
 
@@ -62,6 +65,11 @@ def test_evaluate_and_predict(folder: Path) -> None:
     found = json.loads(good("evaluate", folder / "run", folder / "shapes", "--json").stdout)
     assert found == json.loads(json.dumps(ImageClassifier.load(folder / "run").evaluate(folder / "shapes")))
     assert "taken for" in good("evaluate", folder / "run", folder / "shapes").stdout
+    renamed = pl.read_parquet(folder / "images.parquet").rename({"image": "photo", "label": "kind"})
+    renamed.with_columns(other="photo").write_parquet(folder / "renamed.parquet")
+    columns = ["--label", "kind", "--image-column", "photo", "--json"]
+    again = json.loads(good("evaluate", folder / "run", folder / "renamed.parquet", *columns).stdout)
+    assert again["accuracy"] == found["accuracy"]
     good(
         "predict",
         folder / "run",
@@ -101,7 +109,7 @@ def test_the_configuration_of_a_run_makes_the_same_run(folder: Path) -> None:
     ("arguments", "message"),
     [
         (["--task", "video"], "--task: 'video' is neither ctr nor image"),
-        (["--image-size", "32"], "--image-size: is for images; add --task image"),
+        (["--image-size", "32"], "--image-size: is for images, `graphrec fit --task image`"),
         ([*FIT, "--role", "a=b"], "--role: is for tables, not for images"),
         ([*FIT, "--label", "a,b"], "--label: an image has one"),
         ([*FIT, "--model", "swin_tny"], "did you mean swin_tiny"),

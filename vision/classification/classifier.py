@@ -256,7 +256,7 @@ class ImageClassifier(ModuleEstimator):
         return settings.build(self, facts["variant"], facts["classes"], pretrained=False)
 
     def _arguments(self) -> dict[str, Any]:
-        return settings.arguments(self)
+        return settings.run_config(self)
 
     def _write_more(self, folder: Path) -> None:
         runs.write_yaml(folder / PREPROCESS_FILE, self.preprocess_.to_dict())

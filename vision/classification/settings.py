@@ -195,4 +195,4 @@ def arguments(estimator: ImageClassifier) -> dict[str, Any]:
 
 def run_config(estimator: ImageClassifier) -> dict[str, Any]:
     """Everything that a run was asked for, as plain values: constructor arguments, then the data's."""
-    return {**arguments(estimator), **estimator._source}
+    return {**arguments(estimator), **getattr(estimator, "_source", {})}
