@@ -181,10 +181,10 @@ def evaluate_images(run: str, data: str, as_json: bool, **columns: str | None) -
     plain = {key: value for key, value in found.items() if not isinstance(value, dict | list)}
     out = console()
     out.print(metrics_table({data: plain}, f"{run}: metrics"))
-    columns = ("images", "precision", "recall", "f1")
-    table = Table("class", *columns, title="every class", title_justify="left")
+    shown = ("images", "precision", "recall", "f1")
+    table = Table("class", *shown, title="every class", title_justify="left")
     for name, values in found["per_class"].items():
-        table.add_row(name, *(number(values[key]) for key in columns))
+        table.add_row(name, *(number(values[key]) for key in shown))
     out.print(table)
     classes = list(found["per_class"])
     if len(classes) <= _CELLS:

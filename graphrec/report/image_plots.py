@@ -28,6 +28,6 @@ def plot_sheet(pictures: Sequence[Any], captions: Sequence[str], columns: int = 
         axes.imshow(picture, interpolation="nearest" if min(picture.shape[:2]) < 64 else "antialiased")
         axes.set_axis_off()
         lines = "\n".join(short_name(line, 24) for line in caption.split("\n"))
-        place = {"transform": axes.transAxes, "ha": "center", "va": "top"}
+        place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "top"}
         axes.text(0.5, -0.04, lines, fontsize=FONT - 1, color=INK, linespacing=1.25, **place)
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,7 @@ def train(
 def predict(estimator: ImageClassifier, images: ImageSet) -> NDArray[np.float32]:
     """Probabilities (N, C), by a single process."""
     trainer = Trainer(settings.train_config(estimator, 0, progress=False, devices=1, compile=False))
-    network = ImageNetwork(estimator.module_).eval()
+    network = ImageNetwork(cast(Backbone, estimator.module_)).eval()
     source = _loader(trainer, images, estimator.preprocess_, estimator.workers)
     try:
         return trainer.predict(network, source)

@@ -71,6 +71,7 @@ class ImageNetwork(nn.Module):
     def training_loss(self, batch: ImageBatch) -> Tensor:
         """Mean cross-entropy."""
         wanted = batch.labels if batch.targets is None else batch.targets
+        assert wanted is not None, "what is trained on has labels"
         return functional.cross_entropy(
             self.model(batch.images).float(),
             wanted,

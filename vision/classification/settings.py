@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -188,7 +187,7 @@ def arguments(estimator: ImageClassifier) -> dict[str, Any]:
     """The constructor's arguments as plain values, the seed in place of the random state."""
     values = estimator.get_params(deep=False)
     augment = values["augment"]
-    if is_dataclass(augment) and not isinstance(augment, type):
+    if isinstance(augment, Augment):
         values["augment"] = augment.to_dict()
     return {**values, "random_state": estimator.facts_["seed"]}
 
