@@ -25,7 +25,7 @@ FOLDERS = {
 BASE = {"errors"}
 ENGINE = BASE | {"metrics", "kernels", "pipelines"}
 MODELS = ENGINE | {"training", "registry"}
-ESTIMATOR = MODELS | {"runs"}
+ESTIMATOR = MODELS | {"runs", "tracing"}
 GRAPH = ESTIMATOR | {"module_estimator", "report"}
 FACADE = GRAPH | {"ctr", "graph", "vision", "data", "explain", "export", "estimators", "doctor"}
 MAY_IMPORT = {
@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "pipelines": BASE,
     "metrics": BASE,
     "registry": BASE,
+    "tracing": BASE,
     "report": BASE | {"metrics"},
     "training": ENGINE,
     "ctr": MODELS,

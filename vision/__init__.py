@@ -26,6 +26,7 @@ from .weights import load_weights, official_state, read_checkpoint, save_weights
 if TYPE_CHECKING:
     from .classification import ImageClassifier
     from .explain import attention_maps, attention_rollout, class_activation, draw_attention
+    from .exporting import export
 
 _HOME = {
     "ImageClassifier": "classification",
@@ -33,6 +34,7 @@ _HOME = {
     "attention_rollout": "explain",
     "class_activation": "explain",
     "draw_attention": "explain",
+    "export": "exporting",
 }
 """What is loaded when it is asked for, and the folder that it is in."""
 
@@ -49,6 +51,7 @@ __all__ = [
     "count_operations",
     "create_model",
     "draw_attention",
+    "export",
     "family",
     "find_variant",
     "fuse",

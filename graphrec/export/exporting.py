@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
-import warnings
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graphrec import runs
-from graphrec.errors import ConfigError, DataError, MissingExtraError, RunError
+from graphrec import runs, tracing
+from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.pipelines.tables import Batch, Features, FeatureSpec, open_table
 
 from .readme import readme
@@ -35,8 +29,6 @@ FORMAT_VERSION = 1
 TOLERANCE = 1e-4
 """Largest difference between exported and original probabilities that is accepted."""
 CHECK_ROWS = 512
-_EXTERNAL_DATA_FROM = 1.5e9
-"""Bytes of weights from which ONNX keeps them in a second file: a protobuf cannot exceed 2 GB."""
 
 
 class Scorer(nn.Module):
@@ -115,7 +107,7 @@ def export_model(
     if format not in FORMATS:
         raise ConfigError(f"format: {format!r} is not one of {', '.join(FORMATS)}")
     if format == "onnx":
-        _need_onnx()
+        tracing.need_onnx()
     spec: FeatureSpec = estimator.encoder_.spec
     scorer = Scorer(estimator.module_)
     features, origin = check_features(estimator, data)
@@ -186,59 +178,20 @@ def _difference(scorer: Scorer, inputs: tuple[Tensor, ...], run: Any) -> float:
     return worst
 
 
-def _program(scorer: Scorer, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    rows = torch.export.Dim.DYNAMIC
-    with torch.no_grad():
-        return torch.export.export(
-            scorer, inputs, dynamic_shapes=(tuple({0: rows} for _ in inputs),), strict=False
-        )
-
-
 def _write_torch(scorer: Scorer, inputs: tuple[Tensor, ...], names: list[str], file: Path) -> None:
-    with _quiet():
-        torch.export.save(_program(scorer, inputs), file)
+    tracing.write_torch(tracing.traced(scorer, inputs, star=True), file)
 
 
 def _run_torch(file: Path, names: list[str], inputs: tuple[Tensor, ...]) -> NDArray[np.float32]:
-    with torch.no_grad():
-        return torch.export.load(file).module()(*inputs).numpy()
+    return tracing.run_torch(file, inputs)
 
 
 def _write_onnx(scorer: Scorer, inputs: tuple[Tensor, ...], names: list[str], file: Path) -> None:
-    size = sum(p.numel() * p.element_size() for p in scorer.parameters())
-    with _quiet(), torch.no_grad():
-        torch.onnx.export(
-            scorer, inputs, file, dynamo=True, input_names=names, output_names=["probability"], verbose=False,
-            dynamic_shapes=(tuple({0: torch.export.Dim("rows")} for _ in inputs),),
-            external_data=size > _EXTERNAL_DATA_FROM,
-        )  # fmt: skip
+    tracing.write_onnx(scorer, inputs, file, names=names, output="probability", star=True)
 
 
 def _run_onnx(file: Path, names: list[str], inputs: tuple[Tensor, ...]) -> NDArray[np.float32]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    feed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
-    return np.asarray(session.run(["probability"], feed)[0])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporters print their progress and warn of their own internals; neither helps here."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        previous = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(previous)
-
-
-def _need_onnx() -> None:
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(f"export to onnx needs {', '.join(missing)}: pip install 'graphrec[onnx]'")
+    return tracing.run_onnx(file, dict(zip(names, inputs, strict=True)), "probability")
 
 
 def _facts(estimator: CTRClassifier, format: str, check: dict[str, Any]) -> dict[str, Any]:

@@ -17,13 +17,16 @@ def test_the_examples_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict[str, object] = {}
     for number, block in enumerate(blocks):
         exec(compile(block, f"{PAGE.name}, example {number + 1}", "exec"), names)
-    assert "[(2, 8, 8, 8), (2, 16, 4, 4)] [4, 8]" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "[(2, 8, 8, 8), (2, 16, 4, 4)] [4, 8]" in printed
+    assert "uint8 ['rows', 3, 32, 32] probability" in printed
     assert names["logits"].shape == (2, 10)
     assert (tmp_path / "official.safetensors").exists()
+    assert (tmp_path / "model.pt2").stat().st_size > 10_000
     assert (tmp_path / "attention.png").stat().st_size > 10_000
 
 
