@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -100,6 +101,8 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
     def _seed(self) -> int:
         """A seed from ``random_state``: of an int itself, so that runs can be told apart by it."""
         state: Any = self.random_state  # type: ignore[attr-defined]
+        if state is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            return 0  # processes of a distributed run must agree
         if isinstance(state, int | np.integer):
             return int(state)
         return int(check_random_state(state).randint(2**31 - 1))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from graphrec.errors import ConfigError, RunError
+from graphrec.errors import ConfigError
 
 from .common import console, fraction_or_path, metrics_table, names, number, parse_settings
 from .options import read_config, training_settings
@@ -20,6 +20,8 @@ ESTIMATOR = "ImageClassifier"
 _OF_TABLES = ("schema", "weight", "time", "ignore", "role")
 _DATA_KEYS = ("label", "image", "group", "root", "split", "validation", "test")
 _FOREIGN = ("data", "data_fingerprint", "model_options", "train_options")
+DRAWN = 8
+"""Images that `explain` draws."""
 _CELLS = 12
 """Classes whose confusion fits on a terminal."""
 
@@ -33,16 +35,6 @@ def is_image_run(run: str) -> bool:
     from graphrec.runs import read_run
 
     return read_run(run).get("estimator") == ESTIMATOR
-
-
-def refuse_image_run(run: str, command: str) -> None:
-    """Say that a command is for tables.
-
-    Raises:
-        RunError: The run is one of images.
-    """
-    if is_image_run(run):
-        raise RunError(f"{run}: is a run of images; `graphrec {command}` is for tables")
 
 
 def refuse_options(**given: Any) -> None:
@@ -165,6 +157,21 @@ def _kept(data: str, keep: Sequence[str], rows: int) -> Any:
     if missing:
         raise ConfigError(f"--keep: {data} has no column {missing[0]!r}; it has {', '.join(table.columns)}")
     return table.collect(table.lazy.select(keep))
+
+
+def explain_images(run: str, data: str, out: str, overwrite: bool) -> list[str]:
+    """Draw what a run looks at in the first images, as PNG and SVG; the names of the files."""
+    from graphrec.pipelines.images import open_images
+    from graphrec.runs import atomic_folder
+    from graphrec.vision import ImageClassifier
+
+    model, images = ImageClassifier.load(run), open_images(data, labelled=False)
+    files = ["attention.png", "attention.svg"]
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        figure = model.draw_attention(images.subset(range(min(len(images), DRAWN))))
+        for name in files:
+            figure.savefig(folder / name, dpi=120)
+    return files
 
 
 def evaluate_images(run: str, data: str, as_json: bool, **columns: str | None) -> None:

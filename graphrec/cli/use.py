@@ -95,18 +95,25 @@ def explain(
 ) -> None:
     """Which fields a model uses, and which pairs of fields it combines; as CSV, as pictures and as a table.
 
-    Give rows that it was not fitted on.
+    Give rows that it was not fitted on. Of a run on images: what it looks at in the first eight.
 
-    Example: graphrec explain runs/first tomorrow.parquet --out explained
+    Examples:
+
+        graphrec explain runs/first tomorrow.parquet --out explained
+
+        graphrec explain runs/photos-swin_tiny new_photos/ --out explained
     """
     from rich.table import Table
 
     from graphrec.estimators import CTRClassifier
     from graphrec.runs import atomic_folder
 
-    from .images import refuse_image_run
+    from .images import explain_images, is_image_run
 
-    refuse_image_run(run, "explain")
+    if is_image_run(run):
+        files = explain_images(run, data, out, overwrite)
+        console().print(f"written to {out}: {', '.join(files)}", markup=False)
+        return
     with atomic_folder(out, overwrite=overwrite) as folder:
         found = CTRClassifier.load(run).explain(data, rows=rows, repeats=repeats, seed=seed)
         files = found.write(folder)

@@ -130,10 +130,9 @@ def test_mistakes_are_told_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_commands_for_tables_say_so(folder: Path, tmp_path: Path) -> None:
-    result = run("explain", folder / "run", folder / "images.parquet", "--out", tmp_path / "x")
-    assert result.exit_code == 2
-    assert "is a run of images" in result.stderr
+def test_explain_draws_and_columns_are_checked(folder: Path, tmp_path: Path) -> None:
+    good("explain", folder / "run", folder / "images.parquet", "--out", tmp_path / "seen")
+    assert {p.name for p in (tmp_path / "seen").iterdir()} == {"attention.png", "attention.svg"}
     keep = run(
         "predict", folder / "run", folder / "images.parquet", "--out", tmp_path / "s.csv", "--keep", "size"
     )

@@ -215,6 +215,11 @@ def test_a_fit_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
         classifier(epochs=1).fit(*squares(16), run_dir=tmp_path / "run")
 
 
+def test_freezing_random_weights_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="freeze: 1 keeps random weights"):
+        classifier(epochs=1, freeze=1).fit(*squares(16))
+
+
 def test_names_are_matched_loosely() -> None:
     assert vision.find_variant("swin_tiny") == "swin_tiny_patch4_window7_224"
     assert vision.find_variant("volo_d1") == "volo_d1_224", "the smallest images are meant"

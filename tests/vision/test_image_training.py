@@ -67,6 +67,7 @@ def test_what_is_frozen_has_no_gradient_and_the_rest_has(name: str, what: int | 
     assert all(not one.requires_grad for module in modules for one in module.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:freeze")
 def test_frozen_weights_and_statistics_stay_and_the_rest_learns() -> None:
     X, y = squares(32)
     options = {"model": "ecanet_basic_test", "epochs": 1, "drop_path": 0.5}

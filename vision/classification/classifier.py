@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from graphrec.module_estimator import ModuleEstimator
 from graphrec.pipelines.images import Augment, Preprocess
 from graphrec.training import TrainConfig
 
+from ..backbone import Backbone
 from . import settings
 from .data import labels_of, open_labelled, open_parts, open_unlabelled
 from .fitting import Trained, predict, train
@@ -23,6 +24,8 @@ from .folder import train_into
 from .scores import evaluation
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from graphrec.pipelines.index_splits import IndexSplit
 
 PREPROCESS_FILE = "preprocess.yaml"
@@ -241,6 +244,21 @@ class ImageClassifier(ModuleEstimator):
         each true class (row) how many images were given each class (column).
         """
         return evaluation(*self._labelled(X, y, columns), self.classes_)
+
+    def draw_attention(self, X: Any, *, method: str = "auto", path: str | Path | None = None) -> Figure:
+        """Draw what the model looks at, at most 16 images; see `graphrec.vision.explain.draw_attention`.
+
+        Args:
+            X: As for `predict`.
+            method: ``"rollout"``, ``"layer"``, ``"activation"`` or ``"auto"``.
+            path: File to write the figure to.
+        """
+        from ..explain import draw_attention
+
+        check_is_fitted(self, "module_")
+        names = [str(name) for name in self.classes_]
+        module, images = cast(Backbone, self.module_), open_unlabelled(X)
+        return draw_attention(module, images, method=method, prep=self.preprocess_, classes=names, path=path)
 
     def _labelled(
         self, X: Any, y: Any, columns: dict[str, Any]

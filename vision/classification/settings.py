@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,7 @@ from graphrec.training import TrainConfig
 from ..backbone import Backbone
 from ..matching import find_variant
 from ..models import create_model, family
+from .freezing import freeze
 
 if TYPE_CHECKING:
     from .classifier import ImageClassifier
@@ -160,6 +162,11 @@ def check(estimator: ImageClassifier) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (value is None and key == "ema") and not (number and fits(value)):
             raise ConfigError(f"{key}: {value!r} is not allowed; {wanted}")
+    freeze(model, estimator.freeze)
+    if estimator.freeze is not None and not estimator.pretrained:
+        warnings.warn(
+            f"freeze: {estimator.freeze!r} keeps random weights, since pretrained is False", stacklevel=3
+        )
     if estimator.class_weight not in (None, "balanced") and not isinstance(estimator.class_weight, dict):
         raise ConfigError(f"class_weight: {estimator.class_weight!r} is neither 'balanced' nor a dict")
 
