@@ -174,6 +174,25 @@ def explain_images(run: str, data: str, out: str, overwrite: bool) -> list[str]:
     return files
 
 
+def export_images(run: str, out: str, format: str, overwrite: bool) -> dict[str, Any]:
+    """Write a run's model for a server; its file and what the check of it found.
+
+    Raises:
+        ConfigError: There is no such format.
+    """
+    from graphrec.runs import atomic_folder
+    from graphrec.vision import ImageClassifier
+
+    files = {"onnx": "model.onnx", "torch": "model.pt2"}
+    if format not in files:
+        raise ConfigError(f"--format: {format!r} is not one of {', '.join(files)}")
+    model = ImageClassifier.load(run)
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        facts = model.export(folder / files[format])
+        model._write_more(folder)
+    return {"file": files[format], **facts}
+
+
 def evaluate_images(run: str, data: str, as_json: bool, **columns: str | None) -> None:
     """Print metrics, those of every class, and of few classes the confusion."""
     from rich.table import Table

@@ -140,10 +140,21 @@ def export(
     overwrite: o.Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Write the model with its encoder for a server, and check that it gives the same scores.
+    """Write the model with its encoder for a server, and check that it gives the same scores. Of a run on
+    images: from uint8 pictures of its size to probabilities.
 
     Example: graphrec export runs/first --format onnx --out served
     """
+    from .images import export_images, is_image_run
+
+    if is_image_run(run):
+        found = export_images(run, out, format, overwrite)
+        worst = found["check"]["max_abs_difference"]
+        text = (
+            f"{out}/{found['file']}: largest difference {worst:.2g}; preprocess.yaml says how to cut pictures"
+        )
+        console().print(text, markup=False)
+        return
     from graphrec.estimators import CTRClassifier
     from graphrec.export import export_model
 

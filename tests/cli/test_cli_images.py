@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from graphrec import ImageClassifier
@@ -94,6 +95,20 @@ def test_evaluate_and_predict(folder: Path) -> None:
     np.testing.assert_allclose(scores["probability"], expected.max(1), atol=1e-6)
     good("predict", folder / "run", folder / "shapes" / "circle", "--out", folder / "s.csv")
     assert pl.read_csv(folder / "s.csv")["image"].to_list()[0].endswith("circle/0.png")
+
+
+def test_export_gives_the_same_probabilities(folder: Path) -> None:
+    result = good("export", folder / "run", "--format", "torch", "--out", folder / "served")
+    assert "largest difference" in result.stdout
+    assert {p.name for p in (folder / "served").iterdir()} == {"model.pt2", "preprocess.yaml"}
+    images = shape_images(4, seed=1)
+    pixels = torch.stack([torch.from_numpy(np.array(images.pil(i))).permute(2, 0, 1) for i in range(4)])
+    served = torch.export.load(folder / "served" / "model.pt2").module()(pixels)
+    expected = ImageClassifier.load(folder / "run").predict_proba(pixels)
+    np.testing.assert_allclose(served.detach().numpy(), expected, atol=1e-5)
+    wrong = run("export", folder / "run", "--format", "tflite", "--out", folder / "other")
+    assert wrong.exit_code == 2
+    assert "--format: 'tflite' is not one of onnx, torch" in wrong.stderr
 
 
 def test_the_configuration_of_a_run_makes_the_same_run(folder: Path) -> None:

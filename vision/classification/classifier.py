@@ -260,6 +260,22 @@ class ImageClassifier(ModuleEstimator):
         module, images = cast(Backbone, self.module_), open_unlabelled(X)
         return draw_attention(module, images, method=method, prep=self.preprocess_, classes=names, path=path)
 
+    def export(self, path: str | Path) -> dict[str, Any]:
+        """Write the model for a server: from uint8 pictures of its size to probabilities.
+
+        Args:
+            path: ``name.onnx`` or ``name.pt2``.
+
+        Returns:
+            What is written into the file's metadata; see `graphrec.vision.export`.
+        """
+        from ..exporting import export
+
+        check_is_fitted(self, "module_")
+        names = [str(name) for name in self.classes_]
+        module = cast(Backbone, self.module_)
+        return export(module, path, normalise=self.preprocess_, softmax=True, classes=names)
+
     def _labelled(
         self, X: Any, y: Any, columns: dict[str, Any]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
