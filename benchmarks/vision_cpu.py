@@ -1,11 +1,20 @@
-"""CPU time of backbones, ours and timm's: evaluation and training steps at 224 pixels.
+"""CPU time and peak memory of backbones, ours and timm's or the official code's.
 
 python benchmarks/vision_cpu.py --only swin
+python benchmarks/vision_cpu.py --official ~/clones --resume
+
+``--official`` is a folder with clones of whai362/PVT, microsoft/CSWin-Transformer, rayleizhu/BiFormer,
+DaiShiResearch/TransNeXt and SHI-Labs/Neighborhood-Attention-Transformer; they need einops. Without it the
+systems that timm lacks are left out. Each finished system is kept in ``vision_cpu.partial.json``, from which
+``--resume`` goes on.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
+from dataclasses import asdict
 
 import common
 
@@ -15,77 +24,120 @@ MODELS = {
     "davit_tiny": "timm",
     "maxvit_tiny_tf_224": "timm",
     "volo_d1_224": "timm",
-    "pvt_v2_b2": "timm",
+    "pvt_v2_b1": "timm",
+    "pvt_v2_b2_li": "timm",
     "convit_tiny": "timm",
+    "tnt_s_patch16_224": "timm",
+    "crossvit_15_240": "timm",
+    "efficientvit_m4": "timm",
+    "shvit_s2": "timm",
     "ecanet50": "timm's ResNet-50 with its gate",
+    "pvt_tiny": "official",
+    "cswin_tiny_224": "official",
+    "transnext_micro": "official (attention_native)",
+    "biformer_tiny": "official (ops/bra_legacy)",
+    "nat_mini": "official, NATTEN written as masked attention to all",
 }
-"""Our name -> what it is compared with; workers/run_vision.py makes it."""
-DTYPES, SIZE = ("float32", "bfloat16"), 224
+"""Our name -> what it is compared with; workers/vision_peers.py makes it."""
+PARTIAL = common.RESULTS / "vision_cpu.partial.json"
 
 
-def make_cases(repeats: int, batches: list[int]) -> list[common.Job]:
+def make_cases(options: argparse.Namespace) -> list[common.Job]:
     """A job per model and type; its worker runs both contenders in turn."""
     return [
         common.Job(
             f"{model}, {dtype}",
             "vision",
-            sys.executable,
-            {"model": model, "dtype": dtype, "batches": batches, "size": SIZE, "repeats": repeats},
+            "" if peer.startswith("official") and not options.official else sys.executable,
+            {
+                "model": model,
+                "dtype": dtype,
+                "batches": options.batch,
+                "memory_batch": options.memory_batch,
+                "repeats": options.repeats,
+                "official": options.official,
+            },
         )
-        for model in MODELS
-        for dtype in DTYPES
+        for model, peer in MODELS.items()
+        for dtype in options.dtype
     ]
 
 
 def run(case: common.Job, threads: int) -> list[common.Job]:
     """Two jobs per question, ours and the peer's, with the runs that one process made in turn."""
     found = common.work(case, threads)
-    print(f"{case.name}: {found['runs']}", file=sys.stderr, flush=True)
+    print(f"{case.name}: {found['runs']} {found['memory']}", file=sys.stderr, flush=True)
     rest = {key: found[key] for key in ("versions", "load")}
-    return [
-        common.Job(
-            f"{name}: {case.name}, {what}",
-            "vision",
-            case.python,
-            case.settings,
-            [{"ms": ms, **rest} for ms in times],
-        )
+    settings = {key: one for key, one in case.settings.items() if key != "official"}
+    asked = {
+        what: {name: [{"ms": ms, **rest} for ms in times] for name, times in both.items()}
         for what, both in found["runs"].items()
-        for name, times in both.items()
+    }
+    asked[f"peak memory, batch {settings['memory_batch']}"] = {
+        name: [{"mb": mb, **rest}] for name, mb in found["memory"].items()
+    }
+    return [
+        common.Job(f"{name}: {case.name}, {what}", "vision", case.python, settings, runs)
+        for what, both in asked.items()
+        for name, runs in both.items()
     ]
+
+
+def run_all(cases: list[common.Job], options: argparse.Namespace) -> list[common.Job]:
+    """All cases, but for those that a former run has finished."""
+    kept: dict[str, list[dict[str, object]]] = {}
+    if options.resume and PARTIAL.exists():
+        kept = json.loads(PARTIAL.read_text(encoding="utf-8"))
+    jobs = []
+    for case in cases:
+        if case.name not in kept:
+            done = run(case, options.threads)
+            kept[case.name] = [asdict(job) | {"python": ""} for job in done]
+            PARTIAL.write_text(json.dumps(kept), encoding="utf-8")
+        jobs += [common.Job(**job) for job in kept[case.name]]
+    return jobs
 
 
 def text(jobs: list[common.Job]) -> str:
     """The result as Markdown."""
-    rows = [
-        [
-            ours.name.partition(": ")[2],
-            common.spread(ours, "ms", 0),
-            common.spread(theirs, "ms", 0),
-            common.ratio(ours, theirs, "ms"),
-        ]
-        for ours, theirs in zip(jobs[::2], jobs[1::2], strict=True)
-    ]
-    header = ["model, type, question", "graphrec, CPU ms", "peer, CPU ms", "ours over the peer's"]
+    rows = []
+    for ours, theirs in zip(jobs[::2], jobs[1::2], strict=True):
+        key = "mb" if "peak memory" in ours.name else "ms"
+        unit = {"mb": "MB", "ms": "CPU ms"}[key]
+        rows.append(
+            [
+                ours.name.partition(": ")[2],
+                f"{common.spread(ours, key, 0)} {unit}",
+                f"{common.spread(theirs, key, 0)} {unit}",
+                common.ratio(ours, theirs, key),
+            ]
+        )
+    header = ["model, type, question", "graphrec", "peer", "ours over the peer's"]
     return (
         common.markdown_table(header, rows)
         + "\n\n"
         + "; ".join(f"{model} beside {peer}" for model, peer in MODELS.items())
         + ". Both have the same weights, and their logits are compared first (but for ECA-Net's peer, which"
-        f" has 5 taps in every gate); images of {SIZE} pixels; stochastic depth is off; bfloat16 by autocast."
-        " A training step is forward, loss and backward, without an optimiser. The goal is 1.05 or"
-        " less."
+        " has 5 taps in every gate, EfficientViT's and SHViT's, whose names differ); images of the published"
+        " size; stochastic depth is off; bfloat16 by autocast. A training step is forward, loss and backward,"
+        " without an optimiser; its peak memory is that of a second step in a process of its own. The goal"
+        " is 1.05 or less."
     )
 
 
 def main() -> None:
     """Run and record."""
-    parser = common.parser(__doc__, repeats=5)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser = common.parser(__doc__, repeats=3)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1])
+    parser.add_argument("--memory-batch", type=int, default=4)
+    parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
+    parser.add_argument("--official", default="", help="folder with clones of official repositories")
+    parser.add_argument("--resume", action="store_true", help="keep what a former run has finished")
     options = parser.parse_args()
-    cases = common.available(make_cases(options.repeats, options.batches), options.only)
-    jobs = [job for case in cases for job in run(case, options.threads)]
+    jobs = run_all(common.available(make_cases(options), options.only), options)
     common.record("vision_cpu", "Backbones on a CPU", text(jobs), jobs, options)
+    if not options.dry:
+        PARTIAL.unlink()
 
 
 if __name__ == "__main__":

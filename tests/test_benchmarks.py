@@ -255,3 +255,59 @@ def test_a_grid_goes_on_from_its_file(
         ["a", "1.0 ± 0.0 (1)", "16.0 ± 0.0 (1)"],
     ]
     assert grid.percent([0.1, 0.2, 0.3]) == "20.0 ± 10.0 (3)"
+
+
+def test_every_backbone_of_the_benchmark_has_a_peer(scripts: None) -> None:
+    import vision_cpu
+    import vision_peers
+
+    from graphrec import vision
+
+    assert vision_cpu.MODELS.keys() == vision_peers.PEERS.keys()
+    assert vision_cpu.MODELS.keys() <= set(vision.list_models())
+
+
+def test_neighborhoods_without_natten_are_neighborhoods(scripts: None) -> None:
+    from vision_peers import DenseNeighborhoods
+
+    from graphrec.vision.layers import NeighborhoodAttention
+
+    ours = NeighborhoodAttention(8, 2, kernel=(3, 3), dilation=2)
+    peer = DenseNeighborhoods(8, 2, 3, 2)
+    peer.load_state_dict(ours.state_dict())
+    for size in ((7, 9), (4, 8)):
+        x = torch.randn(2, *size, 8)
+        torch.testing.assert_close(peer(x), ours(x), rtol=1e-5, atol=1e-6)
+
+
+def test_backbones_are_recorded_as_they_finish(
+    common: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vision_cpu
+
+    asked: list[str] = []
+
+    def work(case: object, threads: int) -> dict[str, object]:
+        asked.append(case.name)
+        if len(asked) == 2:
+            raise common.WorkerError("stopped")
+        both = {"graphrec": [1.0], "peer": [2.0]}
+        return {
+            "runs": {"forward, batch 1": both},
+            "memory": {"graphrec": 3.0, "peer": 4.0},
+            "versions": {"torch": "2"},
+            "load": 0.1,
+        }
+
+    monkeypatch.setattr(common, "work", work)
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(vision_cpu, "PARTIAL", tmp_path / "partial.json")
+    arguments = ["vision_cpu.py", "--only", "swin_tiny_", "convnext_tiny", "--resume"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(common.WorkerError):
+        vision_cpu.main()
+    vision_cpu.main()
+    assert [name.split("_")[0] for name in asked] == ["swin", "convnext", "convnext"]
+    page = (tmp_path / "vision_cpu.md").read_text(encoding="utf-8")
+    assert "| swin_tiny_patch4_window7_224, float32, peak memory, batch 4 | 3 MB | 4 MB | 0.75 |" in page
+    assert not (tmp_path / "partial.json").exists()

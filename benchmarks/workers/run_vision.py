@@ -1,68 +1,32 @@
 """A backbone and its peer on a CPU with the same weights, interleaved in this one process.
 
-Settings: model (a name of graphrec.vision), peer (see ``PEERS``), dtype, repeats, batches, size.
+Settings: model (a name of graphrec.vision), official (folder of clones), dtype, repeats, batches,
+memory_batch. Peak memory is that of a training step in a child process for each.
 """
 
 from __future__ import annotations
 
-import importlib
+import json
+import os
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
-import timm
 import torch
-from meter import finish, settings
-from timm.layers import EcaModule
-from timm.models.resnet import Bottleneck, ResNet
+from meter import finish, settings, status_mb
 from torch import Tensor, nn
+from vision_peers import PEERS
 
 from graphrec import vision
 
 Step = Callable[[], None]
 
 
-def of_timm(module: str, name: str) -> Callable[[vision.Backbone], nn.Module]:
-    """Makes timm's model with our weights, by its own converter of official checkpoints."""
-
-    def make(model: vision.Backbone) -> nn.Module:
-        peer = timm.create_model(name, drop_path_rate=0.0)
-        convert = importlib.import_module(f"timm.models.{module}").checkpoint_filter_fn
-        peer.load_state_dict(convert(vision.official_state(model), peer), strict=False)
-        return peer
-
-    return make
-
-
-class EcaResNet50(ResNet):
-    """timm's ResNet-50 with its gate of 5 taps: the official stages' 3, 5, 5, 7 cost the same."""
-
-    def __init__(self, model: vision.Backbone) -> None:
-        gate = partial(_gate, taps=5)
-        super().__init__(Bottleneck, (3, 4, 6, 3), block_args={"attn_layer": gate})
-
-
-def _gate(channels: int, taps: int, **_: Any) -> nn.Module:
-    return EcaModule(None, kernel_size=taps)
-
-
-PEERS: dict[str, tuple[Callable[[vision.Backbone], nn.Module], bool]] = {
-    "swin_tiny_patch4_window7_224": (of_timm("swin_transformer", "swin_tiny_patch4_window7_224"), True),
-    "convnext_tiny": (of_timm("convnext", "convnext_tiny"), True),
-    "davit_tiny": (of_timm("davit", "davit_tiny"), True),
-    "maxvit_tiny_tf_224": (of_timm("maxxvit", "maxvit_tiny_tf_224"), True),
-    "ecanet50": (EcaResNet50, False),
-}
-"""Our name -> what makes the peer, and whether it computes the same numbers."""
-
-
 def forward(model: nn.Module, x: Tensor, low: bool) -> Step:
     """One evaluation."""
 
     def step() -> None:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=low):
-            model(x)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+            model(x)  # timm's ConViT keeps what it makes here for its next training step
 
     return step
 
@@ -83,7 +47,7 @@ def training(model: nn.Module, x: Tensor, low: bool) -> Step:
 
 def compare(ours: nn.Module, theirs: nn.Module, x: Tensor) -> float:
     """Relative difference of the logits."""
-    with torch.inference_mode():
+    with torch.no_grad():
         mine, other = ours(x), theirs(x)
     return float((mine - other).norm() / other.norm())
 
@@ -100,18 +64,52 @@ def timed(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
     return found
 
 
+def make(name: str, folder: str) -> tuple[vision.Backbone, nn.Module]:
+    """Ours and the peer, without stochastic depth."""
+    ours = vision.create_model(name, drop_path_rate=0.0)
+    theirs = PEERS[name].make(ours, folder)
+    for module in theirs.modules():
+        if type(module).__name__ == "DropPath":
+            module.drop_prob = 0.0
+    return ours, theirs
+
+
+def peak(case: dict[str, object], place: int) -> float:
+    """Peak memory in MB of a training step of ours (0) or the peer (1), in a child of this process.
+
+    Both models are made in the child and the other one is dropped, so that the child is alike.
+    """
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        model = make(str(case["model"]), str(case["official"]))[place].train()
+        side = vision.family(str(case["model"])).card.variants[str(case["model"])].size
+        step = training(model, torch.randn(case["memory_batch"], 3, side, side), case["dtype"] == "bfloat16")
+        step()
+        before = status_mb("VmRSS")
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak starts anew
+        step()
+        os.write(write, json.dumps([before, status_mb("VmHWM")]).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as file:
+        told = file.read()
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"the child that measures memory ended with {status}"
+    return float(json.loads(told)[1])
+
+
 def main() -> None:
     """Build both, compare, time."""
     case = settings()
     torch.set_num_threads(case["threads"])
     torch.manual_seed(0)
-    rates = {} if case["model"] == "ecanet50" else {"drop_path_rate": 0.0}
-    ours = vision.create_model(case["model"], **rates)
-    make, same = PEERS[case["model"]]
-    theirs = make(ours)
+    memory = {name: peak(case, place) for place, name in enumerate(("graphrec", "peer"))}
+    ours, theirs = make(case["model"], case["official"])
     low = case["dtype"] == "bfloat16"
-    x = torch.randn(max(case["batches"]), 3, case["size"], case["size"])
-    if same:
+    side = vision.family(case["model"]).card.variants[case["model"]].size
+    x = torch.randn(max(case["batches"]), 3, side, side)
+    if PEERS[case["model"]].same:
         difference = compare(ours.eval(), theirs.eval(), x[:1])
         assert difference < 1e-4, f"the logits differ by {difference}"
     runs = {}
@@ -119,10 +117,12 @@ def main() -> None:
         both = {"graphrec": ours.eval(), "peer": theirs.eval()}
         steps = {name: forward(model, x[:batch], low) for name, model in both.items()}
         runs[f"forward, batch {batch}"] = timed(steps, case["repeats"])
+        if batch == 1 and any(isinstance(one, nn.BatchNorm1d) for one in ours.modules()):
+            continue  # one image has no variance behind the pooling
         both = {"graphrec": ours.train(), "peer": theirs.train()}
         steps = {name: training(model, x[:batch], low) for name, model in both.items()}
         runs[f"training step, batch {batch}"] = timed(steps, case["repeats"])
-    finish(["torch", "timm", "graphrec"], runs=runs)
+    finish(["torch", "timm", "graphrec"], runs=runs, memory=memory)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,9 @@ def test_part_of_the_pyramid(name: str) -> None:
     assert torch.equal(first, whole[0])
     tokens = model.forward_intermediates(x, output_fmt="NLC", intermediates_only=True)
     assert torch.equal(tokens[0], whole[0].flatten(2).transpose(1, 2))
+    (normed,) = model.forward_intermediates(x, indices=[-1], norm=True, intermediates_only=True)
+    assert normed.shape == whole[-1].shape
+    assert torch.equal(normed, whole[-1]) == isinstance(model.norm, nn.Identity)
     short = vision.create_model(name, features_only=True, out_indices=(0,))
     assert [one.shape for one in short(x)] == [whole[0].shape]
     assert len(short.model.stages) == 1
@@ -140,6 +143,18 @@ def test_classifier_can_be_replaced(name: str) -> None:
     assert relative(model(x), features) < 1e-5
     bare = vision.create_model(name, num_classes=0)
     assert bare(x).shape == features.shape
+    if (state := unpooled(model, x)) is not None:
+        assert state.dim() > 2
+        assert state.isfinite().all()
+
+
+def unpooled(model: Backbone, x: Tensor) -> Tensor | None:
+    """What a model gives without pooling; None for one that always pools."""
+    try:
+        model.reset_classifier(0, "")
+    except ConfigError:
+        return None
+    return model(x)
 
 
 @every
@@ -183,6 +198,31 @@ def test_bfloat16_autocast(name: str) -> None:
     assert all(one.grad is None or one.grad.isfinite().all() for one in model.parameters())
 
 
+@every
+def test_bfloat16_weights(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    wanted = model(x)
+    found = model.to(torch.bfloat16)(x.to(torch.bfloat16))
+    assert found.dtype == torch.bfloat16
+    assert relative(found, wanted) < 0.15
+
+
+@every
+def test_one_image_gives_gradients(name: str) -> None:
+    model = tiny(name, drop_path_rate=0.0)
+    x = image(model, batch=3)
+    model(x).sum().backward()
+    together = {key: one.grad.clone() for key, one in model.named_parameters() if one.grad is not None}
+    model.zero_grad()
+    for one in x.split(1):
+        model(one).sum().backward()
+    floor = 1e-3 * max(float(one.norm()) for one in together.values())
+    apart = {key: one.grad for key, one in model.named_parameters() if one.grad is not None}
+    assert apart.keys() == together.keys()
+    assert all(relative(apart[key], together[key], floor) < 1e-4 for key in together)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FIRST.values() else pytest.mark.slow) for name in TINY]
 )
@@ -201,6 +241,12 @@ def test_compile(name: str) -> None:
     x = image(model)
     compiled = torch.compile(model, backend="aot_eager")
     assert relative(compiled(x), model(x)) < 1e-5
+    plain = torch.autograd.grad(model(x).sum(), list(model.parameters()), allow_unused=True)
+    again = torch.autograd.grad(compiled(x).sum(), list(model.parameters()), allow_unused=True)
+    floor = 1e-3 * max(float(one.norm()) for one in plain if one is not None)
+    for mine, other in zip(again, plain, strict=True):
+        assert (mine is None) == (other is None)
+        assert other is None or relative(mine, other, floor) < 1e-4
 
 
 @every
@@ -292,6 +338,43 @@ def test_checkpoint_of_another_variant_names_keys(system: str) -> None:
         state.popitem()
     with pytest.raises(RunError, match=r"keys (missing|left over|of another shape)"):
         vision.load_weights(model, state)
+
+
+QUICK = {
+    min(names, key=lambda name: vision.family(name).card.variants[name].parameters)
+    for system in SYSTEMS
+    if (names := [name for name in PUBLISHED if vision.family(name).card.name == system])
+}
+"""The smallest published variant of each system."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in PUBLISHED]
+)
+def test_published_variants_are_whole(name: str) -> None:
+    """Logits, pyramid, configuration and a gradient for every parameter, without data where there is none."""
+    device = "cpu" if name.startswith("biformer") else "meta"  # routing looks at the data
+    with torch.device(device):
+        model = vision.create_model(name, drop_path_rate=0.0)
+        x = torch.zeros(2, 3, *model.img_size)
+    maps = model.forward_intermediates(x, intermediates_only=True)
+    for made, info in zip(maps, model.feature_info, strict=True):
+        assert made.shape[:2] == (2, info["num_chs"])
+        assert all(
+            abs(side * info["reduction"] - whole) < info["reduction"]
+            for side, whole in zip(made.shape[2:], model.img_size, strict=True)
+        )
+    state = model.state_dict()
+    cfg = model.default_cfg
+    assert cfg["input_size"] == (3, *model.img_size)
+    for part in model.classifier.split(","):
+        assert state[f"{part}.weight"].shape[0] == cfg["num_classes"] == model.num_classes
+    logits = model(x)
+    assert logits.shape == (2, model.num_classes)
+    logits.sum().backward()
+    assert not [key for key, one in model.named_parameters() if one.grad is None]
+    model.reset_classifier(0)
+    assert model(x).shape == (2, model.head_hidden_size)
 
 
 @every

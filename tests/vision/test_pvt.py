@@ -36,6 +36,10 @@ def test_positions_of_another_size_are_what_forward_would_interpolate() -> None:
     torch.testing.assert_close(larger(x), model(x))
 
 
-def test_only_the_class_token_is_classified() -> None:
-    with pytest.raises(ConfigError, match="class token alone"):
-        vision.create_model("pvt_test").reset_classifier(3, "avg")
+def test_patches_can_be_averaged() -> None:
+    model = randomized(vision.create_model("pvt_test", num_classes=0))
+    tokens = model.forward_features(image(model))
+    model.reset_classifier(0, "avg")
+    torch.testing.assert_close(model(image(model)), tokens[:, 1:].mean(1))
+    with pytest.raises(ConfigError, match="global_pool: 'max'"):
+        model.reset_classifier(3, "max")

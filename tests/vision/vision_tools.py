@@ -71,7 +71,7 @@ def probe(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor, di
     maps = model.forward_intermediates(x, intermediates_only=True)
     logits = model(x)
     generator = torch.Generator().manual_seed(2)
-    total = sum((one * torch.randn(one.shape, generator=generator)).mean() for one in [logits, *maps])
+    total = sum((one * torch.randn(one.shape, generator=generator).to(one)).mean() for one in [logits, *maps])
     parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
     grads = torch.autograd.grad(total, [x, *parameters.values()], allow_unused=True)
     named = {name: one for name, one in zip(parameters, grads[1:], strict=True) if one is not None}
@@ -116,11 +116,13 @@ def assert_equals_timm(
     peer: nn.Module,
     sizes: list[tuple[int, int]],
     to_peer: Callable[[dict[str, Tensor], nn.Module], Mapping[str, Tensor]] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """:func:`assert_equals_peer` at several sizes, with timm's own converter of official checkpoints."""
     convert = (lambda state: to_peer(state, peer)) if to_peer else (lambda state: state)
+    model, peer = model.to(dtype), peer.to(dtype)
     for size in sizes:
-        assert_equals_peer(model, peer, convert, image(model, size))
+        assert_equals_peer(model, peer, convert, image(model, size).to(dtype))
 
 
 def assert_equals_recording(model: Backbone, name: str) -> None:

@@ -20,12 +20,11 @@ from timm.models import checkpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graphrec.kernels import attention
 from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Stage, TokenHead, drop_path_rates, resize_positions
+from ..layers import ReducedAttention, SequenceHead, Stage, drop_path_rates, resize_positions
 from ..models import register_backbone
 
 _norm = partial(nn.LayerNorm, eps=1e-6)
@@ -41,28 +40,6 @@ class Tokens(NamedTuple):
         """(B, C, H, W) without the class token."""
         height, width = self.size
         return self.tokens[:, -height * width :].mT.unflatten(2, self.size)
-
-
-class ReducedAttention(nn.Module):
-    """Attention of all tokens to the map at a lower resolution."""
-
-    def __init__(self, dim: int, heads: int, reduction: int) -> None:
-        super().__init__()
-        self.heads, self.reduction = heads, reduction
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
-        self.proj = nn.Linear(dim, dim)
-        if reduction > 1:
-            self.sr = nn.Conv2d(dim, dim, reduction, reduction)
-            self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, N, C) to the same shape; with a reduction the tokens are those of the map alone."""
-        q = self.q(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, H, N, D]
-        if self.reduction > 1:
-            x = self.norm(self.sr(x.mT.unflatten(2, size)).flatten(2).mT)
-        k, v = self.kv(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class PVTBlock(nn.Module):
@@ -170,7 +147,7 @@ class PVT(Backbone):
         img_size: Images that the positions are learned for; forward takes others.
         in_chans: Channels of the images.
         num_classes: Classes.
-        global_pool: "token", the only one.
+        global_pool: "token", "avg" or "" for none.
         patch_size: Side of a patch of the image; later stages halve the resolution.
         embed_dims: Channels per stage.
         depths: Blocks per stage.
@@ -226,7 +203,7 @@ class PVT(Backbone):
             for number, dim in enumerate(embed_dims)
         )
         self.norm = TokenNorm(embed_dims[-1], eps=1e-6)
-        self.head = TokenHead(embed_dims[-1], num_classes, drop_rate)
+        self.head = SequenceHead(embed_dims[-1], num_classes, global_pool, drop_rate)
         self.apply(_init)
         self.keys = KeyMap(
             rules=(
@@ -248,8 +225,8 @@ class PVT(Backbone):
         return state.as_map()
 
     def finish(self, state: Tokens) -> Tensor:
-        """The normalised class token (B, C)."""
-        return self.norm(state).tokens[:, 0]
+        """The normalised tokens (B, 1 + N, C), the class token first."""
+        return self.norm(state).tokens
 
 
 def _init(module: nn.Module) -> None:

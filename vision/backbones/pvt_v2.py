@@ -18,32 +18,14 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import ReducedAttention, Stage, drop_path_rates
+from ..layers import (
+    NormedStage,
+    OverlapDownsample,
+    OverlapPatchEmbed,
+    ReducedAttention,
+    drop_path_rates,
+)
 from ..models import register_backbone
-
-
-class OverlapPatchEmbed(nn.Module):
-    """Overlapping patches and a norm: (B, C, H, W) to (B, ceil(H / stride), ceil(W / stride), dim)."""
-
-    def __init__(self, in_chans: int, dim: int, patch: int, stride: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, patch, stride, patch // 2)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Patches of a map."""
-        return self.norm(self.proj(x).permute(0, 2, 3, 1))
-
-
-class Downsample(OverlapPatchEmbed):
-    """Half the resolution of a map (B, H, W, C)."""
-
-    def __init__(self, in_chans: int, dim: int) -> None:
-        super().__init__(in_chans, dim, 3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), dim)."""
-        return super().forward(x.permute(0, 3, 1, 2))
 
 
 class ConvMlp(nn.Module):
@@ -92,18 +74,6 @@ class PVTv2Block(nn.Module):
         mixed = self.attn(self.norm1(x).flatten(1, 2), size)
         x = x + self.drop_path(mixed.unflatten(1, size))
         return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
-class PVTv2Stage(Stage):
-    """Blocks with a norm behind them, on (B, H, W, C)."""
-
-    def __init__(self, blocks: Sequence[nn.Module], dim: int, downsample: nn.Module | None) -> None:
-        super().__init__(blocks, downsample)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The map after the stage."""
-        return self.norm(super().forward(x))
 
 
 class PVTv2(Backbone):
@@ -177,8 +147,8 @@ class PVTv2(Backbone):
                 )
                 for rate in rates[number]
             ]
-            before = Downsample(embed_dims[number - 1], dim) if number else None
-            self.stages.append(PVTv2Stage(blocks, dim, before))
+            before = OverlapDownsample(embed_dims[number - 1], dim) if number else None
+            self.stages.append(NormedStage(blocks, dim, before))
         self.head = ClassifierHead(embed_dims[-1], num_classes, global_pool, drop_rate, input_fmt="NHWC")
         self.apply(_init)
 

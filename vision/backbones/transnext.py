@@ -26,32 +26,13 @@ from ..layers import (
     AggregatedAttention,
     CosineAttention,
     CosineFullAttention,
-    Stage,
+    NormedStage,
+    OverlapDownsample,
+    OverlapPatchEmbed,
     drop_path_rates,
     init_linear_and_conv,
 )
 from ..models import register_backbone
-
-
-class OverlapPatches(nn.Module):
-    """A strided convolution whose patches overlap, then a norm: (B, C, H, W) to (B, H', W', dim)."""
-
-    def __init__(self, in_chans: int, dim: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, kernel, stride, kernel // 2)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Patches, each ``stride`` positions from the next, rounded up."""
-        return self.norm(self.proj(x).permute(0, 2, 3, 1))
-
-
-class Downsample(OverlapPatches):
-    """Patches of a map (B, H, W, C), half as many on each axis."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, ceil(H / 2), ceil(W / 2), dim)."""
-        return super().forward(x.permute(0, 3, 1, 2))
 
 
 class ConvolutionalGLU(nn.Module):
@@ -90,18 +71,6 @@ class TransNeXtBlock(nn.Module):
         """(B, H, W, C) to the same shape."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
-class NormedStage(Stage):
-    """A stage that ends with a norm."""
-
-    def __init__(self, blocks: Sequence[nn.Module], downsample: nn.Module | None, dim: int) -> None:
-        super().__init__(blocks, downsample)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C), normalised."""
-        return self.norm(super().forward(x))
 
 
 class TransNeXt(Backbone):
@@ -154,7 +123,7 @@ class TransNeXt(Backbone):
             global_pool=global_pool,
             smallest=4,
         )
-        self.patch_embed = OverlapPatches(in_chans, embed_dims[0], 7, 4)
+        self.patch_embed = OverlapPatchEmbed(in_chans, embed_dims[0], 7, 4)
         rates = drop_path_rates(drop_path_rate, depths)
         self.stages = nn.ModuleList()
         for number, dim in enumerate(embed_dims):
@@ -166,8 +135,8 @@ class TransNeXt(Backbone):
                 make = partial(AggregatedAttention, *made.args, window=window_size, pooling=poolings[number])
             block = partial(TransNeXtBlock, dim, mlp_ratio=mlp_ratios[number], drop=drop_rate)
             blocks = [block(make(), drop_path=rate) for rate in rates[number]]
-            before = Downsample(embed_dims[number - 1], dim, 3, 2) if number else None
-            self.stages.append(NormedStage(blocks, before, dim))
+            before = OverlapDownsample(embed_dims[number - 1], dim) if number else None
+            self.stages.append(NormedStage(blocks, dim, before))
         self.head = ClassifierHead(embed_dims[-1], num_classes, global_pool, drop_rate, input_fmt="NHWC")
         self.apply(_init)
 

@@ -18,12 +18,11 @@ from .mobile import (
     merging_stage,
 )
 from .neighborhood import NeighborhoodAttention, resize_rpb
-from .patch_embed import PatchEmbed
+from .patch_embed import OverlapDownsample, OverlapPatchEmbed, PatchEmbed
 from .reduced_attention import ReducedAttention
 from .sequence_head import SequenceHead
-from .stage import Stage, drop_path_rates
+from .stage import NormedStage, Stage, drop_path_rates
 from .tables import relative_bias_table, resize_bias_table, resize_positions
-from .token_head import TokenHead
 from .tokens import ClassAttention, TokenAttention, TransformerBlock
 
 __all__ = [
@@ -40,6 +39,9 @@ __all__ = [
     "LinearNorm",
     "NeighborhoodAttention",
     "NormHead",
+    "NormedStage",
+    "OverlapDownsample",
+    "OverlapPatchEmbed",
     "PatchEmbed",
     "PointwiseMLP",
     "ReducedAttention",
@@ -47,7 +49,6 @@ __all__ = [
     "SequenceHead",
     "Stage",
     "TokenAttention",
-    "TokenHead",
     "TransformerBlock",
     "conv_stem",
     "depthwise",

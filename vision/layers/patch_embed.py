@@ -39,3 +39,34 @@ class PatchEmbed(nn.Module):
         if height % tall or width % wide:
             x = F.pad(x, (0, -width % wide, 0, -height % tall))
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class OverlapPatchEmbed(nn.Module):
+    """Overlapping patches by a strided convolution, and a norm.
+
+    Args:
+        in_chans: Channels of the map.
+        dim: Channels of a patch.
+        kernel: Side of a patch.
+        stride: Positions from one patch to the next.
+    """
+
+    def __init__(self, in_chans: int, dim: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, kernel, stride, kernel // 2)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, ceil(H / stride), ceil(W / stride), dim)."""
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class OverlapDownsample(OverlapPatchEmbed):
+    """Half the resolution of a map with channels last, from 3x3 positions."""
+
+    def __init__(self, in_chans: int, dim: int) -> None:
+        super().__init__(in_chans, dim, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), dim)."""
+        return super().forward(x.permute(0, 3, 1, 2))

@@ -34,3 +34,21 @@ class Stage(nn.Module):
         if self.grad_checkpointing and self.training:
             return checkpoint_seq(self.blocks, x)
         return self.blocks(x)
+
+
+class NormedStage(Stage):
+    """A stage that ends with a layer norm over the last axis.
+
+    Args:
+        blocks: What the state passes through.
+        dim: Channels.
+        downsample: What comes before the blocks; nothing if None.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], dim: int, downsample: nn.Module | None = None) -> None:
+        super().__init__(blocks, downsample)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The state after the stage, normalised."""
+        return self.norm(super().forward(x))
