@@ -123,7 +123,7 @@ class DenseNeighborhoods(nn.Module):
         self.heads, self.kernel, self.dilation = num_heads, kernel_size, dilation or 1
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.rpb = nn.Parameter(torch.zeros(num_heads, 2 * kernel_size - 1, 2 * kernel_size - 1))
-        self.places: tuple[Tensor, Tensor] | None = None
+        self.places: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def axis(self, length: int) -> tuple[Tensor, Tensor]:
         """Which keys a query sees on one axis, and the row of the table for each."""
@@ -139,14 +139,14 @@ class DenseNeighborhoods(nn.Module):
         batch, height, width, dim = x.shape
         least = self.kernel * self.dilation
         x = F.pad(x, (0, 0, 0, max(0, least - width), 0, max(0, least - height)))
-        size = x.shape[1:3]
-        if self.places is None:
+        size = (x.shape[1], x.shape[2])
+        if size not in self.places:
             (seen, row), (also, column) = self.axis(size[0]), self.axis(size[1])
             both = seen[:, None, :, None] & also[None, :, None, :]
             place = row[:, None, :, None] * (2 * self.kernel - 1) + column[None, :, None, :]
             pairs = (size[0] * size[1],) * 2
-            self.places = (both.reshape(pairs), place.reshape(pairs))
-        mask, place = self.places
+            self.places[size] = (both.reshape(pairs), place.reshape(pairs))
+        mask, place = self.places[size]
         bias = self.rpb.flatten(1)[:, place].masked_fill(~mask, -torch.inf)
         q, k, v = self.qkv(x).view(batch, -1, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, bias.to(q.dtype))
