@@ -58,7 +58,7 @@ class CosineAttention(nn.Module):
         (rows, row), (columns, column) = (
             axis_distances(*sizes, device) for sizes in zip(queries, keys, self.trained, strict=True)
         )
-        table = torch.cartesian_prod(rows, columns)
+        table = torch.cartesian_prod(rows, columns).to(self.cpb_fc1.weight.dtype)
         found = self.cpb_fc2(F.relu(self.cpb_fc1(table))).T  # [heads, rows * columns]
         number = row[:, None, :, None] * len(columns) + column[None, :, None, :]  # [Hq, Wq, Hk, Wk]
         return found[:, number.flatten(0, 1).flatten(1)]
