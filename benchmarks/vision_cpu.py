@@ -129,7 +129,7 @@ def main() -> None:
     """Run and record."""
     parser = common.parser(__doc__, repeats=3)
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
-    parser.add_argument("--memory-batch", type=int, default=4)
+    parser.add_argument("--memory-batch", type=int, default=2)
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--official", default="", help="folder with clones of official repositories")
     parser.add_argument("--resume", action="store_true", help="keep what a former run has finished")

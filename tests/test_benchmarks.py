@@ -309,5 +309,5 @@ def test_backbones_are_recorded_as_they_finish(
     vision_cpu.main()
     assert [name.split("_")[0] for name in asked] == ["swin", "convnext", "convnext"]
     page = (tmp_path / "vision_cpu.md").read_text(encoding="utf-8")
-    assert "| swin_tiny_patch4_window7_224, float32, peak memory, batch 4 | 3 MB | 4 MB | 0.75 |" in page
+    assert "| swin_tiny_patch4_window7_224, float32, peak memory, batch 2 | 3 MB | 4 MB | 0.75 |" in page
     assert not (tmp_path / "partial.json").exists()

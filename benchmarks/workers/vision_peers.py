@@ -88,6 +88,8 @@ def official(clone: str, module: str, name: str, **options: Any) -> Peer:
 
 def _stand_ins() -> None:
     """What official code of 2021 to 2023 imports and current installations lack, where it is not there."""
+    if "timm.models.registry" in sys.modules and "natten" in sys.modules:
+        return
     sys.modules["timm.models.layers"] = timm.layers
     registry, helpers = types.ModuleType("timm.models.registry"), types.ModuleType("timm.models.helpers")
     registry.register_model = lambda function: function  # type: ignore[attr-defined]
