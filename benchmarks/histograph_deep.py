@@ -145,7 +145,7 @@ def main() -> None:
         f"{NETWORK['hidden']} wide, {TRAINING['epochs']} epochs of Adam at {TRAINING['learning_rate']}, "
         "weights of the best validation accuracy. Deep networks: words as they are, weight decay 5e-4, "
         "dropout 0.5. Up to 8 layers also rows of unit length with decay 2e-3, at 2 layers also either with "
-        f"dropout 0.7; the mean validation accuracy of {PILOT} seeds chose:\n\n"
+        f"dropout 0.7; the mean validation accuracy of the first seeds, at most {PILOT}, chose:\n\n"
     )
     text += common.markdown_table(["set", "model", "layers", "chosen"], choices)
     grid.record("histograph_deep", "HISTOGRAPH on deep GCNs", text, lines)

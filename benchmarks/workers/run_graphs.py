@@ -18,7 +18,8 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import GINConv, global_add_pool
 
-from graphrec.graph import ClassMetrics, GraphBatches, GraphModel
+from graphrec.graph import GraphBatches, GraphModel
+from graphrec.module_estimator import ClassMetrics
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.training import TrainConfig, Trainer
 
