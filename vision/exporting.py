@@ -59,6 +59,15 @@ def _factors(prep: Preprocess | None) -> dict[str, Tensor | None]:
     return {"scale": 1 / (255 * std), "shift": mean / std}
 
 
+def _preprocess(model: Backbone, normalise: bool | Preprocess) -> Preprocess | None:
+    """Mean and deviation of the model's pictures; None where it takes something else than pictures."""
+    if isinstance(normalise, Preprocess):
+        return normalise
+    if not normalise and model.in_chans not in (1, 3):
+        return None
+    return Preprocess.of_model(model, img_size=model.img_size)
+
+
 def export(
     model: Backbone,
     path: str | os.PathLike[str],
@@ -81,8 +90,8 @@ def export(
         classes: Names of the classes, to be written along.
 
     Returns:
-        What is written into the file's metadata, under "graphrec": input, output, classes, normalisation and
-        the largest difference that was found. Size, mean and deviation are those of the pictures to feed.
+        What the file's metadata say under "graphrec" (input, output, classes; mean and deviation are those of
+        the pictures to feed), and under ``check`` the largest difference that was found.
 
     Raises:
         ConfigError: The suffix is neither, or ``classes`` does not fit.
@@ -97,11 +106,7 @@ def export(
     kind = FORMATS[path.suffix]
     if kind == "onnx":
         tracing.need_onnx()
-    prep = (
-        normalise
-        if isinstance(normalise, Preprocess)
-        else Preprocess.of_model(model, img_size=model.img_size)
-    )
+    prep = _preprocess(model, normalise)
     served = Deployed(fuse(model) if fused else model, prep if normalise else None, softmax)
     inputs = _pictures(model, uint8=bool(normalise))
     with torch.no_grad():
@@ -164,7 +169,12 @@ def _why(error: BaseException) -> str:
 
 
 def _facts(
-    model: Backbone, kind: str, prep: Preprocess, uint8: bool, softmax: bool, classes: Sequence[str] | None
+    model: Backbone,
+    kind: str,
+    prep: Preprocess | None,
+    uint8: bool,
+    softmax: bool,
+    classes: Sequence[str] | None,
 ) -> dict[str, Any]:
     from graphrec import __version__
 
@@ -179,8 +189,8 @@ def _facts(
             "dtype": "uint8" if uint8 else "float32",
             "shape": ["rows", model.in_chans, *model.img_size],
             "normalised_inside": uint8,
-            "mean": list(prep.mean),
-            "std": list(prep.std),
+            "mean": None if prep is None else list(prep.mean),
+            "std": None if prep is None else list(prep.std),
         },
         "output": {"name": "probability" if softmax else "logits", "classes": model.num_classes},
         "classes": None if classes is None else list(classes),

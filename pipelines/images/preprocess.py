@@ -93,6 +93,9 @@ class Preprocess:
             )
         found = resolve_data_config({}, pretrained_cfg=dict(cfg))
         channels, height, width = found["input_size"]
+        channels = getattr(
+            model, "in_chans", channels
+        )  # a configuration keeps those of the published weights
         if channels not in (1, 3):
             raise ConfigError(f"model: takes {channels} channels; pictures have 1 or 3")
         size = (height, width) if img_size is None else img_size

@@ -31,11 +31,13 @@ def test_a_models_configuration() -> None:
     assert prep.crop_pct == model.default_cfg["crop_pct"]
     assert Preprocess.of_model(model, img_size=40, crop_pct=1.0).size == (40, 40)
     assert Preprocess.of_model({"input_size": (1, 28, 28)}).mean == pytest.approx([0.449], abs=1e-3)
+    assert Preprocess.of_model(vision.create_model("convnext_test", in_chans=1)).channels == 1
     assert Preprocess.from_dict(prep.to_dict()) == prep
     with pytest.raises(ConfigError, match="a Linear has no default_cfg"):
         Preprocess.of_model(torch.nn.Linear(2, 2))
-    with pytest.raises(ConfigError, match="takes 4 channels"):
-        Preprocess.of_model({"input_size": (4, 28, 28)})
+    for four in ({"input_size": (4, 28, 28)}, vision.create_model("convnext_test", in_chans=4)):
+        with pytest.raises(ConfigError, match="takes 4 channels"):
+            Preprocess.of_model(four)
 
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
