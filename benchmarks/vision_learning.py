@@ -116,22 +116,26 @@ SYSTEMS: dict[str, System] = {
         {"embed_dims": (24, 48), "depths": (1, 1), "num_heads": (1, 2), "mlp_ratios": (3, 3),
          "sr_ratios": (4, 1)},
         {"backbones.pvt.attention": own_value},
+        floor=0.18,
     ),
     "tnt": System(
         "tnt_test",
         {"patch_size": 8, "outer_dim": 48, "inner_dim": 12, "depth": 2, "num_heads": (2, 4)},
         {"backbones.tnt.attention": own_value},
+        floor=0.17,
     ),
     "crossvit": System(
         "crossvit_test",
         {"img_scales": (1.0, 1.0), "patch_sizes": (4, 8), "embed_dims": (24, 48), "depths": ((1, 1),),
          "num_heads": (2, 4)},
         {**_GRID, "layers.tokens.attention": own_value},
+        floor=0.18,
     ),
     "convit": System(
         "convit_test",
         {"patch_size": 4, "embed_dim": 32, "num_heads": 4, "depth": 2, "local": 1},
         {"backbones.convit.GatedAttention.forward": as_it_is, **_GRID},
+        floor=0.18,
     ),
     "volo": System(
         "volo_test",
@@ -282,6 +286,12 @@ def row(name: str, lines: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def _absent(done: list[str]) -> str:
+    """Which systems were not run."""
+    missing = [name for name in SYSTEMS if name not in done]
+    return f" Not run yet: {', '.join(missing)}." if missing else ""
+
+
 def main() -> None:
     """Run and record."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -305,9 +315,11 @@ def main() -> None:
         f"test images of each class, mirrored at random; {TRAINING['epochs']} epoch of AdamW in "
         f"batches of {TRAINING['batch_size']}, rate {TRAINING['learning_rate']} falling as a cosine. "
         "Guessing gives 10. "
-        "Every working run reaches the floor and no broken one does, where a floor is stated."
+        "Where a floor is stated, every working run reaches it and no broken one does. Where none is, this "
+        "budget does not tell the two apart: a bag of patches, or the convolutions beside the operator, learn "
+        f"as fast at first.{_absent(done)}"
     )
-    grid.record("vision_learning", "Backbones that learn, and that cannot", text, lines)
+    grid.record("vision_learning", "Backbones learning CIFAR-10, intact and broken", text, lines)
 
 
 if __name__ == "__main__":
