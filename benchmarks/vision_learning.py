@@ -316,7 +316,7 @@ def main() -> None:
         f"batches of {TRAINING['batch_size']}, rate {TRAINING['learning_rate']} falling as a cosine. "
         "Guessing gives 10. "
         "Where a floor is stated, every working run reaches it and no broken one does. Where none is, this "
-        "budget does not tell the two apart: a bag of patches, or the convolutions beside the operator, learn "
+        "budget does not tell the two apart: a bag of patches, or the convolutions beside it, learn "
         f"as fast at first.{_absent(done)}"
     )
     grid.record("vision_learning", "Backbones learning CIFAR-10, intact and broken", text, lines)
