@@ -111,8 +111,8 @@ def explain(
     from .images import explain_images, is_image_run
 
     if is_image_run(run):
-        files = explain_images(run, data, out, overwrite)
-        console().print(f"written to {out}: {', '.join(files)}", markup=False)
+        drawn = explain_images(run, data, out, overwrite)
+        console().print(f"written to {out}: {', '.join(drawn)}", markup=False)
         return
     with atomic_folder(out, overwrite=overwrite) as folder:
         found = CTRClassifier.load(run).explain(data, rows=rows, repeats=repeats, seed=seed)
