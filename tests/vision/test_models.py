@@ -208,6 +208,21 @@ def test_bfloat16_weights(name: str) -> None:
     assert relative(found, wanted) < 0.15
 
 
+@every
+def test_one_image_gives_gradients(name: str) -> None:
+    model = tiny(name, drop_path_rate=0.0).double()  # rounding would take some inputs of a ReLU past zero
+    x = image(model, batch=3).double()
+    model(x).sum().backward()
+    together = {key: one.grad.clone() for key, one in model.named_parameters() if one.grad is not None}
+    model.zero_grad()
+    for one in x.split(1):
+        model(one).sum().backward()
+    floor = 1e-3 * max(float(one.norm()) for one in together.values())
+    apart = {key: one.grad for key, one in model.named_parameters() if one.grad is not None}
+    assert apart.keys() == together.keys()
+    assert all(relative(apart[key], together[key], floor) < 1e-6 for key in together)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FIRST.values() else pytest.mark.slow) for name in TINY]
 )

@@ -88,3 +88,26 @@ def test_tables_that_cannot_be_resized() -> None:
         resize_positions(torch.randn(1, 8, 4), torch.empty(1, 9, 4))
     with pytest.raises(RunError, match="bias table"):
         resize_bias_table(torch.randn(9, 2), torch.empty(25, 3))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("training", [False, True])
+def test_gradients_of_a_single_image_as_tokens(layout: torch.memory_format, training: bool) -> None:
+    """Against batch norm written out: torch's own reads a gradient with channels last from wrong places."""
+    layer = ConvNorm(3, 5).double().train(training)
+    nn.init.uniform_(layer.bn.weight)
+    x = torch.randn(1, 3, 2, 3, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    weight = torch.randn(1, 6, 5, dtype=torch.float64)
+
+    def by_hand() -> torch.Tensor:
+        y, bn = layer.c(x), layer.bn
+        mean, variance = bn.running_mean, bn.running_var
+        if training:
+            mean, variance = y.mean((0, 2, 3)), y.var((0, 2, 3), unbiased=False)
+        scale = bn.weight / (variance + bn.eps).sqrt()
+        return (y - mean[:, None, None]) * scale[:, None, None] + bn.bias[:, None, None]
+
+    wanted = torch.autograd.grad((by_hand().flatten(2).mT * weight).sum(), [x, *layer.parameters()])
+    found = torch.autograd.grad((layer(x).flatten(2).mT * weight).sum(), [x, *layer.parameters()])
+    for mine, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -40,9 +42,25 @@ class ConvNorm(nn.Sequential):
         self.bn = nn.BatchNorm2d(out_chans, eps=eps)
         nn.init.constant_(self.bn.weight, scale)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the normalised map."""
+        out = super().forward(x)
+        if len(out) == 1 and out.requires_grad and not torch.compiler.is_compiling():
+            out.register_hook(partial(_laid_out, last=not out.is_contiguous()))
+        return out
+
     def fused(self) -> nn.Conv2d:
         """The one convolution that computes the same in evaluation."""
         return fuse_conv_bn_eval(self.c, self.bn)
+
+
+def _laid_out(grad: Tensor, *, last: bool) -> Tensor:
+    """A gradient in the layout of what it is of, with channels last or not.
+
+    On a CPU torch (2.14 for one) takes batch norm's gradient of a single image from the wrong places where
+    the two differ, as they do when a map becomes tokens.
+    """
+    return grad.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 class LinearNorm(nn.Sequential):
