@@ -116,6 +116,15 @@ def test_precisions(name: str) -> None:
     assert (mixed.double() - double).norm() / double.norm() < 0.05
 
 
+def test_options_are_the_backbones() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'widow'"):
+        model_file.GSMGraphModel(2, 3, widow=4)
+    graph, node = model_file.GSMGraphModel(2, 3, **SMALL), model_file.GSMNodeModel(2, 3, **SMALL)
+    norms = [type(model.backbone.local.norms[0]) for model in (graph, node)]  # type: ignore[index, union-attr]
+    assert norms[0] is not norms[1] is torch.nn.LayerNorm
+    assert graph.head[-1].out_features == node.head.out_features == 3
+
+
 def test_neighbourhood_tokens_by_hand() -> None:
     data = few_kinds(12, 14, 5)
     tokens = GroupTokens(2, 1, groups="khop", scales=3, encoder="transformer").double()
