@@ -33,7 +33,7 @@ DATA: dict[str, dict[str, Any]] = {
     "connectivity": {"nodes": (20, 36)},
     "colours": {"nodes": (10, 30), "most": 5},
 }
-PARTS = {"train": 3000, "valid": 400, "test": 1000}
+PARTS = {"train": 2000, "valid": 200, "test": 1000}
 TRAINING = {"connectivity": (4, 3e-3), "colours": (4, 5e-3)}
 """Epochs, learning rate."""
 SMALL = {"hidden": 32, "readout": "mean"}
