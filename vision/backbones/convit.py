@@ -112,7 +112,7 @@ class JoiningBlock(TransformerBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) to (B, 1 + N, C)."""
-        return super().forward(torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1))
+        return super().forward(torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], 1))
 
 
 class ConViT(Backbone):

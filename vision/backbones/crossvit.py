@@ -77,7 +77,7 @@ class Branch(nn.Module):
         if image.shape[-2:] != self.size:
             image = F.interpolate(image, size=self.size, mode="bicubic")
         patches = self.proj(image).flatten(2).mT
-        tokens = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], 1)
+        tokens = torch.cat([self.cls_token.expand(image.shape[0], -1, -1), patches], 1)
         return self.drop(tokens + self.pos_embed)
 
 

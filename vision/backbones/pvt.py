@@ -117,7 +117,7 @@ class PVTStage(Stage):
         """Tokens of an image (B, C, H, W), or of the tokens of the stage before."""
         tokens, size = self.patch_embed(x.as_map() if isinstance(x, Tokens) else x)
         if self.cls_token is not None:
-            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1)
+            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], 1)
         tokens = self.pos_drop(tokens + self.positions(size))
         for block in self.blocks:
             again = self.grad_checkpointing and self.training

@@ -215,7 +215,7 @@ class TNT(Backbone):
         cut = cut.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
         words = self.patch_embed["proj"](cut).flatten(2).mT + self.inner_pos
         patches = self.into(words, len(image))
-        patches = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], 1)
+        patches = torch.cat([self.cls_token.expand(image.shape[0], -1, -1), patches], 1)
         return Sentences(words, self.pos_drop(patches + self.outer_pos))
 
     def feature_map(self, state: Sentences | Tensor, number: int) -> Tensor:

@@ -182,7 +182,7 @@ class VOLO(Backbone):
     def finish(self, state: Tensor) -> Tensor:
         """The class token after class attention, before the patches (B, 1 + N, C), normalised."""
         patches = state.flatten(1, 2)
-        token = self.cls_token.expand(len(state), -1, -1)
+        token = self.cls_token.expand(state.shape[0], -1, -1)
         for block in self.post:
             token = block(torch.cat([token, patches], 1))
         return self.norm(torch.cat([token, patches], 1))
