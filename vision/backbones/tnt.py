@@ -64,9 +64,9 @@ class WordProjection(nn.Module):
         self.proj = nn.Linear(words * inner, outer, bias=bias)
         self.proj_norm2 = nn.LayerNorm(outer)
 
-    def forward(self, x: Tensor, batch: int) -> Tensor:
-        """Vectors of patches; ``batch`` is the number of images."""
-        return self.proj_norm2(self.proj(self.proj_norm1(x.reshape(batch, len(x) // batch, -1))))
+    def forward(self, x: Tensor, patches: int) -> Tensor:
+        """Vectors (B, patches, outer) of words (B * patches, words, inner)."""
+        return self.proj_norm2(self.proj(self.proj_norm1(x.flatten(1).unflatten(0, (-1, patches)))))
 
 
 class TNTBlock(nn.Module):
@@ -100,7 +100,7 @@ class TNTBlock(nn.Module):
         words, patches = state
         words = words + self.drop_path(self.inner_attn(self.inner_norm1(words)))
         words = words + self.drop_path(self.inner_mlp(self.inner_norm2(words)))
-        added = self.into(words, len(patches))
+        added = self.into(words, patches.shape[1] - 1)
         patches = torch.cat([patches[:, :1], patches[:, 1:] + added], 1)
         patches = patches + self.drop_path(self.outer_attn(self.outer_norm1(patches)))
         patches = patches + self.drop_path(self.outer_mlp(self.outer_norm2(patches)))
@@ -214,7 +214,7 @@ class TNT(Backbone):
         cut = image.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # [B, C, h, side, w, side]
         cut = cut.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
         words = self.patch_embed["proj"](cut).flatten(2).mT + self.inner_pos
-        patches = self.into(words, len(image))
+        patches = self.into(words, self.grid[0] * self.grid[1])
         patches = torch.cat([self.cls_token.expand(image.shape[0], -1, -1), patches], 1)
         return Sentences(words, self.pos_drop(patches + self.outer_pos))
 
