@@ -6,8 +6,15 @@ three to five times slower than ``ds.T @ q`` on a CPU; and it keeps the logits b
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 
 def _slow_types() -> tuple[torch.dtype, ...]:
@@ -18,6 +25,19 @@ def _slow_types() -> tuple[torch.dtype, ...]:
 
 
 _SLOW_TYPES = _slow_types()
+
+
+def as_given(compute: Callable[Given, Made]) -> Callable[Given, Made]:
+    """Compute in the dtypes that are there: autocast would narrow what was widened on purpose."""
+
+    @wraps(compute)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Made:
+        if not torch.is_autocast_enabled("cpu"):
+            return compute(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            return compute(*args, **kwargs)
+
+    return run
 
 
 def widened(x: Tensor) -> Tensor:

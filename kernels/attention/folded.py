@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..patterns.base import Folding
 from ..registering import listened_to
-from .core import widened
+from .core import as_given, widened
 from .foldings import cut, fold, paste, unfold
 from .heads import joined
 
@@ -52,6 +52,7 @@ class _Folded(torch.autograd.Function):
     """:func:`attend_folded` with its gradient; differentiated twice, it composes the function anew."""
 
     @staticmethod
+    @as_given
     def forward(
         ctx: Any,
         q: Tensor,
@@ -74,6 +75,7 @@ class _Folded(torch.autograd.Function):
         return paste(made.unsqueeze(0), folding, groups, q.shape[:3])[0]
 
     @staticmethod
+    @as_given
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         q, k, v, term, weights = ctx.saved_tensors
         folding, groups, size = ctx.folding, ctx.groups, q.shape[:3]

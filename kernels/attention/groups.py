@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .core import plain_attention, probabilities, slopes, times_matrix, widened
+from .core import as_given, plain_attention, probabilities, slopes, times_matrix, widened
 from .gather import Gather
 from .rows import repeated, take_rows
 
@@ -181,6 +181,7 @@ class GroupAttend(torch.autograd.Function):
     """
 
     @staticmethod
+    @as_given
     def forward(
         ctx: Any,
         q: Tensor,
@@ -219,6 +220,7 @@ class GroupAttend(torch.autograd.Function):
         return out, lse.squeeze(-1) if need_lse else lse
 
     @staticmethod
+    @as_given
     def backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Any, ...]:
         q, k, v, addend, times, kept = ctx.saved_tensors
         if torch.is_grad_enabled():

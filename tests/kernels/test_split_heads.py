@@ -147,3 +147,19 @@ def test_second_derivatives(table: bool) -> None:
 def test_says_what_does_not_divide(size: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"packed of shape .* multiple of parts \* heads = 6"):
         split_heads(torch.zeros(size), 2)
+
+
+@SOME
+@pytest.mark.parametrize("slow", [True, False])
+def test_autocast_around_both_passes(
+    pattern: Pattern, length: int, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "_SLOW_TYPES", (torch.bfloat16,) if slow else ())
+    x, weight = draw(2, length, 8).float(), draw(48, 8).float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = attention(*split_heads(torch.nn.functional.linear(x, weight), 2), pattern)
+        (found,) = torch.autograd.grad(out.float().square().sum(), weight)
+    assert out.dtype == torch.bfloat16
+    exact = attention(*split_heads(torch.nn.functional.linear(x, weight), 2), pattern)
+    (want,) = torch.autograd.grad(exact.square().sum(), weight)
+    assert float((found - want).norm()) < 0.05 * float(want.norm())

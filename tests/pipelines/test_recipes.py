@@ -32,7 +32,7 @@ def test_every_shipped_recipe_comes_back_whole_from_its_resolved_form() -> None:
         recipe = read_recipe(one.name)
         again = read_recipe(yaml.safe_load(yaml.safe_dump(recipe.to_dict())))
         assert again == recipe, one.name
-        assert recipe.data["origin"] or recipe.data["source"] == "motifs", (
+        assert recipe.data["origin"] or recipe.data["source"] in ("motifs", "drawn_shapes"), (
             f"{one.name}: say where it can be had"
         )
 

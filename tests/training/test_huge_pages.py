@@ -34,7 +34,6 @@ def flags(x: Tensor) -> list[str]:
 def test_large_tables_and_their_moments_ask_for_huge_pages() -> None:
     weight = nn.Parameter(empty_table(*LARGE, like=torch.empty(0)).zero_())
     assert "hg" in flags(weight.data)
-    assert "hg" not in flags(torch.empty(LARGE))
     for optimizer, name in ((LazyAdam([weight]), "moments"), (RowAdagrad([weight]), "sum")):
         weight.grad = torch.sparse_coo_tensor(
             torch.tensor([[3]]), torch.ones(1, 16), LARGE, check_invariants=True
@@ -49,6 +48,14 @@ def test_the_numbers_do_not_depend_on_pages(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(huge_pages, "_madvise", lambda: None)
     assert torch.equal(in_huge_pages(drawn), drawn)
     assert torch.equal(full_table(3, 2, value=0.5, like=drawn), torch.full((3, 2), 0.5))
+
+
+def test_small_tables_ask_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(huge_pages, "_advise", lambda start, nbytes: asked.append(nbytes))
+    empty_table(1000, 16, like=torch.empty(0))
+    empty_table(*LARGE, like=torch.empty(0))
+    assert asked == [LARGE[0] * LARGE[1] * 4]
 
 
 def test_takes_dtype_and_device_of_the_model() -> None:
