@@ -340,17 +340,8 @@ def test_checkpoint_of_another_variant_names_keys(system: str) -> None:
         vision.load_weights(model, state)
 
 
-QUICK = {
-    min(names, key=lambda name: vision.family(name).card.variants[name].parameters)
-    for system in SYSTEMS
-    if (names := [name for name in PUBLISHED if vision.family(name).card.name == system])
-}
-"""The smallest published variant of each system."""
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in PUBLISHED]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_variants_are_whole(name: str) -> None:
     """Logits, pyramid, configuration and a gradient for every parameter, without data where there is none."""
     device = "cpu" if name.startswith("biformer") else "meta"  # routing looks at the data
