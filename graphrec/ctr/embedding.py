@@ -255,7 +255,6 @@ class FusedEmbedding(nn.Module):
         columns = [
             self._embed_ids(f, features.categorical[:, i], features.categorical.shape[0])
             for i, f in enumerate(self.spec.categorical)
-            for i, f in enumerate(self.spec.categorical)
         ]
         shape = (features.categorical.shape[0], 0, self.dim)
         categorical = torch.stack(columns, dim=1) if columns else self.weight.new_empty(shape)

@@ -115,6 +115,16 @@ def test_quotient_remainder_is_a_product_of_two_rows() -> None:
     assert abs(float(w[7:22].detach().mean()) - 1) < 0.05
 
 
+def test_quotient_fields_beside_others_are_pulled_once_per_occurrence() -> None:
+    spec = FeatureSpec((Field("id", "categorical", size=100, quotient=7), Field("b", "categorical", size=3)))
+    embedding = FusedEmbedding(spec, 4)
+    embedding.regularise({"id": torch.ones(100), "b": torch.ones(3)}, l2=1.0)
+    ids = torch.tensor([[99, 2], [0, 0], [8, 1]], dtype=torch.int32)
+    (0 * embedding(Features(ids, torch.empty(3, 0)))).sum().backward()
+    grad, w = embedding.weight.grad.to_dense(), embedding.weight.detach()
+    torch.testing.assert_close(grad[22:], w[22:] / 3)  # each of the three ids in one of three rows
+
+
 @pytest.mark.parametrize(
     "fields",
     [
