@@ -15,6 +15,7 @@ from eeg_files import edf
 from eeg_signals import RATE, rests, trials
 from scipy.io import savemat
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from graphrec.errors import ConfigError, DataError, GraphrecError, RunError, SchemaError
 from graphrec.graph.eeg import EEGClassifier
@@ -54,6 +55,12 @@ def test_it_learns_and_tells(fitted: EEGClassifier) -> None:
     assert scores.shape == (len(windows), 2)
     assert np.allclose(scores.sum(1), 1, atol=1e-5)
     assert set(fitted.predict(other)) == {"0", "1"}
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "score"])
+def test_says_that_it_was_not_fitted(method: str) -> None:
+    with pytest.raises(NotFittedError, match="EEGClassifier"):
+        getattr(EEGClassifier(), method)(rests())
 
 
 def test_labels_that_say_nothing_are_not_learned() -> None:

@@ -19,7 +19,7 @@ import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from graphrec.kernels import attention
+from graphrec.kernels import attention, split_heads
 from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
@@ -90,7 +90,7 @@ class GatedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) to the same shape; N is that of the grid."""
-        q, k = self.qk(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = split_heads(self.qk(x), self.heads, 2)
         v = self.v(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, D]
         rows, columns = self.pos_proj(self.grid)
         near = torch.einsum("hij,bhjwd->bhiwd", rows, v.unflatten(2, self.grid))

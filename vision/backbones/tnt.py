@@ -16,7 +16,7 @@ import torch
 from timm.layers import DropPath, Mlp, trunc_normal_
 from torch import Tensor, nn
 
-from graphrec.kernels import attention
+from graphrec.kernels import attention, split_heads
 from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
@@ -50,7 +50,7 @@ class TNTAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) to the same shape."""
-        q, k = self.qk(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = split_heads(self.qk(x), self.heads, 2)
         v = self.v(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
         return self.drop(self.proj(attention(q, k, v).transpose(1, 2).flatten(2)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
-from graphrec.kernels import attention
+from graphrec.kernels import attention, split_heads
 
 from .attention import GridAttention
 
@@ -39,7 +39,7 @@ class ClassAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1 + N, C) to (B, 1, C)."""
         q = self.q(x[:, :1]).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, heads, 1, D]
-        k, v = self.kv(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        k, v = split_heads(self.kv(x), self.heads, 2)
         return self.drop(self.proj(attention(q, k, v).transpose(1, 2).flatten(2)))
 
 

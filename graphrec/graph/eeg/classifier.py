@@ -312,7 +312,8 @@ class EEGClassifier(ModuleEstimator):
 
     def predict(self, X: Any, *, by: str = "window", **how: Any) -> NDArray[Any]:
         """The most probable class of each window, or recording; see `predict_proba`."""
-        return self.classes_[self.predict_proba(X, by=by, **how).argmax(1)]
+        found = self.predict_proba(X, by=by, **how)  # says so where nothing was fitted
+        return self.classes_[found.argmax(1)]
 
     def evaluate(self, X: Any, y: Any = None, *, index: Any = None, **how: Any) -> dict[str, float | None]:
         """Metrics of labelled windows; see `eeg_metrics`.
