@@ -55,6 +55,7 @@ def make_cases(options: argparse.Namespace) -> list[common.Job]:
                 "batches": options.batch,
                 "memory_batch": options.memory_batch,
                 "repeats": options.repeats,
+                "large_repeats": options.large_repeats,
                 "official": options.official,
             },
         )
@@ -67,13 +68,13 @@ def run(case: common.Job, threads: int) -> list[common.Job]:
     """Two jobs per question, ours and the peer's, with the runs that one process made in turn."""
     found = common.work(case, threads)
     print(f"{case.name}: {found['runs']} {found['memory']}", file=sys.stderr, flush=True)
-    rest = {key: found[key] for key in ("versions", "load")}
+    rest = {key: found[key] for key in ("versions", "load")} | {"commit": common.commit()}
     settings = {key: one for key, one in case.settings.items() if key != "official"}
     asked = {
         what: {name: [{"ms": ms, **rest} for ms in times] for name, times in both.items()}
         for what, both in found["runs"].items()
     }
-    asked[f"peak memory, batch {settings['memory_batch']}"] = {
+    asked[f"peak memory of a training step, batch {settings['memory_batch']}"] = {
         name: [{"mb": mb, **rest}] for name, mb in found["memory"].items()
     }
     return [
@@ -129,6 +130,7 @@ def main() -> None:
     """Run and record."""
     parser = common.parser(__doc__, repeats=3)
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
+    parser.add_argument("--large-repeats", type=int, default=2, help="repeats of batches above 1")
     parser.add_argument("--memory-batch", type=int, default=2)
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--official", default="", help="folder with clones of official repositories")
