@@ -43,24 +43,24 @@ PARTIAL = common.RESULTS / "vision_cpu.partial.json"
 
 
 def make_cases(options: argparse.Namespace) -> list[common.Job]:
-    """A job per model and type; its worker runs both contenders in turn."""
+    """A job per model, type and batch; its worker runs both contenders in turn."""
     return [
         common.Job(
-            f"{model}, {dtype}",
+            f"{model}, {dtype}, batch {batch}",
             "vision",
             "" if peer.startswith("official") and not options.official else sys.executable,
             {
                 "model": model,
                 "dtype": dtype,
-                "batches": options.batch,
-                "memory_batch": options.memory_batch,
+                "batch": batch,
+                "memory_batch": options.memory_batch if batch == options.batch[0] else 0,
                 "repeats": options.repeats,
-                "large_repeats": options.large_repeats,
                 "official": options.official,
             },
         )
-        for model, peer in MODELS.items()
         for dtype in options.dtype
+        for batch in options.batch
+        for model, peer in MODELS.items()
     ]
 
 
@@ -71,14 +71,16 @@ def run(case: common.Job, threads: int) -> list[common.Job]:
     rest = {key: found[key] for key in ("versions", "load")} | {"commit": common.commit()}
     settings = {key: one for key, one in case.settings.items() if key != "official"}
     asked = {
-        what: {name: [{"ms": ms, **rest} for ms in times] for name, times in both.items()}
+        f"{case.name}, {what}": {name: [{"ms": ms, **rest} for ms in times] for name, times in both.items()}
         for what, both in found["runs"].items()
     }
-    asked[f"peak memory of a training step, batch {settings['memory_batch']}"] = {
-        name: [{"mb": mb, **rest}] for name, mb in found["memory"].items()
-    }
+    if found["memory"]:
+        alone = case.name.rpartition(", batch ")[0]
+        asked[f"{alone}, batch {settings['memory_batch']}, peak memory of a training step"] = {
+            name: [{"mb": mb, **rest}] for name, mb in found["memory"].items()
+        }
     return [
-        common.Job(f"{name}: {case.name}, {what}", "vision", case.python, settings, runs)
+        common.Job(f"{name}: {what}", "vision", case.python, settings, runs)
         for what, both in asked.items()
         for name, runs in both.items()
     ]
@@ -113,7 +115,7 @@ def text(jobs: list[common.Job]) -> str:
                 common.ratio(ours, theirs, key),
             ]
         )
-    header = ["model, type, question", "graphrec", "peer", "ours over the peer's"]
+    header = ["model, type, batch, question", "graphrec", "peer", "ours over the peer's"]
     return (
         common.markdown_table(header, rows)
         + "\n\n"
@@ -130,8 +132,7 @@ def main() -> None:
     """Run and record."""
     parser = common.parser(__doc__, repeats=3)
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
-    parser.add_argument("--large-repeats", type=int, default=2, help="repeats of batches above 1")
-    parser.add_argument("--memory-batch", type=int, default=2)
+    parser.add_argument("--memory-batch", type=int, default=2, help="0 measures no memory")
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--official", default="", help="folder with clones of official repositories")
     parser.add_argument("--resume", action="store_true", help="keep what a former run has finished")

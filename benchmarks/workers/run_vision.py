@@ -1,7 +1,7 @@
 """A backbone and its peer on a CPU with the same weights, interleaved in this one process.
 
-Settings: model (a name of graphrec.vision), official (folder of clones), dtype, batches, repeats,
-large_repeats (of batches above 1), memory_batch. Peak memory is that of a training step in a child process for each.
+Settings: model (a name of graphrec.vision), official (folder of clones), dtype, batch, repeats, memory_batch
+(0 for none). Peak memory is that of a training step in a child process for each.
 """
 
 from __future__ import annotations
@@ -104,25 +104,21 @@ def main() -> None:
     case = settings()
     torch.set_num_threads(case["threads"])
     torch.manual_seed(0)
-    memory = {name: peak(case, place) for place, name in enumerate(("graphrec", "peer"))}
+    names = ("graphrec", "peer")
+    memory = {name: peak(case, place) for place, name in enumerate(names)} if case["memory_batch"] else {}
     ours, theirs = make(case["model"], case["official"])
-    low = case["dtype"] == "bfloat16"
+    low, repeats = case["dtype"] == "bfloat16", case["repeats"]
     side = vision.family(case["model"]).card.variants[case["model"]].size
-    x = torch.randn(max(case["batches"]), 3, side, side)
+    x = torch.randn(case["batch"], 3, side, side)
     if PEERS[case["model"]].same:
         difference = compare(ours.eval(), theirs.eval(), x[:1])
         assert difference < 1e-4, f"the logits differ by {difference}"
-    runs = {}
-    for batch in case["batches"]:
-        repeats = case["repeats"] if batch == 1 else case["large_repeats"]
-        both = {"graphrec": ours.eval(), "peer": theirs.eval()}
-        steps = {name: forward(model, x[:batch], low) for name, model in both.items()}
-        runs[f"forward, batch {batch}"] = timed(steps, repeats)
-        if batch == 1 and any(isinstance(one, nn.BatchNorm1d) for one in ours.modules()):
-            continue  # one image has no variance behind the pooling
-        both = {"graphrec": ours.train(), "peer": theirs.train()}
-        steps = {name: training(model, x[:batch], low) for name, model in both.items()}
-        runs[f"training step, batch {batch}"] = timed(steps, repeats)
+    models = dict(zip(names, (ours.eval(), theirs.eval()), strict=True))
+    runs = {"forward": timed({name: forward(model, x, low) for name, model in models.items()}, repeats)}
+    # one image has no variance behind the pooling
+    if case["batch"] > 1 or not any(isinstance(one, nn.BatchNorm1d) for one in ours.modules()):
+        steps = {name: training(model.train(), x, low) for name, model in models.items()}
+        runs["training step"] = timed(steps, repeats)
     finish(["torch", "timm", "graphrec"], runs=runs, memory=memory)
 
 

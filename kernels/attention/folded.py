@@ -32,8 +32,10 @@ def attend_folded(
         folding: how the groups are made.
         groups: (N, m).
     """
-    if listened_to() or not torch.is_grad_enabled():
+    if listened_to():
         return _composed(q, k, v, term, scale, folding, groups)
+    if not torch.is_grad_enabled():
+        return _attended(q, k, v, term, scale, folding, groups)[0]
     return _Folded.apply(q, k, v, term, scale, folding, groups)  # type: ignore[no-any-return]
 
 
@@ -48,11 +50,25 @@ def _composed(
     return unfold(torch.bmm(logits.softmax(-1), values).view(*q.shape[:2], *groups, -1), folding)
 
 
+@as_given
+def _attended(
+    q: Tensor, k: Tensor, v: Tensor, term: Tensor | None, scale: float, folding: Folding, groups: torch.Size
+) -> tuple[Tensor, Tensor]:
+    """Output (B, H, L, Dv) and probabilities (B * H * N, m, m), outside of autograd."""
+    queries, keys, values = (widened(one) for one in cut((q, k, v), folding, groups))
+    logits = queries.new_empty(queries.shape[0], groups[1], groups[1])
+    if term is not None:
+        logits.view(*q.shape[:2], *groups, -1).copy_(term)
+    torch.baddbmm(logits, queries, keys.mT, beta=int(term is not None), alpha=scale, out=logits)
+    torch.softmax(logits, -1, out=logits)
+    made = torch.bmm(logits, values).to(q.dtype)
+    return paste(made.unsqueeze(0), folding, groups, q.shape[:3])[0], logits
+
+
 class _Folded(torch.autograd.Function):
     """:func:`attend_folded` with its gradient; differentiated twice, it composes the function anew."""
 
     @staticmethod
-    @as_given
     def forward(
         ctx: Any,
         q: Tensor,
@@ -63,16 +79,10 @@ class _Folded(torch.autograd.Function):
         folding: Folding,
         groups: torch.Size,
     ) -> Tensor:
-        queries, keys, values = (widened(one) for one in cut((q, k, v), folding, groups))
-        logits = queries.new_empty(queries.shape[0], groups[1], groups[1])
-        if term is not None:
-            logits.view(*q.shape[:2], *groups, -1).copy_(term)
-        torch.baddbmm(logits, queries, keys.mT, beta=int(term is not None), alpha=scale, out=logits)
-        torch.softmax(logits, -1, out=logits)
-        made = torch.bmm(logits, values).to(q.dtype)
-        ctx.save_for_backward(q, k, v, term, logits.to(q.dtype))
+        out, weights = _attended(q, k, v, term, scale, folding, groups)
+        ctx.save_for_backward(q, k, v, term, weights.to(q.dtype))
         ctx.scale, ctx.folding, ctx.groups = scale, folding, groups
-        return paste(made.unsqueeze(0), folding, groups, q.shape[:3])[0]
+        return out
 
     @staticmethod
     @as_given

@@ -42,7 +42,12 @@ def unfold(x: Tensor, folding: Folding) -> Tensor:
 
 
 def cut(parts: Sequence[Tensor], folding: Folding, groups: torch.Size) -> Sequence[Tensor]:
-    """Each (B, H, L, D) to (B * H * N, m, D), outside of autograd; in one pass if they lie side by side."""
+    """Each (B, H, L, D) to (B * H * N, m, D), outside of autograd; in one pass if they lie side by side.
+
+    What is one group already is not moved.
+    """
+    if groups[0] == 1 and in_place(folding) and (len(parts) == 1 or 1 in parts[0].shape[:2]):
+        return [one.reshape(-1, *one.shape[2:]) for one in parts]
     whole = joined(parts)
     if whole is None and len(parts) > 1:
         return [cut((one,), folding, groups)[0] for one in parts]
@@ -61,9 +66,19 @@ def paste(grouped: Tensor, folding: Folding, groups: torch.Size, size: Sequence[
     """
     count, dim = grouped.shape[0], grouped.shape[-1]
     batch, heads, length = size
+    if heads == 1 and count == 1 and in_place(folding):
+        return (grouped.view(batch, heads, length, dim),)
     rows = _rows(folding, groups, (batch, length, count, heads), grouped.device)[1]
     flat = grouped.view(-1, dim).index_select(0, rows)
     return flat.view(batch, length, count, heads, dim).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+@lru_cache(maxsize=64)
+def in_place(folding: Folding) -> bool:
+    """Whether the groups follow each other in memory as the positions do."""
+    sizes, order, roll = folding
+    axes = [axis for axis in order if sizes[axis] > 1]
+    return axes == sorted(axes) and not any(roll)
 
 
 @lru_cache(maxsize=64)

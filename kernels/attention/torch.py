@@ -17,7 +17,7 @@ from ..patterns import Causal, Full, Pattern
 from .bias import RelativeBias
 from .core import plain_attention, widened
 from .folded import attend_folded
-from .foldings import fold, unfold
+from .foldings import fold, in_place, unfold
 from .gather import SMALL_GROUP, Gather, Term, columns_for, gather_for, make_term, mask_for, with_penalty
 from .groups import GroupAttend
 from .rows import take_each, take_rows
@@ -218,6 +218,8 @@ def _block_pairs(
     """A number for every pair of a plan, broadcastable to (B, H, N, m, n)."""
     if isinstance(bias, RelativeBias):
         return _table_bias(bias, pattern, plan, q_len, k_len)
+    if plan.folding is not None and len(plan.q_index) == 1 and in_place(plan.folding):
+        return bias.unsqueeze(2)
     bias = bias.expand(*bias.shape[:2], q_len, k_len).flatten(2)
     pairs = plan.q_index.clamp(min=0).unsqueeze(-1) * k_len + plan.k_index.clamp(min=0).unsqueeze(-2)
     if pairs.shape[:2] == (1, 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from timm.models.efficientvit_msra import EfficientVitMsra
 from torch import Tensor, nn
@@ -54,11 +56,10 @@ def test_official_keys() -> None:
 def test_biases_by_absolute_distance() -> None:
     layer = CascadedGroupAttention(8, 2, 4, 3, (3, 3))
     nn.init.normal_(layer.attention_biases)
-    table = layer.tables().view(2, 5, 5)
-    for row in range(-2, 3):
-        for column in range(-2, 3):
-            wanted = layer.attention_biases[:, 3 * abs(row) + abs(column)]
-            assert torch.equal(table[:, row + 2, column + 2], wanted)
+    bias = layer.bias().view(2, 3, 3, 3, 3)  # of a query's row and column and a key's
+    for q, k in product(product(range(3), repeat=2), repeat=2):
+        wanted = layer.attention_biases[:, 3 * abs(q[0] - k[0]) + abs(q[1] - k[1])]
+        assert torch.equal(bias[:, *q, *k], wanted)
 
 
 def test_matrices_and_biases_of_another_size_load() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphrec.errors import RunError
-from graphrec.kernels import RelativeBias, attention
+from graphrec.kernels import attention
 from graphrec.kernels.patterns import Windows
 from graphrec.registry import Card, Variant
 
@@ -36,6 +36,13 @@ from ..layers import (
 from ..models import register_backbone
 
 
+def _distances(side: int) -> Tensor:
+    """Which bias two positions of a window have: by their distances on both axes, (side^2, side^2)."""
+    place = torch.cartesian_prod(torch.arange(side), torch.arange(side))
+    apart = (place[:, None] - place).abs()
+    return apart[..., 0] * side + apart[..., 1]
+
+
 class CascadedGroupAttention(nn.Module):
     """Heads one after the other, in windows (B, C, side, side) that are cut already."""
 
@@ -49,26 +56,23 @@ class CascadedGroupAttention(nn.Module):
         )
         self.proj = nn.Sequential(nn.ReLU(), ConvNorm(dim, dim, scale=0.0))
         self.attention_biases = nn.Parameter(torch.zeros(heads, side * side))
+        self.apart: Tensor
+        self.register_buffer("apart", _distances(side), persistent=False)
 
-    def tables(self) -> Tensor:
-        """The biases by signed distance, (heads, (2 side - 1)^2)."""
-        table = self.attention_biases.unflatten(1, (self.side, self.side))  # by absolute distance
-        for axis in (1, 2):
-            table = torch.cat([table.flip(axis).narrow(axis, 0, self.side - 1), table], axis)
-        return table.flatten(1)
+    def bias(self) -> Tensor:
+        """The bias of every pair of positions in a window, (heads, 1, 1, side^2, side^2)."""
+        found = self.attention_biases.gather(1, self.apart.flatten().expand(len(self.qkvs), -1))
+        return found.view(-1, 1, 1, *self.apart.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, side, side) to the same shape."""
-        size = (self.side, self.side)
-        pattern, tables = Windows(size, size), self.tables()
+        pattern, biases = Windows((self.side, self.side), (self.side, self.side)), self.bias()
         shares, made = x.chunk(len(self.qkvs), 1), []
-        found = torch.zeros_like(shares[0])
         for head, (share, project, convolve) in enumerate(zip(shares, self.qkvs, self.dws, strict=True)):
-            q, k, v = project(share + found if head else share).split(self.sizes, 1)
+            q, k, v = project(share + made[-1] if head else share).split(self.sizes, 1)
             q, k, v = (one.flatten(2).mT.unsqueeze(1) for one in (convolve(q), k, v))  # [B, 1, L, D]
-            bias = RelativeBias(tables[head : head + 1], size)
-            found = attention(q, k, v, pattern, bias=bias).squeeze(1).mT.reshape(share.shape)
-            made.append(found)
+            found = attention(q, k, v, pattern, bias=biases[head])
+            made.append(found.squeeze(1).mT.reshape(share.shape))
         return self.proj(torch.cat(made, 1))
 
 
@@ -134,10 +138,7 @@ def _index_buffers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {}
     for name, table in state.items():
         if name.endswith(".attention_biases"):
-            side = round(table.shape[1] ** 0.5)
-            place = torch.cartesian_prod(torch.arange(side), torch.arange(side))
-            apart = (place[:, None] - place).abs()
-            found[name.replace("biases", "bias_idxs")] = apart[..., 0] * side + apart[..., 1]
+            found[name.replace("biases", "bias_idxs")] = _distances(round(table.shape[1] ** 0.5))
     return found
 
 
