@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .attention.settings import list_config
+from .attention.regions import routes_of
 from .attention.torch import route
 from .backends import interpreting
 from .configs import attention_config, field_config, origin, padded
@@ -35,9 +36,17 @@ def attention(chosen: str, /, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern,
         facts |= {"warps": config.warps, "stages": config.stages}
         facts["settings from"] = origin("attention", padded(dim), q.dtype, interpreting())
     elif chosen == "torch":
-        found = route(pattern, *lengths, q.device, q.dtype)
-        facts["route"] = "all pairs, masked" if found is None else _groups(found.q_index, found.k_index)
+        facts["route"] = _route(pattern, q, lengths)
     return facts
+
+
+def _route(pattern: Pattern, q: Tensor, lengths: tuple[int, int]) -> str:
+    """How torch computes attention under a pattern that stands alone, without bias."""
+    if (routes := routes_of(pattern, q.device)) is not None:
+        regions, size = routes.groups
+        return f"{regions} groups of {size} queries by {routes.seen.shape[3] * size} keys"
+    found = route(pattern, *lengths, q.device, q.dtype)
+    return "all pairs, masked" if found is None else _groups(found.q_index, found.k_index)
 
 
 def _groups(q_index: Tensor, k_index: Tensor) -> str:

@@ -20,6 +20,7 @@ from .folded import attend_folded
 from .foldings import fold, in_place, unfold
 from .gather import SMALL_GROUP, Gather, Term, columns_for, gather_for, make_term, mask_for, with_penalty
 from .groups import GroupAttend
+from .regions import attend_regions, routes_of
 from .rows import take_each, take_rows
 
 _DENSE_SHARE = 0.6
@@ -37,6 +38,9 @@ def attention(
     times: Tensor | RelativeBias | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Output (B, H, Lq, Dv), and log-sum-exp (B, H, Lq) if needed; see :func:`graphrec.kernels.attention`."""
+    bare = bias is None and times is None and not need_lse
+    if bare and (routes := routes_of(pattern, q.device)) is not None:
+        return attend_regions(q, *_shared(q, k, v), scale, routes), None
     found = route(pattern, q.shape[2], k.shape[2], q.device, q.dtype)
     if found is None:
         return _dense(q, k, v, pattern, bias, scale, need_lse, times)

@@ -361,7 +361,16 @@ class Halo(_Grid):
 
     def partition(self, length: int) -> Tensor | None:
         axes = self._axes(length)
-        return _groups([place // block for place, block in zip(axes, self.block, strict=True)], axes)
+        return _groups([place // self._tile(axis) for axis, place in enumerate(axes)], axes)
+
+    def _tile(self, axis: int) -> int:
+        """Queries per axis that share their keys: whole blocks, several where they are small beside the halo.
+
+        Fewest pairs, as for :class:`Neighborhood`, among numbers of blocks that divide the axis.
+        """
+        size, block, halo = self.shape[axis], self.block[axis], self.halo[axis]
+        tiles = [many for many in range(block, max(block, 16) + 1, block) if size % many == 0]
+        return min(tiles or [block], key=lambda tile: size // tile * (tile + 4) * min(size, tile + 2 * halo))
 
     def phantoms(self, q_len: int) -> tuple[Tensor, Tensor] | None:
         if self.border != "zero" or not any(self.halo):

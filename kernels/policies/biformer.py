@@ -62,9 +62,17 @@ def biformer_routing(
     cells.check(q.shape[2], k.shape[2])
     if not 1 <= topk <= cells.count:
         raise ValueError(f"topk={topk} must be 1 to {cells.count}, the number of regions")
-    number = cells.number(torch.arange(q.shape[2], device=q.device))
-    mine = region_means(q, number, cells.count)
-    theirs = region_means(expand_heads(k, q.shape[1]), number, cells.count)
+    mine, theirs = (_means(one, cells) for one in (q, expand_heads(k, q.shape[1])))
     scores = torch.einsum("bhrd,bhsd->brs", mine, theirs).unsqueeze(1)
     chosen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, scores.topk(topk).indices, True)
     return Regions(cells.shape, cells.region, chosen)
+
+
+def _means(x: Tensor, cells: Cells) -> Tensor:
+    """Means of the regions, (B, H, count, D); by a view of the grid where it is cut into whole ones."""
+    if any(size % region for size, region in zip(cells.shape, cells.region, strict=True)):
+        return region_means(x, cells.number(torch.arange(cells.length, device=x.device)), cells.count)
+    pairs = [one for pair in zip(cells.counts, cells.region, strict=True) for one in pair]
+    inner = [3 + 2 * axis for axis in range(len(cells.region))]
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return x.unflatten(2, pairs).mean(inner, dtype=wide).flatten(2, -2)

@@ -16,6 +16,7 @@ from graphrec.vision.layers import (
     resize_bias_table,
     resize_positions,
 )
+from graphrec.vision.layers.pieces import mlp_in_pieces
 
 
 def settled(module: nn.Module) -> nn.Module:
@@ -111,3 +112,28 @@ def test_gradients_of_a_single_image_as_tokens(layout: torch.memory_format, trai
     found = torch.autograd.grad((layer(x).flatten(2).mT * weight).sum(), [x, *layer.parameters()])
     for mine, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(mine, other)
+
+
+def test_network_in_pieces_equals_the_layers() -> None:
+    first, last = nn.Linear(2, 8).double(), nn.Linear(8, 3).double()
+    x = torch.randn(1100, 2, dtype=torch.float64)
+    weights = [*first.parameters(), *last.parameters()]
+    made, wanted = mlp_in_pieces(x, first, last), last(first(x).relu())
+    torch.testing.assert_close(made, wanted)
+    grad = torch.randn_like(wanted)
+    for mine, theirs in zip(
+        torch.autograd.grad(made, weights, grad), torch.autograd.grad(wanted, weights, grad), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_network_in_pieces_is_differentiated_twice_and_frozen_in_part() -> None:
+    first, last = nn.Linear(2, 8).double().requires_grad_(False), nn.Linear(8, 3).double()
+    x = torch.randn(600, 2, dtype=torch.float64)
+
+    def second(made: torch.Tensor) -> torch.Tensor:
+        (slope,) = torch.autograd.grad((made**3).sum(), last.weight, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), last.weight)[0]
+
+    torch.testing.assert_close(second(mlp_in_pieces(x, first, last)), second(last(first(x).relu())))
+    assert first.weight.grad is None

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from graphrec.kernels import RelativeBias, Source, attention, joint_attention
 from graphrec.kernels.patterns import Halo
 
+from .pieces import mlp_in_pieces
+
 Size = tuple[int, int]
 
 
@@ -59,9 +61,10 @@ class CosineAttention(nn.Module):
             axis_distances(*sizes, device) for sizes in zip(queries, keys, self.trained, strict=True)
         )
         table = torch.cartesian_prod(rows, columns).to(self.cpb_fc1.weight.dtype)
-        found = self.cpb_fc2(F.relu(self.cpb_fc1(table))).T  # [heads, rows * columns]
+        found = mlp_in_pieces(table, self.cpb_fc1, self.cpb_fc2).T  # [heads, rows * columns]
         number = row[:, None, :, None] * len(columns) + column[None, :, None, :]  # [Hq, Wq, Hk, Wk]
-        return found[:, number.flatten(0, 1).flatten(1)]
+        pairs = found.gather(1, number.flatten().expand(self.heads, -1))
+        return pairs.view(self.heads, queries[0] * queries[1], -1)
 
     def put_together(self, mixed: Tensor, size: Size) -> Tensor:
         """(B, heads, L, D) to the projected map (B, H, W, C)."""
