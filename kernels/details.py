@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention.settings import list_config
 from .attention.regions import routes_of
+from .attention.settings import list_config
 from .attention.torch import route
 from .backends import interpreting
 from .configs import attention_config, field_config, origin, padded
