@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from graphrec.pipelines.index_splits import IndexSplit
 
 
-Measure = Callable[[NDArray[Any], NDArray[Any]], "dict[str, float | None]"]
-"""Metrics of labels (n,) and probabilities (n, C)."""
+Measure = Callable[..., "dict[str, float | None]"]
+"""Metrics of labels (n,), probabilities (n, C) and, only where rows have them, weights (n,)."""
 
 
 class ClassMetrics:
@@ -42,26 +42,31 @@ class ClassMetrics:
         self._measure = class_metrics if measure is None else measure
         self._labels: list[NDArray[Any]] = []
         self._scores: list[NDArray[Any]] = []
+        self._weights: list[NDArray[Any]] = []
 
     def update(self, y: Any, p: Any, weights: Any = None, groups: Any = None) -> None:
-        """Add labels (n,) and probabilities (n, C)."""
+        """Add labels (n,) and probabilities (n, C), with weights (n,) or without."""
         self._labels.append(np.asarray(y))
         self._scores.append(np.asarray(p))
+        if weights is not None:
+            self._weights.append(np.asarray(weights))
 
     def compute(self) -> dict[str, float | None]:
         """The values; None for what is undefined."""
         if not self._labels:
             return {"accuracy": None, "logloss": None, "f1_macro": None}
-        return self._measure(np.concatenate(self._labels), np.concatenate(self._scores))
+        fed = [self._labels, self._scores, *([self._weights] if self._weights else [])]
+        return self._measure(*(np.concatenate(one) for one in fed))
 
     def state(self) -> Mapping[str, Any]:
         """All that was fed."""
-        return {"labels": self._labels, "scores": self._scores}
+        return {"labels": self._labels, "scores": self._scores, "weights": self._weights}
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """Add what another process was fed."""
         self._labels += state["labels"]
         self._scores += state["scores"]
+        self._weights += state["weights"]
 
 
 class ModuleEstimator(ClassifierMixin, BaseEstimator):

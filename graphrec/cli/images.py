@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from graphrec.vision import ImageClassifier
 
 ESTIMATOR = "ImageClassifier"
-_OF_TABLES = ("schema", "weight", "time", "ignore", "role")
-_DATA_KEYS = ("label", "image", "group", "root", "split", "validation", "test")
+_OF_TABLES = ("schema", "time", "ignore", "role")
+_DATA_KEYS = ("label", "image", "group", "weight", "root", "split", "validation", "test")
 _FOREIGN = ("data", "data_fingerprint", "model_options", "train_options")
 DRAWN = 8
 """Images that `explain` draws."""
@@ -93,6 +93,7 @@ def data_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "label": label[0] if label else None,
         "image": given.get("image_column"),
         "group": column if kind == "group" else given.get("group"),
+        "weight": given.get("weight"),
         "split": None if kind in ("", "random", "group") else kind,
         "validation": fraction_or_path(given.get("valid")),
         "test": fraction_or_path(given.get("test")),
@@ -160,7 +161,13 @@ def _kept(data: str, keep: Sequence[str], rows: int) -> Any:
 
 
 def explain_images(run: str, data: str, out: str, overwrite: bool) -> list[str]:
-    """Draw what a run looks at in the first images, as PNG and SVG; the names of the files."""
+    """Draw what a run looks at in images from all over the data, as PNG and SVG: a folder is sorted by class.
+
+    Returns:
+        The names of the files.
+    """
+    import numpy as np
+
     from graphrec.pipelines.images import open_images
     from graphrec.runs import atomic_folder
     from graphrec.vision import ImageClassifier
@@ -168,7 +175,8 @@ def explain_images(run: str, data: str, out: str, overwrite: bool) -> list[str]:
     model, images = ImageClassifier.load(run), open_images(data, labelled=False)
     files = ["attention.png", "attention.svg"]
     with atomic_folder(out, overwrite=overwrite) as folder:
-        figure = model.draw_attention(images.subset(range(min(len(images), DRAWN))))
+        shown = np.linspace(0, len(images) - 1, min(len(images), DRAWN)).round().astype(int)
+        figure = model.draw_attention(images.subset(shown))
         for name in files:
             figure.savefig(folder / name, dpi=120)
     return files

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from .scores import Scores
 
 
-def class_metrics(y: NDArray[Any], p: NDArray[Any]) -> dict[str, float | None]:
+def class_metrics(
+    y: NDArray[Any], p: NDArray[Any], weights: NDArray[Any] | None = None
+) -> dict[str, float | None]:
     """Accuracy, log loss, macro F1 and, of two classes, AUC.
 
     Args:
         y: Classes, int (n,), numbered from 0.
         p: Probabilities (n, C); rows are divided by their sum.
+        weights: How much each row counts (n,); all the same if None.
 
     Returns:
         The values; None for what is undefined: all without rows, and the AUC of a single class.
@@ -32,23 +35,25 @@ def class_metrics(y: NDArray[Any], p: NDArray[Any]) -> dict[str, float | None]:
     guess, eps = wide.argmax(1), np.finfo(np.float64).eps
     told = np.clip(wide[np.arange(len(y)), y], eps, 1 - eps)
     found: dict[str, float | None] = {
-        "accuracy": float((guess == y).mean()),
-        "logloss": float(-np.log(told).mean()),
-        "f1_macro": macro_f1(y, guess),
+        "accuracy": float(np.average(guess == y, weights=weights)),
+        "logloss": float(-np.average(np.log(told), weights=weights)),
+        "f1_macro": macro_f1(y, guess, weights),
     }
     if "auc" in names:
-        found["auc"] = Scores.of(y, wide[:, 1]).auc
+        found["auc"] = Scores.of(y, wide[:, 1], weights).auc
     return found
 
 
-def macro_f1(y: NDArray[Any], guess: NDArray[Any]) -> float:
+def macro_f1(y: NDArray[Any], guess: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
     """Mean F1 of the classes that occur, among the true ones or the predicted.
 
     Args:
         y: Classes, int (n,), numbered from 0.
         guess: Predicted classes, int (n,).
+        weights: How much each row counts (n,); all the same if None.
     """
     size = int(max(y.max(), guess.max())) + 1
-    both = np.bincount(y, minlength=size) + np.bincount(guess, minlength=size)
-    right = np.bincount(y[y == guess], minlength=size)
+    both = np.bincount(y, weights, size) + np.bincount(guess, weights, size)
+    same = y == guess
+    right = np.bincount(y[same], None if weights is None else weights[same], size)
     return float((2 * right[both > 0] / both[both > 0]).mean())

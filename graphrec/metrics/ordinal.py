@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from graphrec.errors import DataError
 
 
-def top_k_accuracy(y: Any, scores: Any, k: int = 2) -> float | None:
-    """Share of rows whose class is among the ``k`` with the highest scores.
+def top_k_accuracy(y: Any, scores: Any, k: int = 2, weights: Any = None) -> float | None:
+    """Share of rows, by ``weights`` (n,) if given, whose class is among the ``k`` with the highest scores.
 
     scikit-learn's function of this name and HiSTN's scripts leave classes out that the labels do not have;
     here every class can be mistaken for the right one.
     """
     labels, values = _checked(y, scores)
-    return _share((_ranked(values)[:, :k] == labels[:, None]).any(1))
+    return _share((_ranked(values)[:, :k] == labels[:, None]).any(1), weights)
 
 
 def tri_p(y: Any, scores: Any) -> float | None:
@@ -44,8 +44,8 @@ def _ranked(scores: NDArray[Any]) -> NDArray[np.int64]:
     return np.argsort(-scores, axis=1, kind="stable")
 
 
-def _share(hits: NDArray[np.bool_]) -> float | None:
-    return float(hits.mean()) if len(hits) else None
+def _share(hits: NDArray[np.bool_], weights: Any = None) -> float | None:
+    return float(np.average(hits, weights=weights)) if len(hits) else None
 
 
 def _checked(y: Any, scores: Any) -> tuple[NDArray[np.int64], NDArray[Any]]:

@@ -12,6 +12,7 @@ from timm.data import create_transform
 from timm.data.auto_augment import AugmentOp, posterize
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
+from torch.nn import functional
 from torchvision.transforms import v2
 
 from graphrec.errors import ConfigError
@@ -152,15 +153,25 @@ class Augment:
             return images
         return RandomErasing(self.erase, mode="pixel", device=images.device)(images)
 
-    def mixed(self, images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-        """Pictures (B, C, H, W) mixed in pairs, and their targets (B, classes), rows summing to 1."""
+    def mixed(
+        self, images: Tensor, labels: Tensor, classes: int, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Pictures (B, C, H, W) mixed in pairs, their targets (B, classes) and their weights (B,).
+
+        A row of targets sums to 1: of each picture its label by its share of the pair times its weight.
+        """
         choices: list[Any] = []
         if self.mixup:
             choices.append(v2.MixUp(alpha=self.mixup, num_classes=classes))
         if self.cutmix:
             choices.append(v2.CutMix(alpha=self.cutmix, num_classes=classes))
-        images, targets = v2.RandomChoice(choices)(images, labels)
-        return images, targets.to(images.dtype)
+        if weights is None:
+            images, targets = v2.RandomChoice(choices)(images, labels)
+            return images, targets.to(images.dtype), None
+        shares = functional.one_hot(labels, classes) * weights[:, None]
+        images, targets = v2.RandomChoice(choices)(images, shares)
+        weights = targets.sum(1)
+        return images, targets / weights[:, None], weights
 
 
 def _mend(policy: Any) -> None:

@@ -31,6 +31,7 @@ class ImageSet:
         classes: Names of the classes, in the order of the labels.
         split: Parts that came with the data (folders ``train`` and ``test``, a column), or None.
         groups: What must stay together in a split, int64 (N,), or None.
+        weights: How much each counts, float32 (N,), or None.
         skipped: Names of the pictures that were left out on request, with the reason.
         facts: Width, height and mode of each by number in the store, where the check read them.
         title: What messages call the set.
@@ -42,6 +43,7 @@ class ImageSet:
     classes: tuple[str, ...] = ()
     split: IndexSplit | None = None
     groups: Tensor | None = None
+    weights: Tensor | None = None
     skipped: tuple[str, ...] = ()
     facts: Mapping[int, tuple[int, int, str]] = field(default_factory=dict)
     title: str = "images"
@@ -80,9 +82,9 @@ class ImageSet:
         index = torch.as_tensor(indices, dtype=torch.int64).flatten()
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
             raise DataError(f"{self.title}: index {int(index.max())} is not one of the {len(self)} images")
-        labels = None if self.labels is None else self.labels[index]
-        groups = None if self.groups is None else self.groups[index]
-        return replace(self, rows=self.rows[index], labels=labels, groups=groups, split=None)
+        per_image = {"labels": self.labels, "groups": self.groups, "weights": self.weights}
+        chosen = {name: None if values is None else values[index] for name, values in per_image.items()}
+        return replace(self, rows=self.rows[index], split=None, **chosen)
 
     def with_classes(self, classes: Sequence[str]) -> ImageSet:
         """The same pictures with labels coded by another list of classes, that of a fitted model.
@@ -103,11 +105,13 @@ class ImageSet:
         return dict(zip(self.classes, counts, strict=True))
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of pictures, labels and classes."""
+        """Hexadecimal digest of pictures, labels, classes and weights."""
         digest = hashlib.sha256(self.store.digest().encode())
         digest.update(self.rows.numpy().tobytes())
         if self.labels is not None:
             digest.update(self.labels.numpy().tobytes() + "\0".join(self.classes).encode())
+        if self.weights is not None:
+            digest.update(b"weights" + self.weights.numpy().tobytes())
         return digest.hexdigest()
 
     def describe(self) -> str:

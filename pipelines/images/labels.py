@@ -60,6 +60,30 @@ def recode(labels: Tensor, old: Sequence[str], new: tuple[str, ...], name: str) 
     return table[labels]
 
 
+def as_weights(values: Any, count: int, name: str) -> Tensor:
+    """Weights, one for each of ``count`` images, as float32 (count,).
+
+    Args:
+        values: Numbers from 0 up.
+        count: How many images there are.
+        name: Of the weights, for messages.
+
+    Raises:
+        DataError: Their number is another, one is negative or not finite, or all are zero.
+    """
+    try:
+        weights = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{name}: holds what is no number; give finite weights from 0 up") from None
+    if weights.shape != (count,):
+        raise DataError(f"{name}: shape is {weights.shape}, expected one weight for each of {count} images")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise DataError(f"{name}: has missing, negative or infinite values; give finite weights from 0 up")
+    if not weights.any():
+        raise DataError(f"{name}: all weights are zero; at least one image must count")
+    return torch.from_numpy(weights.astype(np.float32))
+
+
 def as_column(labels: Any, count: int, name: str) -> pl.Series:
     """Labels that a caller gave, one for each of ``count`` images.
 

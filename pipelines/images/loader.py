@@ -30,11 +30,13 @@ class ImageBatch(NamedTuple):
         images: float32 (B, C, H, W), normalised.
         labels: Class of each, int64 (B,); None without labels.
         targets: (B, classes), rows summing to 1, where mixup or CutMix mixed the pictures; else None.
+        weights: How much each counts, float32 (B,), of mixed pictures by their shares; None for all the same.
     """
 
     images: Tensor
     labels: Tensor | None
     targets: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class ImageLoader:
@@ -176,18 +178,21 @@ class _Plan(Dataset[Any]):
         """A batch of an epoch."""
         rows = self._order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         index = torch.from_numpy(rows[self.rank :: self.world_size])
-        labels = None if self.images.labels is None else self.images.labels[index]
+        labels, weights = (
+            None if values is None else values[index] for values in (self.images.labels, self.images.weights)
+        )
         size = (len(index), self.prep.channels, *self.prep.size)
         if not len(index):
-            return ImageBatch(torch.empty(size), labels)
+            return ImageBatch(torch.empty(size), labels, None, weights)
         if self.augment is None:
-            return ImageBatch(self.prep.normalise(self.prep.pixels(self.images, index)), labels)
+            pixels = self.prep.pixels(self.images, index)
+            return ImageBatch(self.prep.normalise(pixels), labels, None, weights)
         with _seeded(self.seed, epoch, step, self.rank):
             images = self.augment.erased(self.prep.normalise(self._changed(index)))
             if not self.augment.mixes or labels is None:
-                return ImageBatch(images, labels)
-            images, targets = self.augment.mixed(images, labels, len(self.images.classes))
-            return ImageBatch(images, labels, targets)
+                return ImageBatch(images, labels, None, weights)
+            mixed = self.augment.mixed(images, labels, len(self.images.classes), weights)
+            return ImageBatch(mixed[0], labels, *mixed[1:])
 
     def _order(self, epoch: int) -> np.ndarray:
         count = len(self.images)

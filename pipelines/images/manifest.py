@@ -38,6 +38,7 @@ class Manifest:
         label: Column of labels; found if None.
         split: Column that says train, valid or test; found by its name if None.
         group: Column of what must stay together.
+        weight: Column of weights.
         root: What relative paths are relative to; the table's folder if None.
         labelled: Whether labels are wanted.
 
@@ -54,22 +55,24 @@ class Manifest:
         label: str | None,
         split: str | None,
         group: str | None,
+        weight: str | None,
         root: str | os.PathLike[str] | None,
         labelled: bool,
     ) -> None:
         table = open_table(data)
         self.name = table.name
         kinds = pl.DataFrame(schema=table.columns)
-        given = {"image": image, "label": label, "split": split, "group": group}
+        given = {"image": image, "label": label, "split": split, "group": group, "weight": weight}
         for argument, column in given.items():
             if column is not None:
                 need(kinds, self.name, [column], argument)
         self.image = image or _find_image(table)
         if split is None:
             split = next((c for c in table.columns if c.lower() in _SPLIT_NAMES and c != label), None)
-        self.split, self.group = split, group
+        self.split, self.group, self.weight = split, group, weight
         self.label = (label or self._find_label(table)) if labelled else None
-        wanted = dict.fromkeys(c for c in (self.image, self.label, self.split, self.group) if c is not None)
+        chosen = (self.image, self.label, self.split, self.group, self.weight)
+        wanted = dict.fromkeys(c for c in chosen if c is not None)
         self.frame = table.collect(table.lazy.select(list(wanted)))
         self.root = Path(root).expanduser() if root is not None else _folder_of(table)
         self.classes = _class_names(table, self.label)
@@ -116,7 +119,11 @@ class Manifest:
         named = [c for c in table.columns if c.lower() in _LABEL_NAMES and c != self.image]
         if len(named) == 1:
             return named[0]
-        others = {c: t for c, t in table.columns.items() if c not in (self.image, self.split, self.group)}
+        others = {
+            c: t
+            for c, t in table.columns.items()
+            if c not in (self.image, self.split, self.group, self.weight)
+        }
         possible = named or [c for c, t in others.items() if _can_be_label(t)]
         if len(possible) == 1:
             return possible[0]

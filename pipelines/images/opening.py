@@ -22,7 +22,7 @@ from .archives import is_archive, read_archives
 from .arrays import as_pixels
 from .checks import Check, OnCorrupt, check_images
 from .container import ImageSet
-from .labels import as_column, code_labels
+from .labels import as_column, as_weights, code_labels
 from .layout import SUFFIXES, group_codes, is_image_name, read_layout, split_of
 from .manifest import Manifest
 from .stores import ArrayStore, BytesStore, FileStore, PilStore
@@ -36,7 +36,9 @@ def open_images(
     label: str | None = None,
     split: str | None = None,
     group: str | None = None,
+    weight: str | None = None,
     root: str | os.PathLike[str] | None = None,
+    sample_weight: Any = None,
     classes: Sequence[str] | None = None,
     labelled: bool = True,
     on_corrupt: OnCorrupt = "raise",
@@ -56,7 +58,9 @@ def open_images(
         label: Column of labels; found by its name, or as the only one that can be.
         split: Column that says train, valid or test; found by its name.
         group: Column of what must not be torn apart by a split, such as the patient.
+        weight: Column of weights: how much a picture counts.
         root: What relative paths in a manifest are relative to; its folder if None.
+        sample_weight: Weights (N,), for what has no columns.
         classes: The classes of a fitted model, in order; another label is then an error. None sorts the
             values.
         labelled: False reads no labels, for predicting.
@@ -69,8 +73,9 @@ def open_images(
         SchemaError: Columns of a manifest are missing or not clear.
         ConfigError: Arguments contradict each other.
     """
-    columns = {"image": image, "label": label, "split": split, "group": group}
+    columns = {"image": image, "label": label, "split": split, "group": group, "weight": weight}
     if isinstance(data, ImageSet):
+        data = _weighted(data, sample_weight)
         return data if classes is None or not labelled else data.with_classes(classes)
     kind = _kind(data)
     if kind != "manifest":
@@ -85,7 +90,16 @@ def open_images(
         found = _open_manifest(manifest, classes, name)
     else:
         found = _open_folder(Path(data).expanduser(), classes, labelled, name)
-    return _checked(found, check, on_corrupt)
+    return _checked(_weighted(found, sample_weight), check, on_corrupt)
+
+
+def _weighted(found: ImageSet, sample_weight: Any) -> ImageSet:
+    """The set with weights that the caller gave."""
+    if sample_weight is None:
+        return found
+    if found.weights is not None:
+        raise ConfigError(f"sample_weight: {found.title} brings weights of its own; give one or the other")
+    return replace(found, weights=as_weights(sample_weight, len(found), "sample_weight"))
 
 
 def _kind(data: Any) -> str:
@@ -168,6 +182,10 @@ def _open_manifest(manifest: Manifest, classes: Sequence[str] | None, name: str 
         found = replace(found, split=split_of(values, title))
     if manifest.group is not None:
         found = replace(found, groups=group_codes(frame[manifest.group]))
+    if manifest.weight is not None:
+        values = frame[manifest.weight].cast(pl.Float64, strict=False)
+        weights = as_weights(values.to_numpy(), len(frame), f"{title}, column {manifest.weight!r}")
+        found = replace(found, weights=weights)
     return found
 
 

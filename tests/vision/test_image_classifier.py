@@ -145,6 +145,30 @@ def test_an_official_checkpoint_of_another_model_is_refused(tmp_path: Path) -> N
     assert classifier(model="swin_test", pretrained=str(file), epochs=1).fit(*squares(16)).metrics_
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_fine_tuning_starts_from_an_official_file_with_a_head_of_its_own(suffix: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    teacher = vision.create_model("swin_test", num_classes=7)
+    file = tmp_path / f"weights.{suffix}"
+    official = vision.official_state(teacher)
+    if suffix == "pth":
+        torch.save({"model": official, "epoch": 3}, file)  # as official training scripts leave it
+    else:
+        vision.save_weights(teacher, file, official=True)
+    assert any(name.startswith("layers.0.") for name in official), "the names are not this package's"
+    X, y = squares(64)
+    options = {"model": "swin_test", "pretrained": str(file), "learning_rate": 0.05}
+    tuned = classifier(**options, freeze="all-but-head", epochs=6).fit(X, y)
+    own = tuned.module_.state_dict()
+    for name, value in teacher.state_dict().items():
+        assert name.startswith("head.") or torch.equal(own[name], value), name
+    assert own["head.fc.weight"].shape[0] == 2
+    assert tuned.score(X, y) > 0.7, "the head learns on features that stay as they are"
+    loaded = ImageClassifier.load(tuned.save(tmp_path / "saved"))
+    file.unlink()  # a saved model has all its weights
+    assert np.array_equal(loaded.predict_proba(X), tuned.predict_proba(X))
+
+
 BAD_ARGUMENTS = [
     ({"model": "resnet999"}, "model: there is no 'resnet999'"),
     ({"model": "swin_tny"}, "did you mean swin_tiny"),

@@ -18,12 +18,14 @@ import torch
 from picture_tools import classifier, squares, without_times
 from PIL import Image
 from safetensors.numpy import load_file
+from sklearn.metrics import log_loss
 from torch.nn import functional
 
 from graphrec import vision
-from graphrec.errors import RunError
-from graphrec.pipelines.images import ImageBatch, ImageLoader
+from graphrec.errors import ConfigError, DataError, RunError
+from graphrec.pipelines.images import Augment, ImageBatch, ImageLoader
 from graphrec.training import TrainConfig
+from graphrec.vision import ImageClassifier
 from graphrec.vision.classification import settings
 from graphrec.vision.classification.freezing import freeze
 from graphrec.vision.classification.network import ImageNetwork
@@ -175,6 +177,86 @@ def test_the_loss_smooths_weighs_and_takes_mixed_targets() -> None:
     torch.testing.assert_close(network.training_loss(mixed), -(soft * weight * logp).sum(1).mean())
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_weights_count_as_copies_do_in_the_loss(mixed: bool) -> None:
+    model = vision.create_model("convnext_test", num_classes=3).eval()
+    network = ImageNetwork(model, label_smoothing=0.1, class_weight=torch.tensor([1.0, 2.0, 0.5])).eval()
+    one, times = batch(model, mixed=mixed), torch.tensor([1, 3, 2, 1])
+    copies = ImageBatch(*(None if t is None else t.repeat_interleave(times, 0) for t in one))
+    weighted = network.training_loss(one._replace(weights=times.float()))
+    torch.testing.assert_close(weighted, network.training_loss(copies))
+    assert not torch.allclose(weighted, network.training_loss(one))
+
+
+def test_weights_of_mixed_images_are_mixed_as_they_are() -> None:
+    images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
+    weights = torch.tensor([1.0, 5.0, 2.0, 3.0])
+    for augment in (Augment(mixup=1.0), Augment(cutmix=1.0)):
+        torch.manual_seed(3)
+        plain_images, plain, none = augment.mixed(images, labels, 3)
+        torch.manual_seed(3)
+        mixed_images, targets, mixed = augment.mixed(images, labels, 3, weights)
+        assert none is None
+        assert torch.equal(mixed_images, plain_images)
+        share = plain[1, 1]  # of the second image; the rest is the first's
+        torch.testing.assert_close(mixed[1], share * 5 + (1 - share) * 1)
+        torch.testing.assert_close(targets.sum(1), torch.ones(4))
+        torch.testing.assert_close(targets[1, 1], share * 5 / mixed[1])
+
+
+def test_images_of_weight_zero_are_as_if_they_were_not_there() -> None:
+    X, y = squares(48)
+    kept = np.arange(48) % 5 > 0
+    other = np.where(kept, y, "square")  # what nobody looks at is labelled wrongly
+    options = {"model": "ecanet_basic_test", "validation": 0.0, "epochs": 2}
+    without = classifier(**options).fit(X[kept], y[kept])
+    weighted = classifier(**options).fit(X, other, kept.astype(float))
+    assert not changed(weighted.module_, without.module_.state_dict())
+    assert weighted.metrics_ == without.metrics_
+
+
+def test_weights_of_arrays_and_of_a_column_are_the_same_and_change_what_is_learned(tmp_path: Path) -> None:
+    X, y = squares(48)
+    weights = np.linspace(0.1, 4, 48)
+    frame = pl.DataFrame({"image": [f"{i:02}.png" for i in range(48)], "label": y, "times": weights})
+    for name, pixels in zip(frame["image"], X, strict=True):
+        Image.fromarray(pixels).save(tmp_path / name)
+    options = {"epochs": 1, "augment": "none", "validation": 0.25}
+    arrays = classifier(**options).fit(X, y, weights)
+    column = classifier(**options).fit(frame, weight="times", root=tmp_path, run_dir=tmp_path / "run")
+    learned = dict(arrays.module_.named_parameters())
+    plain = dict(classifier(**options).fit(X, y).module_.named_parameters())
+    for name, value in column.module_.named_parameters():
+        torch.testing.assert_close(value, learned[name], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(plain["head.fc.bias"], learned["head.fc.bias"], rtol=1e-2)
+    found, p = arrays.evaluate(X, y, weights), arrays.predict_proba(X)
+    codes = (y == "square").astype(int)
+    assert found["accuracy"] == pytest.approx(np.average(p.argmax(1) == codes, weights=weights))
+    assert found["logloss"] == pytest.approx(log_loss(codes, p, sample_weight=weights), rel=1e-5)
+    assert sum(map(sum, found["confusion"])) == 48
+    by_column = column.evaluate(frame, weight="times", root=tmp_path)
+    assert by_column["logloss"] == pytest.approx(found["logloss"])
+    assert column.score(X, y, weights) == pytest.approx(found["accuracy"])
+    assert "weight: times" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_wrong_weights_are_named() -> None:
+    X, y = squares(8)
+    for weights, message in (
+        (np.ones(7), r"sample_weight: shape is \(7,\), expected one weight for each of 8 images"),
+        (-np.ones(8), "sample_weight: has missing, negative or infinite values"),
+        (np.zeros(8), "sample_weight: all weights are zero"),
+        (["heavy"] * 8, "sample_weight: holds what is no number"),
+    ):
+        with pytest.raises(DataError, match=message):
+            classifier().fit(X, y, weights)
+    frame = pl.DataFrame({"image": ["a.png", "b.png"], "label": ["a", "b"], "times": [1.0, None]})
+    with pytest.raises(DataError, match=r"column 'times': has missing"):
+        classifier().fit(frame, weight="times")
+    with pytest.raises(ConfigError, match="weight: is for manifests"):
+        classifier().fit(X, y, weight="times")
+
+
 def test_class_weights() -> None:
     classes, counts = np.array(["a", "b", "c"]), np.array([6, 3, 0])
     balanced = settings.class_weights(classifier(class_weight="balanced"), counts, classes)
@@ -302,6 +384,28 @@ def test_a_killed_fit_resumes_to_the_same_bits(tmp_path: Path) -> None:
     subprocess.run(command("killed", "--resume"), check=True, capture_output=True)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(np.array_equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = str(Path(__file__).with_name("image_script.py"))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, script, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
+    # 45 train: the last batch of 11 is divided into 6 and 5.
+    alone = classifier(epochs=2, augment="none", batch_size=17).fit(*squares(50))
+    for name, value in alone.module_.state_dict().items():
+        assert np.array_equal(first[name], second[name]), name
+        np.testing.assert_allclose(first[name], value.numpy(), rtol=1e-3, atol=1e-4)
+    loaded = ImageClassifier.load(tmp_path / "run")
+    assert loaded.metrics_["valid"]["logloss"] == pytest.approx(alone.metrics_["valid"]["logloss"], rel=1e-3)
+    assert without_times(loaded.history_)[-1]["step"] == 6
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_fused_models_give_the_same_predictions() -> None:

@@ -18,7 +18,7 @@ from graphrec.training import TrainConfig
 
 from ..backbone import Backbone
 from . import settings
-from .data import labels_of, open_labelled, open_parts, open_unlabelled
+from .data import labels_of, open_labelled, open_parts, open_unlabelled, weights_of
 from .fitting import Trained, predict, train
 from .folder import train_into
 from .scores import evaluation
@@ -150,11 +150,13 @@ class ImageClassifier(ModuleEstimator):
         self,
         X: Any,
         y: Any = None,
+        sample_weight: Any = None,
         *,
         label: str | None = None,
         image: str | None = None,
         split: str | IndexSplit | None = None,
         group: str | None = None,
+        weight: str | None = None,
         root: str | Path | None = None,
         validation: Any = None,
         test: Any = None,
@@ -169,10 +171,12 @@ class ImageClassifier(ModuleEstimator):
                 frame) with a column of paths or encoded images; an array (N, H, W, 3) uint8, a list of paths
                 or of PIL images, with ``y``; or an `ImageSet`.
             y: (N,) labels of arrays and lists.
+            sample_weight: (N,) weights, from 0 up, where there is no column of them.
             label: Column of the labels; found when None.
             image: Column of the images; found when None.
             split: Column that says of every image which part it is in, or an `IndexSplit`.
             group: Column of what must not be divided, such as a patient.
+            weight: Column of weights. They count in the loss and in all metrics but those of every class.
             root: What the relative paths of a manifest are relative to.
             validation: Share of the images, or images of their own; None for the constructor's share.
             test: Share of the images, or images of their own, that training never sees.
@@ -191,7 +195,7 @@ class ImageClassifier(ModuleEstimator):
         if run_dir is not None:
             writer = runs.RunWriter(run_dir, resume=resume, overwrite=overwrite)
         validation = self.validation if validation is None else validation
-        source = {"label": label, "image": image, "group": group, "root": root}
+        source = {"label": label, "image": image, "group": group, "weight": weight, "root": root}
         columns = {key: value for key, value in source.items() if value is not None}
         if isinstance(split, str):
             columns["split"] = split
@@ -202,6 +206,7 @@ class ImageClassifier(ModuleEstimator):
             test=test,
             seed=seed,
             split=None if isinstance(split, str) else split,
+            sample_weight=sample_weight,
             columns=columns,
         )
         self.classes_ = parts.classes
@@ -234,16 +239,23 @@ class ImageClassifier(ModuleEstimator):
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, **columns: Any) -> float:
         """Accuracy on labelled images, or on images and ``y``."""
-        labels, p = self._labelled(X, y, columns)
-        return float(accuracy_score(labels, p.argmax(1), sample_weight=sample_weight))
+        labels, p, weights = self._labelled(X, y, sample_weight, columns)
+        return float(accuracy_score(labels, p.argmax(1), sample_weight=weights))
 
-    def evaluate(self, X: Any, y: Any = None, **columns: Any) -> dict[str, Any]:
+    def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None, **columns: Any) -> dict[str, Any]:
         """Accuracy, top-5 accuracy (of more than five classes), log loss and macro F1.
 
         Beside them ``per_class``: precision, recall, F1 and number of images by class, and ``confusion``: of
         each true class (row) how many images were given each class (column).
+
+        Args:
+            X: As for ``fit``.
+            y: (N,) labels of arrays and lists.
+            sample_weight: (N,) weights for the metrics before ``per_class``.
+            columns: ``label``, ``image``, ``weight`` and ``root`` of a manifest, as for ``fit``.
         """
-        return evaluation(*self._labelled(X, y, columns), self.classes_)
+        labels, p, weights = self._labelled(X, y, sample_weight, columns)
+        return evaluation(labels, p, self.classes_, weights)
 
     def draw_attention(self, X: Any, *, method: str = "auto", path: str | Path | None = None) -> Figure:
         """Draw what the model looks at, at most 16 images; see `graphrec.vision.explain.draw_attention`.
@@ -277,11 +289,12 @@ class ImageClassifier(ModuleEstimator):
         return export(module, path, normalise=self.preprocess_, softmax=True, classes=names)
 
     def _labelled(
-        self, X: Any, y: Any, columns: dict[str, Any]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        self, X: Any, y: Any, sample_weight: Any, columns: dict[str, Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32] | None]:
+        """Labels (N,), probabilities (N, classes) and weights (N,) or None."""
         check_is_fitted(self, "module_")
-        images, _ = open_labelled(X, y, classes=self.classes_, columns=columns)
-        return labels_of(images), predict(self, images)
+        images, _ = open_labelled(X, y, classes=self.classes_, columns=columns, sample_weight=sample_weight)
+        return labels_of(images), predict(self, images), weights_of(images)
 
     def _config(self, seed: int, **changes: Any) -> TrainConfig:
         return settings.train_config(self, seed, **changes)

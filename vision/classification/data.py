@@ -53,6 +53,7 @@ def open_parts(
     test: Any,
     seed: int,
     split: IndexSplit | None = None,
+    sample_weight: Any = None,
     columns: Mapping[str, Any],
 ) -> Parts:
     """Read the images and divide them.
@@ -64,13 +65,14 @@ def open_parts(
         test: The same.
         seed: Of the division.
         split: A division that is there; images in no part are not looked at.
+        sample_weight: Weights of the images (N,), or None. Those of weight zero are in no part.
         columns: Further arguments of `open_images`: names of columns, ``root``.
 
     Raises:
         DataError: The data cannot be used, or the training images are all of one class.
         ConfigError: A share is not one.
     """
-    images, classes = open_labelled(X, y, columns=columns)
+    images, classes = open_labelled(X, y, columns=columns, sample_weight=sample_weight)
     given = {"valid": validation, "test": test}
     shares = {part: _share(part, value) for part, value in given.items()}
     if split is None:
@@ -80,11 +82,22 @@ def open_parts(
     for part, share in shares.items():
         if share is None:
             parts[part] = open_labelled(given[part], None, columns=columns, classes=classes)[0]
+    parts = {part: _counting(part, images) for part, images in parts.items()}
     found = Parts(parts["train"], parts.get("valid"), parts.get("test"), classes)
     if (found.counts() > 0).sum() < 2:
         only = classes[int(found.counts().argmax())]
         raise DataError(f"{images.title}: all training images are of class {only}; there must be two or more")
     return found
+
+
+def _counting(part: str, images: ImageSet) -> ImageSet:
+    """The images that have a weight."""
+    if images.weights is None or bool(images.weights.all()):
+        return images
+    kept = images.weights.nonzero().flatten()
+    if not len(kept):
+        raise DataError(f"{images.title}: all images of the {part} part have weight zero")
+    return images.subset(kept)
 
 
 def _share(name: str, value: Any) -> float | None:
@@ -99,7 +112,12 @@ def _share(name: str, value: Any) -> float | None:
 
 
 def open_labelled(
-    X: Any, y: Any, *, columns: Mapping[str, Any] | None = None, classes: NDArray[Any] | None = None
+    X: Any,
+    y: Any,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    classes: NDArray[Any] | None = None,
+    sample_weight: Any = None,
 ) -> tuple[ImageSet, NDArray[Any]]:
     """Images with labels, coded by ``classes`` where they are known; and the classes.
 
@@ -108,8 +126,9 @@ def open_labelled(
         ConfigError: ``y`` is given beside images that bring their own labels.
     """
     names = None if classes is None else tuple(map(str, classes))
+    more = {**(columns or {}), "sample_weight": sample_weight}
     if y is None:
-        images = open_images(one_or_many(X), classes=names, **(columns or {}))
+        images = open_images(one_or_many(X), classes=names, **more)
         labels_of(images)
         return images, np.asarray(images.classes) if classes is None else classes
     if isinstance(X, ImageSet):
@@ -118,7 +137,7 @@ def open_labelled(
     if classes is None:
         classes = np.unique(y)
         names = tuple(map(str, classes))
-    images = open_images(one_or_many(X), [str(one) for one in y], classes=names, **(columns or {}))
+    images = open_images(one_or_many(X), [str(one) for one in y], classes=names, **more)
     return images, classes
 
 
@@ -136,6 +155,11 @@ def labels_of(images: ImageSet) -> NDArray[np.int64]:
     if images.labels is None:
         raise DataError(f"{images.title}: has no labels; name their column with label=, or pass y")
     return images.labels.numpy()
+
+
+def weights_of(images: ImageSet) -> NDArray[np.float32] | None:
+    """Weights (N,), or None."""
+    return None if images.weights is None else images.weights.numpy()
 
 
 def one_or_many(X: Any) -> Any:

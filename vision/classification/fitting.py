@@ -17,7 +17,7 @@ from graphrec.training.seeding import seeded
 
 from ..backbone import Backbone
 from . import settings
-from .data import Parts, labels_of
+from .data import Parts, labels_of, weights_of
 from .network import ImageNetwork
 from .optimizers import make_optimizer
 from .scores import image_metrics
@@ -103,7 +103,7 @@ def train(
         network.predictor.cpu().eval().requires_grad_(True),
         preprocess,
         history,
-        {name: image_metrics(labels[name], scores[name]) for name in measured},
+        {name: image_metrics(labels[name], scores[name], weights_of(measured[name])) for name in measured},
         last,
         labels[last],
         scores[last],

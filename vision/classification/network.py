@@ -69,15 +69,22 @@ class ImageNetwork(nn.Module):
         return self
 
     def training_loss(self, batch: ImageBatch) -> Tensor:
-        """Mean cross-entropy."""
+        """Mean cross-entropy; images count by ``batch.weights``."""
         wanted = batch.labels if batch.targets is None else batch.targets
         assert wanted is not None, "what is trained on has labels"
-        return functional.cross_entropy(
+        losses = functional.cross_entropy(
             self.model(batch.images).float(),
             wanted,
             weight=self.class_weight,
             label_smoothing=self.label_smoothing,
+            reduction="mean" if batch.weights is None else "none",
         )
+        if batch.weights is None:
+            return losses
+        counts = batch.weights  # what torch's mean divides by: the weights of labels, but not of targets
+        if batch.targets is None and self.class_weight is not None:
+            counts = counts * self.class_weight[wanted]
+        return (batch.weights * losses).sum() / counts.sum()
 
     def predict(self, batch: ImageBatch) -> Tensor:
         """Probabilities."""

@@ -12,17 +12,20 @@ from graphrec.metrics import class_metrics, top_k_accuracy
 TOP = 5
 
 
-def image_metrics(y: NDArray[Any], p: NDArray[Any]) -> dict[str, float | None]:
+def image_metrics(
+    y: NDArray[Any], p: NDArray[Any], weights: NDArray[Any] | None = None
+) -> dict[str, float | None]:
     """Those of `class_metrics`, and of more than five classes the top-5 accuracy.
 
     Args:
         y: Classes, int (n,), numbered from 0.
         p: Probabilities (n, C).
+        weights: How much each image counts (n,); all the same if None.
     """
-    found = class_metrics(y, p)
+    found = class_metrics(y, p, weights)
     if p.shape[1] <= TOP:
         return found
-    top5 = top_k_accuracy(y, p, TOP)
+    top5 = top_k_accuracy(y, p, TOP, weights)
     return {"accuracy": found.pop("accuracy"), "top5_accuracy": top5, **found}
 
 
@@ -49,14 +52,19 @@ def per_class(confusion: NDArray[np.int64]) -> list[dict[str, float | int | None
     ]
 
 
-def evaluation(y: NDArray[Any], p: NDArray[Any], classes: NDArray[Any]) -> dict[str, Any]:
+def evaluation(
+    y: NDArray[Any], p: NDArray[Any], classes: NDArray[Any], weights: NDArray[Any] | None = None
+) -> dict[str, Any]:
     """`image_metrics`, then ``per_class`` by name and ``confusion`` as lists: rows are the true classes.
+
+    The last two count images, whatever their weights.
 
     Args:
         y: Classes, int (n,), numbered from 0.
         p: Probabilities (n, C).
         classes: (C,) their names.
+        weights: How much each image counts (n,); all the same if None.
     """
     confusion = confusion_matrix(y, p.argmax(1), len(classes))
     rows = dict(zip(map(str, classes), per_class(confusion), strict=True))
-    return {**image_metrics(y, p), "per_class": rows, "confusion": confusion.tolist()}
+    return {**image_metrics(y, p, weights), "per_class": rows, "confusion": confusion.tolist()}
