@@ -24,6 +24,7 @@ from graphrec.pipelines.tables.features import Features, FeatureSpec
 from graphrec.registry import Card, register_model
 
 from .base import CTRModel
+from .flat_fields import FlatFields, dense
 from .layers import MLP, CrossNetV2, at_least_one, cross_importance, xavier_normal
 
 Structure = Literal["parallel", "stacked", "cross"]
@@ -66,9 +67,9 @@ class CrossMixture(nn.Module):
             for expert in matrix:
                 nn.init.xavier_normal_(expert)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, fields: Tensor | FlatFields) -> Tensor:
         """(B, D) to (B, D)."""
-        first = x
+        first = x = dense(fields)
         for reduce, core, expand, bias in zip(self.reduce, self.core, self.expand, self.bias, strict=True):
             gate = self.gate(x).softmax(-1)  # [B, k]
             low = torch.tanh(torch.einsum("bd,kdr->bkr", x, reduce))
@@ -134,7 +135,7 @@ class DCNv2(CTRModel):
 
     def forward(self, features: Features) -> Tensor:
         """Logits (B, T)."""
-        x = self.embedding(features).flatten(1)  # [B, D]
+        x = self.embedding.flat(features)  # [B, D]
         crossed = self.cross(x)
         if self.mlp is None:
             return self.head(crossed)

@@ -70,8 +70,8 @@ class DeepFM(CTRModel):
 
     def forward(self, features: Features) -> Tensor:
         """Logits (B, T)."""
-        vectors = self.embedding(features)
-        return self.linear(features) + self.pairs(vectors) + self.mlp(vectors.flatten(1))
+        fields = self.embedding.flat(features)
+        return self.linear(features) + self.pairs(fields.vectors) + self.mlp(fields)
 
     @torch.no_grad()
     def field_interactions(self, features: Features) -> Tensor:

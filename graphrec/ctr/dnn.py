@@ -65,4 +65,4 @@ class DNN(CTRModel):
 
     def forward(self, features: Features) -> Tensor:
         """Logits (B, T)."""
-        return self.mlp(self.embedding(features).flatten(1))
+        return self.mlp(self.embedding.flat(features))

@@ -18,6 +18,8 @@ from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec, Field, FieldKind
 from graphrec.training.huge_pages import empty_table, in_huge_pages
 
+from .flat_fields import FlatFields, NumericVectors
+
 
 def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sum the rows of ``values`` that share an index.
@@ -180,24 +182,34 @@ class FusedEmbedding(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         """Embed a batch: (B, F, d)."""
+        return self.flat(features).vectors
+
+    def flat(self, features: Features) -> FlatFields:
+        """The same vectors side by side, for networks that map them linearly first."""
+        return FlatFields(self._pieces(features), self.dim)
+
+    def _pieces(self, features: Features) -> list[Tensor | NumericVectors]:
+        """Vectors of consecutive fields, in the order of `fields`."""
         categorical, lists = self._lookup(features)
         pooled = {
             f.name: _pool(vectors, ids != 0, f.pooling if f.kind is FieldKind.MULTI else "mean")
             for f, vectors, ids in zip(self.spec.lists, lists, features.lists, strict=True)
             if f in self.fields
         }
-        numeric = self._numeric(features.numeric)
-        pieces, taken = [], {FieldKind.CATEGORICAL: 0, FieldKind.NUMERIC: 0}
-        source = {FieldKind.CATEGORICAL: categorical, FieldKind.NUMERIC: numeric}
+        pieces: list[Tensor | NumericVectors] = []
+        taken = {FieldKind.CATEGORICAL: 0, FieldKind.NUMERIC: 0}
         for kind, run in groupby(self.fields, key=lambda f: f.kind):
             members = list(run)
-            if kind in source:  # consecutive fields of a kind are consecutive columns
-                start = taken[kind]
-                taken[kind] = start + len(members)
-                pieces.append(source[kind][:, start : taken[kind]])
-            else:
+            if kind not in taken:
                 pieces += [pooled[f.name][:, None] for f in members]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+                continue
+            columns = slice(taken[kind], taken[kind] + len(members))  # as consecutive as the fields
+            taken[kind] = columns.stop
+            if kind is FieldKind.NUMERIC:
+                pieces.append(self._numeric(features.numeric, columns))
+            else:
+                pieces.append(categorical[:, columns])
+        return pieces
 
     def sequence(self, features: Features, position: int) -> tuple[Tensor, Tensor]:
         """Items (B, L, d) of the list field ``spec.lists[position]``, and which are real, (B, L) bool."""
@@ -261,12 +273,12 @@ class FusedEmbedding(nn.Module):
         lists = [self.sequence(features, i)[0] for i in range(len(self.spec.lists))]
         return categorical, lists
 
-    def _numeric(self, values: Tensor) -> Tensor:
-        if self.numeric_weight is None or self.numeric_missing is None:
-            return values.new_empty(values.shape[0], 0, self.dim)
-        missing = values.isnan()
-        known = values.masked_fill(missing, 0.0)[..., None] * self.numeric_weight
-        return torch.addcmul(known, missing[..., None].to(known.dtype), self.numeric_missing)
+    def _numeric(self, values: Tensor, columns: slice) -> NumericVectors:
+        assert self.numeric_weight is not None
+        assert self.numeric_missing is not None
+        return NumericVectors.of(
+            values[:, columns], self.numeric_weight[columns], self.numeric_missing[columns]
+        )
 
 
 def _rows_of(field: Field) -> int:

@@ -94,7 +94,7 @@ class ContextGate(nn.Module):
             features.numeric[:, numeric],
             tuple(features.lists[i] for i in lists),
         )
-        return 2 * torch.sigmoid(self.mlp(self.embedding(chosen).flatten(1)))
+        return 2 * torch.sigmoid(self.mlp(self.embedding.flat(chosen)))
 
 
 class BilinearFusion(nn.Module):

@@ -16,6 +16,7 @@ from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec
 
 from .embedding import LOG_ODDS_PRIOR, FusedEmbedding
+from .flat_fields import FlatFields, dense
 
 
 def at_least_one(**counts: int) -> None:
@@ -122,6 +123,17 @@ class MLP(nn.Sequential):
         super().__init__(*layers)
         self.out_features = width if out is None else out
 
+    def forward(self, x: Tensor | FlatFields) -> Tensor:
+        """(n, width) to (n, out_features)."""
+        if isinstance(x, Tensor):
+            return super().forward(x)
+        layers = iter(self)
+        first = next(layers, None)
+        found = x.dense() if first is None else x.linear(first)
+        for layer in layers:
+            found = layer(found)
+        return found
+
 
 def xavier_normal(module: nn.Module) -> None:
     """Redraw every linear layer: weights Glorot normal, biases zero (FuxiCTR's initialisation)."""
@@ -200,14 +212,16 @@ class CrossNetV2(nn.Module):
         at_least_one(num_layers=num_layers)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(num_layers))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, fields: Tensor | FlatFields) -> Tensor:
         """(B, D) to (B, D); under autocast in its dtype, since products with x_0 are bound by memory."""
+        x = dense(fields)
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         first = x
         step = torch.addcmul if torch.compiler.is_compiling() else _CrossStep.apply
-        for layer in self.layers:
-            x = step(x, first, layer(x))
+        for i, layer in enumerate(self.layers):
+            flat = i == 0 and not isinstance(fields, Tensor)
+            x = step(x, first, fields.linear(layer) if flat else layer(x))
         return x
 
     def kernels(self) -> list[Tensor]:

@@ -78,7 +78,7 @@ class MMoE(CTRModel):
 
     def forward(self, features: Features) -> Tensor:
         """Logits (B, T)."""
-        x = self.embedding(features).flatten(1)
+        x = self.embedding.flat(features)
         experts = torch.stack([expert(x) for expert in self.experts], dim=1)  # [B, K, w]
         logits = []
         for gate, tower in zip(self.gates, self.towers, strict=True):

@@ -70,5 +70,5 @@ class SharedBottom(CTRModel):
 
     def forward(self, features: Features) -> Tensor:
         """Logits (B, T)."""
-        shared = self.bottom(self.embedding(features).flatten(1))
+        shared = self.bottom(self.embedding.flat(features))
         return torch.cat([tower(shared) for tower in self.towers], dim=1)

@@ -111,6 +111,13 @@ def alone(layer: InteractingLayer, x: Tensor) -> Tensor:
     return layer.norm(torch.relu(value.transpose(1, 2).flatten(2) + residual))
 
 
+def no_cross_layers(model: CTRModel) -> None:
+    """DCN-V2's cross network gives what it is given."""
+    for network in model.modules():
+        if isinstance(network, CrossNetV2):
+            network.layers = nn.ModuleList()
+
+
 def no_crossing(model: CTRModel) -> None:
     """Cross networks keep their heads but skip their layers."""
     for network in model.modules():
@@ -123,7 +130,7 @@ def no_crossing(model: CTRModel) -> None:
     [
         ("fm", lambda m: replace(m, FactorPairs, Nothing()), {}),
         ("fwfm", lambda m: replace(m, FieldPairs, Nothing()), {}),
-        ("dcnv2", lambda m: replace(m, CrossNetV2, nn.Identity()), {"structure": "cross"}),
+        ("dcnv2", no_cross_layers, {"structure": "cross"}),
         ("fcn", no_crossing, {}),
         ("ecn", no_crossing, {}),
         ("lcn", no_crossing, {}),
