@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from eeg_files import dreamer, eye_state
+from page_examples import Examples
 
 import graphrec.graph.eeg as package
 
@@ -15,18 +16,10 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "eeg.md"
 
 
 @pytest.mark.filterwarnings("ignore:the validation rows do not define")
-def test_the_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_examples_run(run_examples: Examples) -> None:
     eye_state(Path("EEG_Eye_State.arff"), seconds=40)
     dreamer(Path("DREAMER.mat"), people=2, clips=5, samples=768)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 8
-    names: dict[str, object] = {}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{PAGE.name}, example {number + 1}", "exec"), names)
-    printed = capsys.readouterr().out
+    _, printed = run_examples(PAGE, 8)
     assert re.search(r"window \d+ \(\w+\) and window \d+ \(\w+\) share samples", printed)
     random, last = (float(v) for v in re.findall(r"a random fifth (\S+)\nthe last fifth (\S+)", printed)[0])
     assert random > last + 0.3, "the generated recording drifts, so it leaks as the real one does"

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 from hypergraph_tools import clubs
+from page_examples import Examples
 
 import graphrec.graph.hypergraph as package
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "hypergraphs.md"
 
 
-def test_the_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_examples_run(run_examples: Examples) -> None:
     graph = clubs(per_class=30)
     assert graph.y is not None
     features = {f"f{i}": column.numpy() for i, column in enumerate(graph.x.T)}
     people = pl.DataFrame({"vertex": range(len(graph.x)), **features, "label": graph.y.numpy()})
     people.write_parquet("people.parquet")
     pl.DataFrame(graph.incidence.T.numpy(), schema=["vertex", "edge"]).write_parquet("memberships.parquet")
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 4
-    names: dict[str, object] = {}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{PAGE.name}, example {number + 1}", "exec"), names)
-    assert "'accuracy'" in capsys.readouterr().out
-    assert (tmp_path / "reliability.png").stat().st_size > 1000
+    _, printed = run_examples(PAGE, 4)
+    assert "'accuracy'" in printed
+    assert Path("reliability.png").stat().st_size > 1000
 
 
 def test_every_public_name_exists() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
+from page_examples import Examples
 
 import graphrec.graph.relations as package
 
@@ -46,20 +46,12 @@ def write_files(folder: Path) -> None:
         (folder / f"{part}.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
 
-def test_the_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_files(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
-    names: dict[str, object] = {}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{PAGE.name}, example {number + 1}", "exec"), names)
-    said = capsys.readouterr().out
-    assert "'accuracy'" in said
-    assert "window" in said
-    assert (tmp_path / "attention.png").stat().st_size > 1000
+def test_the_examples_run(run_examples: Examples) -> None:
+    write_files(Path())
+    _, printed = run_examples(PAGE, 5)
+    assert "'accuracy'" in printed
+    assert "window" in printed
+    assert Path("attention.png").stat().st_size > 1000
 
 
 def test_every_public_name_exists() -> None:

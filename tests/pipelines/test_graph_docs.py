@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from graph_tools import PATH, POINT, TRIANGLE, tu_text, write
+from page_examples import Examples
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "graphs.md"
 
@@ -71,18 +71,10 @@ def relation_files() -> None:
         write(Path(f"nary/fold{k}.test.json"), json.dumps(rows))
 
 
-def test_the_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_examples_run(run_examples: Examples) -> None:
     for make in (graph_tables, tu_files, node_tables, eeg_table, relation_files):
         make()
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 9
-    names: dict[str, object] = {}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{PAGE.name}, example {number + 1}", "exec"), names)
-    printed = capsys.readouterr().out
+    _, printed = run_examples(PAGE, 9)
     assert (
         "edges: row 1: column 'target' names a node that its graph does not have (99); add the node or"
         in printed

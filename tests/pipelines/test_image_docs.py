@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page_examples import Examples
 
 import graphrec.pipelines.images as package
 from graphrec.errors import ConfigError
@@ -14,16 +15,8 @@ from graphrec.errors import ConfigError
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "images.md"
 
 
-def test_the_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
-    names: dict[str, object] = {}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{PAGE.name}, example {number + 1}", "exec"), names)
-    printed = capsys.readouterr().out
+def test_the_examples_run(run_examples: Examples) -> None:
+    _, printed = run_examples(PAGE, 5)
     assert "classes: circle (30), cross (30), square (30), triangle (30)" in printed
     assert "which column holds the labels is not clear; candidates are shape, drawer" in printed
     assert "{'circle': 30, 'cross': 30, 'square': 30, 'triangle': 30}" in printed

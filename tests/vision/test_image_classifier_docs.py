@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
+from page_examples import Examples
 from sklearn.base import BaseEstimator
 
 from graphrec.vision import ImageClassifier
@@ -13,16 +13,9 @@ from graphrec.vision import ImageClassifier
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "image_classifier.md"
 
 
-def test_the_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
-    names: dict[str, object] = {}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{PAGE.name}, example {number + 1}", "exec"), names)
-    assert "['square'] ['square']" in capsys.readouterr().out
+def test_the_examples_run(run_examples: Examples) -> None:
+    names, printed = run_examples(PAGE, 3)
+    assert "['square'] ['square']" in printed
     assert names["model"].metrics_["test"]["accuracy"] > 0.9
 
 

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-import pytest
+from page_examples import Examples
 
 from graphrec import vision
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "vision.md"
 
 
-def test_the_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
-    names: dict[str, object] = {}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{PAGE.name}, example {number + 1}", "exec"), names)
-    printed = capsys.readouterr().out
+def test_the_examples_run(run_examples: Examples) -> None:
+    names, printed = run_examples(PAGE, 5)
     assert "[(2, 8, 8, 8), (2, 16, 4, 4)] [4, 8]" in printed
     assert "uint8 ['rows', 3, 32, 32] probability" in printed
     assert names["logits"].shape == (2, 10)
-    assert (tmp_path / "official.safetensors").exists()
-    assert (tmp_path / "model.pt2").stat().st_size > 10_000
-    assert (tmp_path / "attention.png").stat().st_size > 10_000
+    assert Path("official.safetensors").exists()
+    assert Path("model.pt2").stat().st_size > 10_000
+    assert Path("attention.png").stat().st_size > 10_000
 
 
 def test_the_page_names_the_contract() -> None:
