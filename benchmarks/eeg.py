@@ -207,6 +207,7 @@ def main() -> None:
     options.add_argument("--file", type=Path, required=True, help="EEG_Eye_State.arff")
     options.add_argument("--work", type=Path, required=True, help="folder for finished folds")
     options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--choosing", type=int, help="seeds of the row that chooses (all)")
     given = options.parse_args()
     given.work.mkdir(exist_ok=True)
     torch.set_num_threads(given.threads)
@@ -235,6 +236,8 @@ def main() -> None:
         [run_random(raw, ALPHA, seed, given.work) for seed in seeds],
     )
     for name in (ALPHA, CHOSEN):
+        if name == CHOSEN and given.choosing is not None:
+            seeds = range(given.choosing)  # four trainings a fold
         found = [run_folds(raw, name, seed, given.work) for seed in seeds]
         runs = [
             {**judged(raw, p, str(seed)), "bands": bands}
