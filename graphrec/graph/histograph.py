@@ -113,6 +113,28 @@ class HistoGraph(Aggregation):
         self.query, self.key = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.mix = NodeAttention(hidden, heads) if node_attention else None
 
+    @torch.no_grad()
+    def begin_at_last(self) -> None:
+        """Begin with the last layer as it is (of another width than D, its first D features) and no other.
+
+        A start over a trained backbone, whose last layer a trained head reads. The other layers' lifts
+        are 0, so their scores are; with equal queries and keys the last one's score is positive, and its
+        weight 1. What attention among nodes adds is 0 as well. Gradients reach the other lifts through the
+        scores, and everything else once those have moved. With ``weights="softmax"`` the other layers have
+        weights from the start, though nothing that is weighted.
+        """
+        lifts = cast("list[nn.Linear]", list(self.lift))
+        for lift, place in zip(lifts, self.positions, strict=True):
+            lift.weight.zero_()
+            lift.bias.copy_(-place)
+        nn.init.eye_(lifts[-1].weight)
+        self.key.weight.copy_(self.query.weight)
+        for bias in (self.query.bias, self.key.bias):
+            bias.zero_()
+        if self.mix is not None:
+            self.mix.out.weight.zero_()
+            self.mix.out.bias.zero_()
+
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """As of any module: PyG's own checks take a tensor of nodes, where a history may be a list."""
         return nn.Module.__call__(self, *args, **kwargs)

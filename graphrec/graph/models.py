@@ -211,6 +211,25 @@ class NodeNetwork(Network):
             return self.head(self.readout.nodes(history, ptr))
         return self.head(history[:, -1] if isinstance(history, Tensor) else history[-1])
 
+    def begin_as(self, plain: NodeNetwork) -> None:
+        """Begin where a trained plain network is: its head, on the last layer.
+
+        Args:
+            plain: Without HISTOGRAPH, of the same width and classes.
+
+        Raises:
+            ConfigError: ``plain`` has HISTOGRAPH, or a head of another shape.
+        """
+        shapes = [tuple(one.head.weight.shape) for one in (plain, self)]
+        if plain.readout is not None or shapes[0] != shapes[1]:
+            raise ConfigError(
+                f"plain: needs readout='last' and a head of {shapes[1]}, got readout="
+                f"{'last' if plain.readout is None else 'histograph'!r} and {shapes[0]}"
+            )
+        self.head.load_state_dict(plain.head.state_dict())
+        if self.readout is not None:
+            self.readout.begin_at_last()
+
     def logits(self, batch: GraphBatch) -> Tensor:
         """(n, C) of the nodes asked for."""
         found = self.read(self.history(batch), batch.ptr)

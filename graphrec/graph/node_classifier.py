@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from graphrec.pipelines.index_splits import IndexSplit
 from .batches import FullBatch, GraphBatch
 from .classifying import NetworkClassifier, frozen_history
 from .drawing import draw_attention
-from .models import Network
+from .models import Network, NodeNetwork
 from .rows import Features, compact
 from .topology import Topology
 
@@ -34,7 +34,9 @@ class NodeClassifier(NetworkClassifier):
         model: ``"histograph"``, or a baseline such as ``"gcn"``: ``list_models(task="node")`` lists them
             under names that begin with ``node_``.
         model_options: Keyword arguments of the model; see `NodeModel`.
-        mode: ``"end_to_end"``, or ``"frozen"``; see `GraphClassifier`.
+        mode: ``"end_to_end"``, or ``"frozen"``: a plain network is trained first, or given to ``fit``, then
+            the readout and head on its cached activations, beginning where it is (if it has as many
+            classes). A tenth of ``learning_rate`` suits the second stage: fit the plain network and give it.
         epochs: Steps on the whole graph, at most; in mode "frozen" of either stage.
         learning_rate: Of Adam.
         weight_decay: Of Adam.
@@ -122,6 +124,8 @@ class NodeClassifier(NetworkClassifier):
             if backbone is None:
                 self.history_ += self._fit_on(source, _features(source, data), topology, labels)
             self._take_backbone(module, source)
+            if _head_fits(module, source):
+                module.begin_as(source)  # type: ignore[arg-type]
             everything = FullBatch(_features(module, data), topology, torch.arange(len(labels)), labels).batch
             self.history_ += self._fit_on(module, frozen_history(module, everything), None, labels)
         else:
@@ -181,6 +185,13 @@ class NodeClassifier(NetworkClassifier):
         topology = Topology.of(data.edge_index, data.num_nodes)
         x = _features(self.module_, data)  # type: ignore[arg-type]
         return FullBatch(x, topology, nodes, torch.zeros_like(nodes)).batch
+
+
+def _head_fits(module: Network, plain: Network) -> TypeGuard[NodeNetwork]:
+    """Whether ``module`` can begin as ``plain``, a network for nodes without HISTOGRAPH."""
+    if not isinstance(module, NodeNetwork) or not isinstance(plain, NodeNetwork):
+        return False
+    return plain.readout is None and plain.head.weight.shape == module.head.weight.shape
 
 
 def _features(module: Network, data: Data) -> Features:

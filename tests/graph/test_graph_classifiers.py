@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from torch_geometric.data import Data
 
 from graphrec.errors import ConfigError, DataError, RunError
+from graphrec.graph import NodeModel
 from graphrec.graph.classifier import GraphClassifier, NodeClassifier
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.pipelines.index_splits import IndexSplit, per_class, random_parts
@@ -104,6 +105,32 @@ def test_nodes_with_a_frozen_backbone() -> None:
     found = NodeClassifier("histograph", mode="frozen", **arguments).fit(GROUPS, split=NODES)
     assert found.metrics_["test"]["accuracy"] > 0.7
     assert found.score(GROUPS, nodes=NODES.test) == pytest.approx(found.metrics_["test"]["accuracy"])
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_histograph_begins_as_a_plain_network(attention: bool) -> None:
+    torch.manual_seed(0)
+    x, options = torch.randn(9, 5), {"hidden": 8, "layers": 3}
+    plain = NodeModel(5, 4, readout="last", **options)
+    ours = NodeModel(5, 4, readout_options={"node_attention": attention}, **options)
+    ours.backbone.load_state_dict(plain.backbone.state_dict())
+    ours.begin_as(plain)
+    plain.eval(), ours.eval()
+    torch.testing.assert_close(ours(x, ring(9)), plain(x, ring(9)))
+    ours(x, ring(9)).square().sum().backward()  # from here every layer can come in
+    assert all(lift.weight.grad.abs().max() > 0 for lift in ours.readout.lift)
+    for other in (ours, NodeModel(5, 3, readout="last", **options)):
+        with pytest.raises(ConfigError, match="needs readout='last' and a head of"):
+            ours.begin_as(other)
+
+
+def test_frozen_nodes_begin_at_the_given_network() -> None:
+    arguments = {"model_options": {"hidden": 16}, "random_state": 0}
+    plain = NodeClassifier("gcn", epochs=40, **arguments).fit(GROUPS, split=NODES)
+    still = {"epochs": 1, "learning_rate": 1e-12}
+    found = NodeClassifier("histograph", mode="frozen", **still, **arguments)
+    found.fit(GROUPS, split=NODES, backbone=plain)
+    np.testing.assert_allclose(found.predict_proba(GROUPS), plain.predict_proba(GROUPS), atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_model() -> None:
