@@ -119,3 +119,10 @@ class FlatFields:
 def dense(x: Tensor | FlatFields) -> Tensor:
     """(B, D) of either form."""
     return x if isinstance(x, Tensor) else x.dense()
+
+
+def linear(layer: nn.Module, x: Tensor | FlatFields) -> Tensor:
+    """``layer`` of either form, (B, H)."""
+    if isinstance(x, FlatFields) and isinstance(layer, nn.Linear):
+        return x.linear(layer)
+    return layer(dense(x))

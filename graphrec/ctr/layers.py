@@ -16,7 +16,7 @@ from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec
 
 from .embedding import LOG_ODDS_PRIOR, FusedEmbedding
-from .flat_fields import FlatFields, dense
+from .flat_fields import FlatFields, dense, linear
 
 
 def at_least_one(**counts: int) -> None:
@@ -129,7 +129,7 @@ class MLP(nn.Sequential):
             return super().forward(x)
         layers = iter(self)
         first = next(layers, None)
-        found = x.dense() if first is None else x.linear(first)
+        found = x.dense() if first is None else linear(first, x)
         for layer in layers:
             found = layer(found)
         return found
@@ -219,9 +219,9 @@ class CrossNetV2(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         first = x
         step = torch.addcmul if torch.compiler.is_compiling() else _CrossStep.apply
-        for i, layer in enumerate(self.layers):
-            flat = i == 0 and not isinstance(fields, Tensor)
-            x = step(x, first, fields.linear(layer) if flat else layer(x))
+        source = x if isinstance(fields, Tensor) else fields
+        for layer in self.layers:
+            source = x = step(x, first, linear(layer, source))
         return x
 
     def kernels(self) -> list[Tensor]:

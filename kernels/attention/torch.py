@@ -40,7 +40,8 @@ def attention(
     """Output (B, H, Lq, Dv), and log-sum-exp (B, H, Lq) if needed; see :func:`graphrec.kernels.attention`."""
     bare = bias is None and times is None and not need_lse
     if bare and (routes := routes_of(pattern, q.device)) is not None:
-        return attend_regions(q, *_shared(q, k, v), scale, routes), None
+        k, v = _shared(q, k, v)
+        return attend_regions(q, k, v, scale, routes), None
     found = route(pattern, q.shape[2], k.shape[2], q.device, q.dtype)
     if found is None:
         return _dense(q, k, v, pattern, bias, scale, need_lse, times)

@@ -82,9 +82,10 @@ class ImageSet:
         index = torch.as_tensor(indices, dtype=torch.int64).flatten()
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
             raise DataError(f"{self.title}: index {int(index.max())} is not one of the {len(self)} images")
-        per_image = {"labels": self.labels, "groups": self.groups, "weights": self.weights}
-        chosen = {name: None if values is None else values[index] for name, values in per_image.items()}
-        return replace(self, rows=self.rows[index], split=None, **chosen)
+        labels, groups, weights = (
+            None if one is None else one[index] for one in (self.labels, self.groups, self.weights)
+        )
+        return replace(self, rows=self.rows[index], split=None, labels=labels, groups=groups, weights=weights)
 
     def with_classes(self, classes: Sequence[str]) -> ImageSet:
         """The same pictures with labels coded by another list of classes, that of a fitted model.

@@ -183,8 +183,8 @@ def _open_manifest(manifest: Manifest, classes: Sequence[str] | None, name: str 
     if manifest.group is not None:
         found = replace(found, groups=group_codes(frame[manifest.group]))
     if manifest.weight is not None:
-        values = frame[manifest.weight].cast(pl.Float64, strict=False)
-        weights = as_weights(values.to_numpy(), len(frame), f"{title}, column {manifest.weight!r}")
+        numbers = frame[manifest.weight].cast(pl.Float64, strict=False).to_numpy()
+        weights = as_weights(numbers, len(frame), f"{title}, column {manifest.weight!r}")
         found = replace(found, weights=weights)
     return found
 

@@ -67,7 +67,7 @@ class CascadedGroupAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, side, side) to the same shape."""
         pattern, biases = Windows((self.side, self.side), (self.side, self.side)), self.bias()
-        shares, made = x.chunk(len(self.qkvs), 1), []
+        shares, made = x.chunk(len(self.qkvs), 1), list[Tensor]()
         for head, (share, project, convolve) in enumerate(zip(shares, self.qkvs, self.dws, strict=True)):
             q, k, v = project(share + made[-1] if head else share).split(self.sizes, 1)
             q, k, v = (one.flatten(2).mT.unsqueeze(1) for one in (convolve(q), k, v))  # [B, 1, L, D]
