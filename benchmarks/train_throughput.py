@@ -104,6 +104,8 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--batch-size", type=int, default=4096)
+    parser.add_argument("--name", default="train_throughput", help="of the result file")
+    parser.add_argument("--title", default="Training throughput on a CPU")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         groups = {
@@ -119,7 +121,7 @@ def main() -> None:
         " second column counts."
     )
     text = "\n\n".join([*(section(*group) for group in groups.items()), notes])
-    common.record("train_throughput", "Training throughput on a CPU", text, jobs, options)
+    common.record(options.name, options.title, text, jobs, options, script="train_throughput")
 
 
 if __name__ == "__main__":

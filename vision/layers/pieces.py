@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from graphrec.kernels.registering import listened_to
+
 _ROWS = 512
 """Rows at a time: a megabyte of float32 for 512 hidden units."""
 
@@ -16,7 +18,8 @@ def mlp_in_pieces(x: Tensor, first: nn.Linear, last: nn.Linear) -> Tensor:
     """``last(relu(first(x)))``, whose hidden layer is never kept, and is computed again for the gradient.
 
     Where the rows outnumber the inputs and outputs, as in networks that make biases of distances, memory that
-    is fresh and read once takes longer than the arithmetic. Autocast does not narrow it.
+    is fresh and read once takes longer than the arithmetic. On other devices, and where something watches the
+    operations, it is computed at once. Autocast does not narrow it.
 
     Args:
         x: (n, inputs); it gets no gradient.
@@ -26,17 +29,11 @@ def mlp_in_pieces(x: Tensor, first: nn.Linear, last: nn.Linear) -> Tensor:
     Returns:
         (n, outputs).
     """
-    if len(x) <= _ROWS or torch.compiler.is_compiling() or not _alone():
+    if len(x) <= _ROWS or x.device.type != "cpu" or listened_to():
         return last(F.relu(first(x)))  # type: ignore[no-any-return]
     with torch.autocast(x.device.type, enabled=False):
         found: Tensor = _Pieces.apply(x, first.weight, first.bias, last.weight, last.bias)
     return found
-
-
-def _alone() -> bool:
-    """Whether nothing but autograd watches the operations: no tracing mode, no functional transform."""
-    modes = torch._C._len_torch_dispatch_stack() > 0
-    return not modes and torch._C._functorch.peek_interpreter_stack() is None
 
 
 def _mlp(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
