@@ -55,6 +55,11 @@ def choice_of(operator: Callable[..., Any], *args: Any, **kwargs: Any) -> Chosen
     return None
 
 
+def asking() -> bool:
+    """Whether operators run only until they have chosen a backend."""
+    return _STOPPING.get()
+
+
 _TRITON_MISSING = None if find_spec("triton") else "the package triton is not installed"
 
 

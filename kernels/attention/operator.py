@@ -12,8 +12,10 @@ from ..patterns import Full, Pattern
 from ..tally import active_tally
 from . import reference
 from . import torch as plain
+from .bias import RelativeBias
 from .checks import check_inputs, check_sources, per_query
 from .merging import add_sink, merge, total_sink
+from .quick import small_attention
 from .source import Source, Weights
 from .watching import WATCHERS, Call
 
@@ -99,6 +101,11 @@ def attention(
     Raises:
         ValueError: shapes, dtypes, devices or lengths that do not fit, or a backend that cannot run.
     """
+    around = sink is None and times is None and plus is None and gate is None and not return_lse
+    if around and pattern is _FULL and backend is None and not isinstance(bias, RelativeBias):
+        quick = small_attention(q, k, v, bias, scale)
+        if quick is not None:
+            return quick
     check_inputs(q, k, v, pattern, bias, times, plus)
     name = select("attention", q, [k, v], backend).backend
     sources = [Source(k, v, pattern, bias, times, plus)]

@@ -20,6 +20,7 @@ from .folded import attend_folded
 from .foldings import fold, in_place, unfold
 from .gather import SMALL_GROUP, Gather, Term, columns_for, gather_for, make_term, mask_for, with_penalty
 from .groups import GroupAttend
+from .quick import few, unusual
 from .regions import attend_regions, routes_of
 from .rows import take_each, take_rows
 
@@ -79,6 +80,12 @@ def _dense(
     mask = None if isinstance(pattern, Full) else mask_for(pattern, q_len, k_len, q.device)
     if isinstance(bias, RelativeBias):
         bias = bias.dense(pattern, q_len, k_len)
+    if mask is None and times is None and not need_lse and unusual(q, v) and _always_finite(bias):
+        if few(q, k) and q.dtype.itemsize >= 4:
+            return plain_attention(q, *_shared(q, k, v), bias, None, scale, False)
+        if q_len == k_len <= SMALL_GROUP and q.shape[1] == k.shape[1]:
+            bias, whole = None if bias is None else bias.to(q.dtype).unsqueeze(-3), torch.Size((1, q_len))
+            return attend_folded(q, k, v, bias, scale, (whole, (0, 1), ()), whole), None
     place = torch.arange(max(q_len, k_len), device=q.device)
     soft = pattern.penalty(place[:q_len, None], place[:k_len], q_len, k_len)
     term = make_term(mask, with_penalty(bias, soft, pattern.penalty_value, q.dtype), q.dtype)

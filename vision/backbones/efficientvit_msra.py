@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from graphrec.errors import RunError
 from graphrec.kernels import attention
-from graphrec.kernels.patterns import Windows
 from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
@@ -66,12 +65,11 @@ class CascadedGroupAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, side, side) to the same shape."""
-        pattern, biases = Windows((self.side, self.side), (self.side, self.side)), self.bias()
-        shares, made = x.chunk(len(self.qkvs), 1), list[Tensor]()
+        shares, biases, made = x.chunk(len(self.qkvs), 1), self.bias(), list[Tensor]()
         for head, (share, project, convolve) in enumerate(zip(shares, self.qkvs, self.dws, strict=True)):
             q, k, v = project(share + made[-1] if head else share).split(self.sizes, 1)
             q, k, v = (one.flatten(2).mT.unsqueeze(1) for one in (convolve(q), k, v))  # [B, 1, L, D]
-            found = attention(q, k, v, pattern, bias=biases[head])
+            found = attention(q, k, v, bias=biases[head])
             made.append(found.squeeze(1).mT.reshape(share.shape))
         return self.proj(torch.cat(made, 1))
 

@@ -43,7 +43,7 @@ class ConvMlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to the same shape."""
         x = self.relu(self.fc1(x)).permute(0, 3, 1, 2)
-        x = self.act(self.dwconv(x)).permute(0, 2, 3, 1)
+        x = self.act(self.dwconv(x).permute(0, 2, 3, 1))  # in the layout that the convolution leaves
         return self.drop(self.fc2(self.drop(x)))
 
 
