@@ -293,7 +293,8 @@ def test_backbones_are_recorded_as_they_finish(
             raise common.WorkerError("stopped")
         both = {"graphrec": [1.0], "peer": [2.0]}
         return {
-            "runs": {"forward, batch 1": both},
+            "runs": {"forward": both},
+            "shares": {"forward": 0.25},
             "memory": {"graphrec": 3.0, "peer": 4.0},
             "versions": {"torch": "2"},
             "load": 0.1,
@@ -309,5 +310,7 @@ def test_backbones_are_recorded_as_they_finish(
     vision_cpu.main()
     assert [name.split("_")[0] for name in asked] == ["swin", "convnext", "convnext"]
     page = (tmp_path / "vision_cpu.md").read_text(encoding="utf-8")
-    assert "| swin_tiny_patch4_window7_224, float32, peak memory, batch 2 | 3 MB | 4 MB | 0.75 |" in page
+    swin = "| swin_tiny_patch4_window7_224, float32, batch"
+    assert f"{swin} 2, peak memory of a training step | 3 MB | 4 MB | 0.75 |  |" in page
+    assert f"{swin} 1, forward | 1 CPU ms | 2 CPU ms | 0.50 | 0.25 |" in page
     assert not (tmp_path / "partial.json").exists()

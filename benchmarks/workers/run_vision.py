@@ -1,7 +1,8 @@
 """A backbone and its peer on a CPU with the same weights, interleaved in this one process.
 
 Settings: model (a name of graphrec.vision), official (folder of clones), dtype, batch, repeats, memory_batch
-(0 for none). Peak memory is that of a training step in a child process for each.
+(0 for none), shares (whether to profile the peer). Peak memory is that of a training step in a child process
+for each.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from vision_peers import PEERS
 from graphrec import vision
 
 Step = Callable[[], None]
+BOTH_PAY = ("conv", "aten::addmm", "aten::mm", "batch_norm", "layer_norm", "gelu", "relu", "clamp_min")
+"""Parts of the names of operators that both contenders call on the same numbers; batched products are not."""
 
 
 def forward(model: nn.Module, x: Tensor, low: bool) -> Step:
@@ -62,6 +65,16 @@ def timed(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
             if repeat:
                 found[name].append((time.process_time() - start) * 1e3)
     return found
+
+
+def share(step: Step) -> float:
+    """The part of a step that convolutions, linear layers, norms and activations take."""
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        step()
+    rows = [(one.key, one.self_cpu_time_total) for one in profile.key_averages()]
+    paid = sum(spent for name, spent in rows if any(part in name for part in BOTH_PAY))
+    return paid / sum(spent for _, spent in rows)
 
 
 def make(name: str, folder: str) -> tuple[vision.Backbone, nn.Module]:
@@ -114,12 +127,18 @@ def main() -> None:
         difference = compare(ours.eval(), theirs.eval(), x[:1])
         assert difference < 1e-4, f"the logits differ by {difference}"
     models = dict(zip(names, (ours.eval(), theirs.eval()), strict=True))
-    runs = {"forward": timed({name: forward(model, x, low) for name, model in models.items()}, repeats)}
-    # one image has no variance behind the pooling
-    if case["batch"] > 1 or not any(isinstance(one, nn.BatchNorm1d) for one in ours.modules()):
-        steps = {name: training(model.train(), x, low) for name, model in models.items()}
-        runs["training step"] = timed(steps, repeats)
-    finish(["torch", "timm", "graphrec"], runs=runs, memory=memory)
+    runs, shares = {}, {}
+    for question, prepare in (("forward", forward), ("training step", training)):
+        if prepare is training:
+            if case["batch"] == 1 and any(isinstance(one, nn.BatchNorm1d) for one in ours.modules()):
+                continue  # one image has no variance behind the pooling
+            ours.train()
+            theirs.train()
+        steps = {name: prepare(model, x, low) for name, model in models.items()}
+        runs[question] = timed(steps, repeats)
+        if case["shares"]:
+            shares[question] = share(steps["peer"])
+    finish(["torch", "timm", "graphrec"], runs=runs, memory=memory, shares=shares)
 
 
 if __name__ == "__main__":

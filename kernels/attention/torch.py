@@ -82,7 +82,8 @@ def _dense(
         bias = bias.dense(pattern, q_len, k_len)
     if mask is None and times is None and not need_lse and unusual(q, v) and _always_finite(bias):
         if few(q, k) and q.dtype.itemsize >= 4:
-            return plain_attention(q, *_shared(q, k, v), bias, None, scale, False)
+            k, v = _shared(q, k, v)
+            return plain_attention(q, k, v, bias, None, scale, False)
         if q_len == k_len <= SMALL_GROUP and q.shape[1] == k.shape[1]:
             bias, whole = None if bias is None else bias.to(q.dtype).unsqueeze(-3), torch.Size((1, q_len))
             return attend_folded(q, k, v, bias, scale, (whole, (0, 1), ()), whole), None
