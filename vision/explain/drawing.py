@@ -36,7 +36,7 @@ def draw_attention(
     classes: Sequence[str] | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
-    """Draw what a model looks at, one row a picture: the picture, and the picture under the map.
+    """Draw what a model looks at: every picture, and beside it the picture under its map.
 
     Args:
         model: A backbone with a classifier.
@@ -68,16 +68,20 @@ def draw_attention(
     shown, what = _map(model, inputs, method, layer, target)
     titles = _predictions(model, inputs, classes)
     large = interpolate(shown[:, None].cpu(), pixels.shape[-2:], mode="bilinear")[:, 0]
-    figure = Figure(figsize=(4.6, 2.4 * len(pixels) + 0.2), layout="constrained", facecolor="white")
-    for row in range(len(pixels)):
-        left, right = (figure.add_subplot(len(pixels), 2, 2 * row + side) for side in (1, 2))
-        picture = pixels[row].permute(1, 2, 0).numpy()
-        _picture(left, picture, titles[row])
+    columns = 1 if len(pixels) <= 3 else 2  # a picture and its map each
+    rows = -(-len(pixels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.35 * rows + 0.6), layout="constrained", facecolor="white")
+    for number in range(len(pixels)):
+        left, right = (figure.add_subplot(rows, 2 * columns, 2 * number + side) for side in (1, 2))
+        picture = pixels[number].permute(1, 2, 0).numpy()
+        _picture(left, picture, titles[number])
         _picture(right, picture, what)
-        heat = right.imshow(large[row].numpy(), cmap="inferno", alpha=0.6, vmin=0.0)
-        bar = figure.colorbar(heat, ax=right, fraction=0.046, ticks=[0, float(large[row].max())])
-        bar.ax.set_yticklabels(["none", "most"], fontsize=7, color=_INK)
-        bar.outline.set_visible(False)
+        heat = right.imshow(large[number].numpy(), cmap="inferno", alpha=0.6, vmin=0.0)
+    # One for all: each map goes up to its own most.
+    ticks = [0, float(large[-1].max())]
+    bar = figure.colorbar(heat, ax=figure.axes, location="bottom", shrink=0.4, aspect=40, ticks=ticks)
+    bar.ax.set_xticklabels(["none", "most"], fontsize=7, color=_INK)
+    bar.outline.set_visible(False)
     if path is not None:
         figure.savefig(Path(path), dpi=110)
     return figure
