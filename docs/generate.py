@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def entry(c: Card) -> str:
         f"- Paper: <{c.paper}>" if c.paper else "",
         f"- Official code: <{c.code}>{f' ({c.licence})' if c.licence else ''}" if c.code else "",
         "" if c.variants else f"- Labels: {'one or several' if c.multi_label else 'one'}",
-        "- Variants: [figures](vision_models.md)" if c.variants else "",
+        "- Variants: [figures, and speed beside the peer](vision_models.md)" if c.variants else "",
         f"- Options: {options(c.name)}",
         "".join(f"\n- Published {what}: {value}" for what, value in c.published.items()).lstrip(),
         "".join(f"\n- Verified: {what} (`{test}`)" for what, test in c.verified.items()).lstrip(),
@@ -190,6 +191,29 @@ def variants(c: Card) -> list[list[str]]:
     ]
 
 
+def beside_peers() -> dict[str, str]:
+    """What benchmarks/vision_cpu.py recorded, as a line for each system's name."""
+    found = json.loads((ROOT / "benchmarks" / "results" / "vision_cpu.json").read_text(encoding="utf-8"))
+    lines: dict[str, list[str]] = {}
+    for ours, theirs in zip(found["jobs"][::2], found["jobs"][1::2], strict=True):
+        variant, dtype, batch, what = ours["name"].partition(": ")[2].split(", ")
+        key = "mb" if "memory" in what else "ms"
+        of_ours, of_theirs = (statistics.median(run[key] for run in one["runs"]) for one in (ours, theirs))
+        kept = lines.setdefault(variant, [])
+        kept.append(f"{what} {of_ours / of_theirs:.2f} ({dtype}, {batch})")
+    return {
+        variant: f"`{variant}` on a CPU, over [timm's or the official code's](benchmarks.md#backbones-on-a-cpu):"
+        f" {', '.join(told)}."
+        for variant, told in lines.items()
+    }
+
+
+def measured(c: Card) -> str:
+    """The lines of a system's variants in the table of speeds."""
+    lines = beside_peers()
+    return "".join(f"\n\n{lines[name]}" for name in c.variants if name in lines)
+
+
 def vision_models() -> str:
     """docs/vision_models.md: every variant of every backbone."""
     cards = [card(name) for name in list_models(task="vision")]
@@ -203,7 +227,7 @@ def vision_models() -> str:
         " to 3% of them, or says why not; `vision.count_operations` counts any model. Accuracies were not"
         " measured here: logits, feature maps and gradients were compared, as each"
         " [card](models.md) says.",
-        *(f"## {link(c.title, c.paper)}\n\n{table(header, variants(c))}" for c in cards),
+        *(f"## {link(c.title, c.paper)}\n\n{table(header, variants(c))}{measured(c)}" for c in cards),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -7,6 +7,7 @@ for each.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import time
@@ -90,14 +91,17 @@ def make(name: str, folder: str) -> tuple[vision.Backbone, nn.Module]:
 def peak(case: dict[str, object], place: int) -> float:
     """Peak memory in MB of a training step of ours (0) or the peer (1), in a child of this process.
 
-    Both models are made in the child and the other one is dropped, so that the child is alike.
+    Both models are made in the child and the other one is dropped, so that the child is alike. There glibc
+    maps every tensor of 128 KB and more by itself, so that what is freed does not count.
     """
     read, write = os.pipe()
     if not (child := os.fork()):
+        ctypes.CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD, which glibc otherwise lets grow
         model = make(str(case["model"]), str(case["official"]))[place].train()
         side = vision.family(str(case["model"])).card.variants[str(case["model"])].size
         step = training(model, torch.randn(case["memory_batch"], 3, side, side), case["dtype"] == "bfloat16")
         step()
+        ctypes.CDLL(None).malloc_trim(0)
         before = status_mb("VmRSS")
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # the peak starts anew
