@@ -49,12 +49,13 @@ WASTED = {
 }
 """What the peer spends more on than its arithmetic; there the goal is 1 / 1.5."""
 WHY_NOT = (
-    "Why not: EfficientViT asks for attention 24 times per image, each time with some 40 us of arithmetic; the"
-    " calls around it, in Python, take about as long (as in SHViT), and convolutions alone bound its ratio to"
-    " 0.8. VOLO unfolds in 4 of 18 blocks; linear layers bound it to 0.74. ConViT's peer keeps in evaluation"
-    " what it would compute anew. TransNeXt's and BiFormer's evaluation is bound by little: what is left is"
-    " many small products, one per region or tile of queries. CrossViT and PVT v2 (linear) vary by 0.05 from"
-    " run to run. Ten MB of memory more than the peer (Swin, DaViT, PVT v2) are not explained."
+    "Why not: EfficientViT asks for attention 24 times per image, for a few dozen microseconds of arithmetic"
+    " each; the calls around it, in Python, take about as long (in SHViT too), and what both pay bounds its"
+    " ratio. VOLO unfolds in 4 of 18 blocks, and linear layers bound the rest. ConViT's peer is timm's, which"
+    " keeps its positions; the official code makes them anew. In the evaluation of BiFormer and TransNeXt many"
+    " small products are left, one per region or tile of queries. CrossViT's and PVT v2's (linear) forward"
+    " differ by up to 0.1 between runs of the script. Some ten MB more than the peer's (Swin, DaViT, PVT v2)"
+    " are not explained."
 )
 """Why some figures miss the goal; kept beside the table."""
 PARTIAL = common.RESULTS / "vision_cpu.partial.json"

@@ -201,11 +201,8 @@ def beside_peers() -> dict[str, str]:
         of_ours, of_theirs = (statistics.median(run[key] for run in one["runs"]) for one in (ours, theirs))
         kept = lines.setdefault(variant, [])
         kept.append(f"{what} {of_ours / of_theirs:.2f} ({dtype}, {batch})")
-    return {
-        variant: f"`{variant}` on a CPU, over [timm's or the official code's](benchmarks.md#backbones-on-a-cpu):"
-        f" {', '.join(told)}."
-        for variant, told in lines.items()
-    }
+    page = link("timm's or the official code's", "benchmarks.md#backbones-on-a-cpu")
+    return {name: f"`{name}` on a CPU, over {page}: {', '.join(told)}." for name, told in lines.items()}
 
 
 def measured(c: Card) -> str:
