@@ -52,8 +52,8 @@ WHY_NOT = (
     "Why not: EfficientViT asks for attention 24 times per image, for a few dozen microseconds of arithmetic"
     " each; the calls around it, in Python, take about as long (in SHViT too), and what both pay bounds its"
     " ratio. VOLO unfolds in 4 of 18 blocks, and linear layers bound the rest. ConViT's peer is timm's, which"
-    " keeps its positions; the official code makes them anew. In the evaluation of BiFormer and TransNeXt many"
-    " small products are left, one per region or tile of queries. CrossViT's and PVT v2's (linear) forward"
+    " keeps its positions; the official code makes them anew. In evaluation BiFormer and TransNeXt have many"
+    " small products left, one per region or tile of queries. CrossViT's and PVT v2's (linear) forward"
     " differ by up to 0.1 between runs of the script. Some ten MB more than the peer's (Swin, DaViT, PVT v2)"
     " are not explained."
 )
