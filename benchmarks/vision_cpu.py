@@ -41,8 +41,8 @@ MODELS = {
 """Our name -> what it is compared with; workers/vision_peers.py makes it."""
 WASTED = {
     "biformer_tiny": "gathers whole copies of keys",
-    "volo_d1_224": "unfolds and folds; in 4 of its 18 blocks",
-    "convit_tiny": "computes positions anew and attends twice; timm's keeps its positions",
+    "volo_d1_224": "unfolds and folds, in 4 of its 18 blocks",
+    "convit_tiny": "attends twice, to places and to contents",
     "transnext_micro": "unfolds keys and values",
     "nat_mini": "has no kernel for a CPU",
     "efficientvit_m4": "runs heads one after the other, as the paper wants",
@@ -153,8 +153,8 @@ def _about() -> str:
         " published size; stochastic depth is off; bfloat16 by autocast. A training step is forward, loss and"
         " backward, without an optimiser, and needs two images where batch norm follows the pooling; its peak"
         " memory, with all libraries, is that of a second step in a process of its own. The goal is 1.05 or"
-        " less, for memory 1 or less. Where the peer spends more than its arithmetic asks for, the goal is"
-        f" 0.67: {wasted}. *What both pay* is the part of the peer's step that its convolutions, linear"
+        " less, for memory 1 or less; the JSON names the commit of each run. Where the peer spends more than"
+        f" its arithmetic asks for, the goal is 0.67: {wasted}. *What both pay* is the part of the peer's step that its convolutions, linear"
         " layers, norms and activations take (torch.profiler): the ratio cannot fall below it while both call"
         " the same ones.\n\n" + WHY_NOT
     )
