@@ -154,9 +154,10 @@ def _about() -> str:
         " backward, without an optimiser, and needs two images where batch norm follows the pooling; its peak"
         " memory, with all libraries, is that of a second step in a process of its own. The goal is 1.05 or"
         " less, for memory 1 or less; the JSON names the commit of each run. Where the peer spends more than"
-        f" its arithmetic asks for, the goal is 0.67: {wasted}. *What both pay* is the part of the peer's step that its convolutions, linear"
-        " layers, norms and activations take (torch.profiler): the ratio cannot fall below it while both call"
-        " the same ones.\n\n" + WHY_NOT
+        f" its arithmetic asks for, the goal is 0.67: {wasted}."
+        " *What both pay* is the part of the peer's step that its convolutions, linear layers, norms"
+        " and activations take (torch.profiler): no ratio falls below it while both call the same ones.\n\n"
+        + WHY_NOT
     )
 
 
