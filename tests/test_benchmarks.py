@@ -267,6 +267,35 @@ def test_every_backbone_of_the_benchmark_has_a_peer(scripts: None) -> None:
     assert vision_cpu.MODELS.keys() <= set(vision.list_models())
 
 
+def test_only_the_operator_brings_the_far_corner_to_the_classifier(scripts: None) -> None:
+    """Every breakage hits what the system calls, and with it the reading sees nothing of the far quarter."""
+    import vision_learning
+
+    from graphrec import vision
+
+    systems = {vision.family(one.variant).card.name for one in vision_learning.SYSTEMS.values()}
+    everything = {vision.family(name).card.name for name in vision.list_models()}
+    assert everything - systems <= {"ecanet_mobilenetv2"}
+    for name, system in vision_learning.SYSTEMS.items():
+        torch.manual_seed(0)
+        size, corner = system.size, {"backbone.Backbone._run": vision_learning.to_corner}
+        model = vision.create_model(system.variant, num_classes=3, img_size=size, **system.options).eval()
+        near = torch.rand(1, 3, size, size)
+        far = near.clone()
+        far[..., size // 2 :, size // 2 :] = 0
+        moved = []
+        with torch.no_grad():
+            for one in model.parameters():  # scales that start at zero would hide the operator
+                one.add_(0.1 * torch.randn_like(one))
+            for broken in ({}, system.broken):
+                with vision_learning.breaking(corner | broken):
+                    moved.append(float((model(near) - model(far)).abs().max()))
+        assert moved[0] > 0, name
+        # MaxViT's squeeze-and-excitation, which is not what is broken, sees all of the map too.
+        assert (moved[1] == 0) == (name != "maxvit"), (name, moved)
+        assert moved[1] < moved[0], (name, moved)
+
+
 def test_neighborhoods_without_natten_are_neighborhoods(scripts: None) -> None:
     from vision_peers import DenseNeighborhoods
 
