@@ -54,7 +54,8 @@ WHY_NOT = (
     " ratio. VOLO unfolds in 4 of 18 blocks, and linear layers bound the rest. ConViT's peer is timm's, which"
     " keeps its positions; the official code makes them anew. In evaluation BiFormer and TransNeXt have many"
     " small products left, one per region or tile of queries. PVT v2 (linear) evaluates at 1.00 of its peer"
-    " where glibc keeps what is freed (MALLOC_TRIM_THRESHOLD_): here it gives pages back and takes them again. Some ten MB more than the peer's (Swin, DaViT, PVT v2)"
+    " where glibc keeps what is freed (MALLOC_TRIM_THRESHOLD_); here it gives pages back"
+    " and takes new ones. Some ten MB more than the peer's (Swin, CSWin, DaViT, PVT v2)"
     " are not explained."
 )
 """Why some figures miss the goal; kept beside the table."""
