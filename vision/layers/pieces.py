@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from graphrec.kernels.attention.core import as_given
 from graphrec.kernels.registering import listened_to
 
 _ROWS = 512
@@ -31,8 +32,7 @@ def mlp_in_pieces(x: Tensor, first: nn.Linear, last: nn.Linear) -> Tensor:
     """
     if len(x) <= _ROWS or x.device.type != "cpu" or listened_to():
         return last(F.relu(first(x)))  # type: ignore[no-any-return]
-    with torch.autocast(x.device.type, enabled=False):
-        found: Tensor = _Pieces.apply(x, first.weight, first.bias, last.weight, last.bias)
+    found: Tensor = _Pieces.apply(x, first.weight, first.bias, last.weight, last.bias)
     return found
 
 
@@ -44,6 +44,7 @@ class _Pieces(torch.autograd.Function):
     """:func:`mlp_in_pieces` with its gradient; differentiated twice, it composes the function anew."""
 
     @staticmethod
+    @as_given
     def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(x, *weights)
         out = x.new_empty(len(x), len(weights[2]))
@@ -52,6 +53,7 @@ class _Pieces(torch.autograd.Function):
         return out
 
     @staticmethod
+    @as_given
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         if torch.is_grad_enabled():
