@@ -211,6 +211,10 @@ class NodeNetwork(Network):
             return self.head(self.readout.nodes(history, ptr))
         return self.head(history[:, -1] if isinstance(history, Tensor) else history[-1])
 
+    def fits(self, plain: NodeNetwork) -> bool:
+        """Whether this can begin as ``plain``, which must be without HISTOGRAPH."""
+        return plain.readout is None and plain.head.weight.shape == self.head.weight.shape
+
     def begin_as(self, plain: NodeNetwork) -> None:
         """Begin where a trained plain network is: its head, on the last layer.
 
@@ -220,8 +224,8 @@ class NodeNetwork(Network):
         Raises:
             ConfigError: ``plain`` has HISTOGRAPH, or a head of another shape.
         """
-        shapes = [tuple(one.head.weight.shape) for one in (plain, self)]
-        if plain.readout is not None or shapes[0] != shapes[1]:
+        if not self.fits(plain):
+            shapes = [tuple(one.head.weight.shape) for one in (plain, self)]
             raise ConfigError(
                 f"plain: needs readout='last' and a head of {shapes[1]}, got readout="
                 f"{'last' if plain.readout is None else 'histograph'!r} and {shapes[0]}"

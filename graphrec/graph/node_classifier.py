@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, TypeGuard
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -124,8 +124,8 @@ class NodeClassifier(NetworkClassifier):
             if backbone is None:
                 self.history_ += self._fit_on(source, _features(source, data), topology, labels)
             self._take_backbone(module, source)
-            if _head_fits(module, source):
-                module.begin_as(source)  # type: ignore[arg-type]
+            if isinstance(module, NodeNetwork) and isinstance(source, NodeNetwork) and module.fits(source):
+                module.begin_as(source)
             everything = FullBatch(_features(module, data), topology, torch.arange(len(labels)), labels).batch
             self.history_ += self._fit_on(module, frozen_history(module, everything), None, labels)
         else:
@@ -185,13 +185,6 @@ class NodeClassifier(NetworkClassifier):
         topology = Topology.of(data.edge_index, data.num_nodes)
         x = _features(self.module_, data)  # type: ignore[arg-type]
         return FullBatch(x, topology, nodes, torch.zeros_like(nodes)).batch
-
-
-def _head_fits(module: Network, plain: Network) -> TypeGuard[NodeNetwork]:
-    """Whether ``module`` can begin as ``plain``, a network for nodes without HISTOGRAPH."""
-    if not isinstance(module, NodeNetwork) or not isinstance(plain, NodeNetwork):
-        return False
-    return plain.readout is None and plain.head.weight.shape == module.head.weight.shape
 
 
 def _features(module: Network, data: Data) -> Features:
