@@ -30,7 +30,7 @@ def small_attention(
     if torch.is_grad_enabled() or WATCHERS or type(q) is not Tensor or listened_to() or asking():
         return None
     size, shown = q.shape, k.shape
-    if len(size) != 4 or len(shown) != 4 or not (few(q, k) or _narrow(q, k, v)):
+    if not len(size) == len(shown) == v.dim() == 4 or not (few(q, k) or _narrow(q, k, v)):
         return None
     if size[:2] != shown[:2] or v.shape[:3] != shown[:3] or size[3] != shown[3] or active_tally() is not None:
         return None

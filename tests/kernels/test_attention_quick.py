@@ -83,3 +83,9 @@ def test_narrow_heads_in_training(batch: int, length: int, heads: int | None) ->
         torch.autograd.grad(mine, given, grad), torch.autograd.grad(wanted, given, grad), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+def test_values_without_a_width_are_refused_by_name() -> None:
+    q = torch.randn(1, 2, 4, 8)
+    with torch.no_grad(), pytest.raises(ValueError, match="v"):
+        attention(q, q, q[..., 0])
