@@ -88,8 +88,10 @@ def make(name: str, folder: str) -> tuple[vision.Backbone, nn.Module]:
     return ours, theirs
 
 
-def peak(case: dict[str, object], place: int) -> float:
+def peak(case: dict[str, object], place: int) -> tuple[float, float]:
     """Peak memory in MB of a training step of ours (0) or the peer (1), in a child of this process.
+
+    The second number is how much of it were pages of libraries and other files, which processes share.
 
     Both models are made in the child and the other one is dropped, so that the child is alike. There glibc
     maps every tensor of 128 KB and more by itself, so that what is freed does not count.
@@ -102,18 +104,18 @@ def peak(case: dict[str, object], place: int) -> float:
         step = training(model, torch.randn(case["memory_batch"], 3, side, side), case["dtype"] == "bfloat16")
         step()
         ctypes.CDLL(None).malloc_trim(0)
-        before = status_mb("VmRSS")
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # the peak starts anew
         step()
-        os.write(write, json.dumps([before, status_mb("VmHWM")]).encode())
+        os.write(write, json.dumps([status_mb("VmHWM"), status_mb("RssFile")]).encode())
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as file:
         told = file.read()
     _, status = os.waitpid(child, 0)
     assert status == 0, f"the child that measures memory ended with {status}"
-    return float(json.loads(told)[1])
+    total, shared = json.loads(told)
+    return float(total), float(shared)
 
 
 def main() -> None:
@@ -122,7 +124,8 @@ def main() -> None:
     torch.set_num_threads(case["threads"])
     torch.manual_seed(0)
     names = ("graphrec", "peer")
-    memory = {name: peak(case, place) for place, name in enumerate(names)} if case["memory_batch"] else {}
+    peaks = {name: peak(case, place) for place, name in enumerate(names)} if case["memory_batch"] else {}
+    memory, files = ({name: one[place] for name, one in peaks.items()} for place in range(2))
     ours, theirs = make(case["model"], case["official"])
     low, repeats = case["dtype"] == "bfloat16", case["repeats"]
     side = vision.family(case["model"]).card.variants[case["model"]].size
@@ -142,7 +145,7 @@ def main() -> None:
         runs[question] = timed(steps, repeats)
         if case["shares"]:
             shares[question] = share(steps["peer"])
-    finish(["torch", "timm", "graphrec"], runs=runs, memory=memory, shares=shares)
+    finish(["torch", "timm", "graphrec"], runs=runs, memory=memory, files=files, shares=shares)
 
 
 if __name__ == "__main__":

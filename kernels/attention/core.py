@@ -109,7 +109,7 @@ def slopes(
     dtimes = weights * into if want_times else None
     if times is not None:
         into.mul_(times)
-    torch.ops.aten._softmax_backward_data.out(into, weights, -1, into.dtype, grad_input=into)
+    torch._softmax_backward_data(into, weights, -1, into.dtype, grad_input=into)
     if grad_lse is not None:
         into.addcmul_(weights, grad_lse)
     return into, times_matrix(weights, times, v.dtype), dtimes

@@ -16,6 +16,9 @@ from ..patterns.base import Folding
 from ..remembered import kept
 from .heads import joined
 
+_AT_ONCE = 1 << 15
+"""Rows that are moved by one call."""
+
 
 def fold(x: Tensor, folding: Folding, groups: torch.Size) -> Tensor:
     """(B, H, L, D) to (B, H, N, m, D), with ``groups`` = (N, m)."""
@@ -54,8 +57,15 @@ def cut(parts: Sequence[Tensor], folding: Folding, groups: torch.Size) -> Sequen
     if whole is None:
         return (fold(parts[0], folding, groups).flatten(0, 2),)
     batch, length, count, heads, dim = whole.shape
-    rows = _rows(folding, groups, (batch, length, count, heads), whole.device)[0]
-    return whole.view(-1, dim).index_select(0, rows).view(count, -1, groups[1], dim).unbind(0)
+    there, _, step = _rows(folding, groups, (batch, length, count, heads), whole.device)
+    flat, own = whole.view(-1, dim), length * heads
+    made = whole.new_empty(count, batch * own, dim)
+    for part, into in enumerate(made):
+        for first in range(0, batch, step):
+            some = into[first * own : (first + step) * own]
+            start = first * count * own + part * heads
+            torch.index_select(flat[start:], 0, there[: len(some)], out=some)
+    return made.view(count, -1, groups[1], dim).unbind(0)
 
 
 def paste(grouped: Tensor, folding: Folding, groups: torch.Size, size: Sequence[int]) -> tuple[Tensor, ...]:
@@ -68,9 +78,13 @@ def paste(grouped: Tensor, folding: Folding, groups: torch.Size, size: Sequence[
     batch, heads, length = size
     if heads == 1 and count == 1 and in_place(folding):
         return (grouped.view(batch, heads, length, dim),)
-    rows = _rows(folding, groups, (batch, length, count, heads), grouped.device)[1]
-    flat = grouped.view(-1, dim).index_select(0, rows)
-    return flat.view(batch, length, count, heads, dim).permute(2, 0, 3, 1, 4).unbind(0)
+    _, back, step = _rows(folding, groups, (batch, length, count, heads), grouped.device)
+    flat, own = grouped.view(-1, dim), length * heads
+    made = grouped.new_empty(batch * length * count * heads, dim)
+    for first in range(0, batch, step):
+        some = made[first * count * own : (first + step) * count * own]
+        torch.index_select(flat[first * own :], 0, back[: len(some)], out=some)
+    return made.view(batch, length, count, heads, dim).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 @lru_cache(maxsize=64)
@@ -85,15 +99,25 @@ def in_place(folding: Folding) -> bool:
 @kept
 def _rows(
     folding: Folding, groups: torch.Size, size: tuple[int, int, int, int], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Which of the rows (B, L, P, H) go to (P, B, H, N * m), and the way back; int32 where that suffices."""
-    places = torch.arange(torch.Size(size).numel()).view(*size, 1)
-    apart = places.permute(2, 0, 3, 1, 4).flatten(0, 1)  # [P * B, H, L, 1]
-    there = fold(apart, folding, groups).flatten()
-    back = torch.empty_like(there)
-    back[there] = torch.arange(len(there))
-    small = torch.int32 if len(there) < 1 << 31 else torch.int64
-    return there.to(device, small), back.to(device, small)
+) -> tuple[Tensor, Tensor, int]:
+    """Rows for some batch entries at a time, so that they take little memory however large the batch.
+
+    ``size`` is (B, L, P, H). The first index takes rows (B, L, P, H), from an entry and a part on, to (B, H,
+    N * m) of that part; the second one rows (P, B, H, N * m), from an entry on, to (B, L, P, H). The last is
+    the number of batch entries that both are for. They are int32 where that suffices.
+    """
+    batch, length, count, heads = size
+    own, step = length * heads, min(batch, max(1, _AT_ONCE // max(length * heads * count, 1)))
+    entry = torch.arange(step).view(-1, 1)
+    places = torch.arange(length * count * heads).view(1, length, count, heads, 1)
+    first = fold(places[:, :, 0].transpose(1, 2), folding, groups).flatten()  # one entry's and part's
+    there = (entry * count * own + first).flatten()
+    inverse = torch.empty_like(first)
+    inverse[first // (count * heads) * heads + first % heads] = torch.arange(own)
+    part = torch.arange(count).view(-1, 1) * batch * own
+    back = (entry.view(-1, 1, 1, 1) * own + part + inverse.view(length, 1, heads)).flatten()
+    small = torch.int32 if batch * count * own < 1 << 31 else torch.int64
+    return there.to(device, small), back.to(device, small), step
 
 
 def _grid(sizes: tuple[int, ...]) -> list[int]:

@@ -104,7 +104,7 @@ class _Routed(torch.autograd.Function):
         rows = ctx.routes.rows(*q.shape[:2])
         count, sums = len(queries), _Sums(rows, len(queries))
         slopes = torch.bmm(grad, _seen(values, rows, count).mT)
-        torch.ops.aten._softmax_backward_data.out(slopes, weights, -1, weights.dtype, grad_input=slopes)
+        torch._softmax_backward_data(slopes, weights, -1, weights.dtype, grad_input=slopes)
         slopes.mul_(ctx.scale)
         each = [
             torch.bmm(slopes, _seen(keys, rows, count)),

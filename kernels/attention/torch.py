@@ -86,7 +86,7 @@ def _dense(
             return plain_attention(q, k, v, bias, None, scale, False)
         if q_len == k_len <= SMALL_GROUP and q.shape[1] == k.shape[1]:
             bias, whole = None if bias is None else bias.to(q.dtype).unsqueeze(-3), torch.Size((1, q_len))
-            return attend_folded(q, k, v, bias, scale, (whole, (0, 1), ()), whole), None
+            return attend_folded(q, k, v, bias, None, scale, (whole, (0, 1), ()), whole), None
     place = torch.arange(max(q_len, k_len), device=q.device)
     soft = pattern.penalty(place[:q_len, None], place[:k_len], q_len, k_len)
     term = make_term(mask, with_penalty(bias, soft, pattern.penalty_value, q.dtype), q.dtype)
@@ -113,8 +113,7 @@ def _groups(
     if found.folding is not None and times is None and not need_lse and _always_finite(bias):
         given = None if bias is None else _block_pairs(bias, pattern, found, *lengths).to(q.dtype)
         given = given if given is None or given.dim() == 5 else given.unsqueeze(0)  # saves a sum over one
-        total = found.term if given is None else given if found.term is None else given + found.term
-        return attend_folded(q, k, v, total, scale, found.folding, found.q_index.shape), None
+        return attend_folded(q, k, v, given, found.term, scale, found.folding, found.q_index.shape), None
     if bias is not None:
         given = _block_pairs(bias, pattern, found, *lengths)
         total = with_penalty(given, found.penalty, pattern.penalty_value, q.dtype)

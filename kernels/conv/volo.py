@@ -84,8 +84,11 @@ def _unfolded(
     batch, groups, taps, _, high, wide = weight.shape
     windows = F.unfold(value, kernel, padding=before, stride=stride)
     windows = windows.view(batch, groups, value.shape[1] // groups, taps, high * wide)
-    mixed = weight.flatten(4).permute(0, 1, 4, 2, 3) @ windows.permute(0, 1, 4, 3, 2)
-    joined = mixed.permute(0, 1, 4, 3, 2).reshape(batch, value.shape[1] * taps, high * wide)
+    first = weight.stride(5) > weight.stride(1)  # windows before groups, as a layer leaves them: no copy then
+    order = (0, 4, 1) if first else (0, 1, 4)
+    mixed = weight.flatten(4).permute(*order, 2, 3) @ windows.permute(*order, 3, 2)
+    back = (0, 2, 4, 3, 1) if first else (0, 1, 4, 3, 2)
+    joined = mixed.permute(back).reshape(batch, value.shape[1] * taps, high * wide)
     return F.fold(joined, value.shape[2:], kernel, padding=before, stride=stride)
 
 

@@ -13,6 +13,7 @@ from graphrec.vision.layers import (
     GridAttention,
     LinearNorm,
     PatchEmbed,
+    convolved,
     resize_bias_table,
     resize_positions,
 )
@@ -53,6 +54,23 @@ def test_fusing_leaves_the_model_as_it_is() -> None:
     vision.fuse(model)
     assert isinstance(model[0], ConvNorm)
     assert model.training
+
+
+@pytest.mark.parametrize("side", [2, 16])
+def test_convolution_of_channels_last(side: int) -> None:
+    """A small map, which training copies, and a large one: the same numbers and gradients."""
+    conv, x = nn.Conv2d(16, 24, 3, 2, 1), torch.randn(2, side, side, 16, requires_grad=True)
+    made = []
+    conv.weight.register_hook(lambda grad: made.append(grad.is_contiguous()))
+    want = conv(x.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)
+    (wanted,) = torch.autograd.grad(want.square().sum(), conv.weight)
+    found = convolved(conv, x)
+    (grad,) = torch.autograd.grad(found.square().sum(), conv.weight)
+    assert made[1] or side == 16  # else autograd copies it
+    torch.testing.assert_close(found, want)
+    torch.testing.assert_close(grad, wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(convolved(conv, x), want)
 
 
 def test_ragged_images_are_padded() -> None:

@@ -23,7 +23,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Stage, drop_path_rates, init_linear_and_conv
+from ..layers import Stage, convolved, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 
@@ -50,7 +50,7 @@ class MergeBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), 2C)."""
-        return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return self.norm(convolved(self.conv, x))
 
 
 class LePEAttention(nn.Module):

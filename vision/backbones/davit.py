@@ -21,7 +21,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import GridAttention, Stage, drop_path_rates, init_linear_and_conv
+from ..layers import GridAttention, Stage, convolved, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 
@@ -39,7 +39,7 @@ class Downsample(nn.Module):
         height, width = x.shape[1:3]
         if height % 2 or width % 2:
             x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
-        return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return convolved(self.proj, x)
 
 
 class Stem(nn.Module):

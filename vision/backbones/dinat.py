@@ -25,6 +25,7 @@ from ..layers import (
     NeighborhoodAttention,
     PatchEmbed,
     Stage,
+    convolved,
     drop_path_rates,
     init_linear_and_conv,
     resize_rpb,
@@ -57,7 +58,7 @@ class ConvDownsampler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), 2C)."""
-        return self.norm(self.reduction(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return self.norm(convolved(self.reduction, x))
 
 
 class NATBlock(nn.Module):

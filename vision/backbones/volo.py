@@ -28,6 +28,7 @@ from ..layers import (
     SequenceHead,
     Stage,
     TransformerBlock,
+    convolved,
     drop_path_rates,
 )
 from ..models import register_backbone
@@ -83,7 +84,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H / 2, W / 2, out)."""
-        return self.drop(self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) + self.pos_embed)
+        return self.drop(convolved(self.proj, x) + self.pos_embed)
 
 
 class DenseHead(SequenceHead):
@@ -103,7 +104,7 @@ class DenseHead(SequenceHead):
         out = super().forward(x, pre_logits)
         if pre_logits or self.aux is None:
             return out
-        return out + 0.5 * self.aux(x[:, self.prefix :]).amax(1)
+        return out + 0.5 * self.aux(x[:, self.prefix :]).max(1).values  # keeps no logits, as amax does
 
 
 class VOLO(Backbone):

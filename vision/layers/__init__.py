@@ -18,7 +18,7 @@ from .mobile import (
     merging_stage,
 )
 from .neighborhood import NeighborhoodAttention, resize_rpb
-from .patch_embed import OverlapDownsample, OverlapPatchEmbed, PatchEmbed
+from .patch_embed import OverlapDownsample, OverlapPatchEmbed, PatchEmbed, convolved
 from .reduced_attention import ReducedAttention
 from .sequence_head import SequenceHead
 from .stage import NormedStage, Stage, drop_path_rates
@@ -51,6 +51,7 @@ __all__ = [
     "TokenAttention",
     "TransformerBlock",
     "conv_stem",
+    "convolved",
     "depthwise",
     "drop_path_rates",
     "fuse",

@@ -1,12 +1,26 @@
-"""From an image to patches."""
+"""From an image to patches, and to fewer positions of a map with channels last."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of a map with channels last, (B, H, W, C) to (B, H', W', C').
+
+    In training, a map that holds fewer numbers than half the weights is copied to channels first: for a map
+    with channels last the gradient of the weights comes with channels last, and autograd makes a second one.
+    """
+    x = x.permute(0, 3, 1, 2)
+    if not torch.compiler.is_compiling() and torch.is_grad_enabled() and 2 * x.numel() < conv.weight.numel():
+        x = x.contiguous()
+    out: Tensor = conv(x)
+    return out.permute(0, 2, 3, 1)
 
 
 class PatchEmbed(nn.Module):
@@ -69,4 +83,4 @@ class OverlapDownsample(OverlapPatchEmbed):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), dim)."""
-        return super().forward(x.permute(0, 3, 1, 2))
+        return self.norm(convolved(self.proj, x))

@@ -1,0 +1,65 @@
+"""What attention in windows keeps for its backward, and how it moves rows of many batch entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from graphrec.kernels import RelativeBias, attention, split_heads
+from graphrec.kernels.attention import foldings
+from graphrec.kernels.patterns import Windows
+
+SHIFTED = Windows((14, 14), (7, 7), (3, 3), border="-100")
+
+
+def kept(run: Callable[[], Tensor]) -> int:
+    """Numbers in the storages that autograd keeps."""
+    found: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        found[storage.data_ptr()] = storage.nbytes() // x.element_size()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        run()
+    return sum(found.values())
+
+
+def test_windows_keep_no_sum_of_bias_and_mask() -> None:
+    heads, packed = 8, torch.randn(1, 196, 3 * 8 * 4, requires_grad=True)
+    table = torch.randn(heads, 13 * 13, requires_grad=True)
+
+    def run() -> Tensor:
+        return attention(*split_heads(packed, heads), SHIFTED, bias=RelativeBias(table, (7, 7)))
+
+    probabilities, bias, mask, places = heads * 4 * 49**2, heads * 49**2, 4 * 49**2, 49**2
+    assert kept(run) == packed.numel() + table.numel() + probabilities + bias + mask + places
+
+
+def test_windows_without_a_term_keep_no_probabilities() -> None:
+    packed = torch.randn(2, 196, 3 * 8 * 4, requires_grad=True)
+    assert kept(lambda: attention(*split_heads(packed, 8), Windows((14, 14), (7, 7)))) == packed.numel()
+
+
+@pytest.mark.parametrize("side_by_side", [True, False])
+@pytest.mark.parametrize("at_once", [1, 100, 1300, 1 << 15])
+def test_rows_of_many_entries(monkeypatch: pytest.MonkeyPatch, at_once: int, side_by_side: bool) -> None:
+    """Pieces of one batch entry, of some with a shorter last piece, and of all are the same."""
+    monkeypatch.setattr(foldings, "_AT_ONCE", at_once)
+    monkeypatch.setattr(foldings, "_rows", foldings._rows.__wrapped__)
+    batch, heads, length, dim = 5, 3, 36, 2
+    folding, groups = Windows((6, 6), (3, 3), (1, 1)).folding(length), torch.Size((4, 9))
+    assert folding is not None
+    packed = torch.randn(batch, length, 3, heads, dim)
+    parts = packed.permute(2, 0, 3, 1, 4).unbind(0)
+    given = parts if side_by_side else [one.clone() for one in parts]
+    found = foldings.cut(given, folding, groups)
+    for one, part in zip(found, parts, strict=True):
+        torch.testing.assert_close(one, foldings.fold(part, folding, groups).flatten(0, 2), rtol=0, atol=0)
+    back = foldings.paste(torch.stack(list(found)), folding, groups, (batch, heads, length))
+    for one, part in zip(back, parts, strict=True):
+        torch.testing.assert_close(one, part, rtol=0, atol=0)
