@@ -53,9 +53,7 @@ WHY_NOT = (
     " each; the calls around it, in Python, take about as long (in SHViT too), and what both pay bounds its"
     " ratio. VOLO unfolds in 4 of 18 blocks, and linear layers bound the rest. ConViT's peer is timm's, which"
     " keeps its positions; the official code makes them anew. In evaluation BiFormer and TransNeXt have many"
-    " small products left, one per region or tile of queries. PVT v2 (linear) evaluates at 1.00 of its peer"
-    " where glibc keeps what is freed (MALLOC_TRIM_THRESHOLD_); here it gives pages back"
-    " and takes new ones. Where memory is some MB above the peer's (Swin, MaxViT), it is pages of libraries:"
+    " small products left, one per region or tile of queries. Where memory is some MB above the peer's (Swin, MaxViT), it is pages of libraries:"
     " making the plans of windows, once, runs some 5 MB of torch's code that a training step does not need."
 )
 """Why some figures miss the goal; kept beside the table."""
@@ -161,8 +159,9 @@ def _about() -> str:
         " published size; stochastic depth is off; bfloat16 by autocast. A training step is forward, loss and"
         " backward, without an optimiser, and needs two images where batch norm follows the pooling; its peak"
         " memory, with all libraries, is that of a second step in a process of its own; *of files* are pages"
-        " of libraries that the process has touched, which all processes share. The goal is 1.05 or less, for memory 1 or less; the JSON names the commit of each run. Where the peer spends more than"
-        f" its arithmetic asks for, the goal is 0.67: {wasted}."
+        " of libraries that the process has touched, which all processes share. The goal is 1.05 or less, for"
+        " memory 1 or less; the JSON names the commit of each run. Where the peer spends more than its"
+        f" arithmetic asks for, the goal is 0.67: {wasted}."
         " *What both pay* is the part of the peer's step that its convolutions, linear layers, norms"
         " and activations take (torch.profiler): no ratio falls below it while both call the same ones.\n\n"
         + WHY_NOT

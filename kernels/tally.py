@@ -55,6 +55,11 @@ def active_tally() -> Tally | None:
     return None if torch.compiler.is_compiling() else _TALLY.get()
 
 
+def counting() -> bool:
+    """Whether something counts; not to be asked while compiling."""
+    return _TALLY.get() is not None
+
+
 @contextmanager
 def tallying() -> Iterator[Tally]:
     """Within it `attention` and `joint_attention` count and return zeros."""

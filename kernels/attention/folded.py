@@ -96,13 +96,12 @@ def _weights(
 ) -> Tensor:
     """Probabilities of groups (B * H * N, m, D), with ``size`` (B, H, N, m)."""
     logits = queries.new_empty(queries.shape[0], size[-1], size[-1])
+    pairs, term = logits.view(*size, -1), fixed if bias is None else bias
     if bias is not None and fixed is not None:
-        pairs = logits.view(*size, -1)
         torch.add(bias.expand(pairs.shape), fixed, out=pairs)
-    elif bias is not None or fixed is not None:
-        logits.view(*size, -1).copy_(fixed if bias is None else bias)
-    begun = bias is not None or fixed is not None
-    torch.baddbmm(logits, queries, keys.mT, beta=int(begun), alpha=scale, out=logits)
+    elif term is not None:
+        pairs.copy_(term)
+    torch.baddbmm(logits, queries, keys.mT, beta=int(term is not None), alpha=scale, out=logits)
     return torch.softmax(logits, -1, out=logits)
 
 

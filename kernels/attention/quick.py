@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..backends import asking
 from ..registering import listened_to
-from ..tally import active_tally
+from ..tally import counting
 from .checks import broadcasts
 from .gather import SMALL_GROUP
 from .watching import WATCHERS
@@ -29,45 +29,63 @@ def small_attention(
     """
     if torch.is_grad_enabled() or WATCHERS or type(q) is not Tensor or listened_to() or asking():
         return None
-    size, shown = q.shape, k.shape
-    if not len(size) == len(shown) == v.dim() == 4 or not (few(q, k) or _narrow(q, k, v)):
+    size, shown, given = q.shape, k.shape, v.shape
+    if not len(size) == len(shown) == len(given) == 4:
         return None
-    if size[:2] != shown[:2] or v.shape[:3] != shown[:3] or size[3] != shown[3] or active_tally() is not None:
+    batch, heads, length, dim = size
+    keys, wide = shown[2], given[3]
+    if not (_few(batch * heads, length * keys) or _narrow(length * keys, dim, wide)):
         return None
-    if torch.is_autocast_enabled("cpu") or not (_wide(q) and _wide(k) and _wide(v)):
+    if shown != (batch, heads, keys, dim) or given != (batch, heads, keys, wide) or counting():
         return None
-    factor = size[3] ** -0.5 if scale is None else scale
-    many = size[0] * size[1]
-    queries, keys, values = (one.reshape(many, *one.shape[2:]) for one in (q, k, v))
+    if not (q.dtype is k.dtype is v.dtype is torch.float32 and q.is_cpu and k.is_cpu and v.is_cpu):
+        return None
+    if torch.is_autocast_enabled("cpu"):
+        return None
+    factor = dim**-0.5 if scale is None else scale
+    queries, others, values = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
     if bias is None:
-        logits = torch.bmm(queries, keys.mT).mul_(factor)
+        logits = torch.bmm(queries, others.mT).mul_(factor)
     else:
-        pairs = (*size[:3], shown[2])
-        if not _wide(bias) or not broadcasts(bias, pairs):
+        addend = _addend(bias, (batch, heads, length, keys))
+        if addend is None:
             return None
-        if float(bias.min()) == -torch.inf:  # a query may see nothing
-            return None
-        logits = torch.baddbmm(bias.expand(pairs).reshape(many, *pairs[2:]), queries, keys.mT, alpha=factor)
+        logits = torch.baddbmm(addend, queries, others.mT, alpha=factor)
     weights = torch.softmax(logits, -1)
     if values.stride(1) == 1:  # as a convolution leaves it: so is the output
-        return torch.bmm(values.mT, weights.mT).mT.view(*size[:3], v.shape[3])
-    return torch.bmm(weights, values).view(*size[:3], v.shape[3])
+        return torch.bmm(values.mT, weights.mT).mT.view(batch, heads, length, wide)
+    return torch.bmm(weights, values).view(batch, heads, length, wide)
+
+
+def _addend(bias: Tensor, pairs: tuple[int, int, int, int]) -> Tensor | None:
+    """A bias as batched products take it, (1 or B * H, Lq, Lk); None where the long way has to look."""
+    if bias.dtype is not torch.float32 or not bias.is_cpu or not broadcasts(bias, pairs):
+        return None
+    if bias.numel() == 0 or bias.min().item() == -torch.inf:  # a query may see nothing
+        return None
+    if bias.shape == (1, 1, *pairs[2:]):
+        return bias.squeeze(0)
+    return bias.expand(pairs).flatten(0, 1)
 
 
 def few(q: Tensor, k: Tensor) -> bool:
     """Whether there are so few pairs in all heads that the calls take longer than the arithmetic."""
-    return 0 < q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] <= _PAIRS
+    return _few(q.shape[0] * q.shape[1], q.shape[2] * k.shape[2])
 
 
 def unusual(q: Tensor, v: Tensor) -> bool:
     """Whether heads are narrow, or those of values of another width: torch's attention is slow then."""
-    return q.shape[-1] < 16 or q.shape[-1] != v.shape[-1]
+    return _unusual(q.shape[-1], v.shape[-1])
 
 
-def _narrow(q: Tensor, k: Tensor, v: Tensor) -> bool:
+def _few(many: int, pairs: int) -> bool:
+    return 0 < many * pairs <= _PAIRS
+
+
+def _unusual(dim: int, wide: int) -> bool:
+    return dim < 16 or dim != wide
+
+
+def _narrow(pairs: int, dim: int, wide: int) -> bool:
     """Whether plain products beat torch's fused attention for heads that it is not made for."""
-    return 0 < q.shape[2] * k.shape[2] <= SMALL_GROUP**2 and unusual(q, v)
-
-
-def _wide(x: Tensor) -> bool:
-    return x.dtype == torch.float32 and x.is_cpu
+    return 0 < pairs <= SMALL_GROUP**2 and _unusual(dim, wide)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from timm.layers import ClassifierHead, DropPath, Mlp
+from timm.layers import ClassifierHead, DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +23,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import GridAttention, Stage, drop_path_rates, init_linear_and_conv
+from ..layers import GELU, GridAttention, Mlp, Stage, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 
@@ -173,7 +173,7 @@ class BiFormer(Backbone):
 def _stem(in_chans: int, dim: int) -> nn.Sequential:
     """Two 3x3 convolutions of stride 2."""
     first, second = nn.Conv2d(in_chans, dim // 2, 3, 2, 1), nn.Conv2d(dim // 2, dim, 3, 2, 1)
-    return nn.Sequential(first, nn.BatchNorm2d(dim // 2), nn.GELU(), second, nn.BatchNorm2d(dim))
+    return nn.Sequential(first, nn.BatchNorm2d(dim // 2), GELU(), second, nn.BatchNorm2d(dim))
 
 
 def _halve(dim: int, out: int) -> nn.Sequential:

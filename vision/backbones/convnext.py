@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from timm.layers import DropPath, LayerNorm2d, Mlp, NormMlpClassifierHead
+from timm.layers import DropPath, LayerNorm2d, NormMlpClassifierHead
 from torch import Tensor, nn
 
 from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Stage, drop_path_rates, init_linear_and_conv
+from ..layers import Mlp, Stage, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 _norm = partial(LayerNorm2d, eps=1e-6)

@@ -89,9 +89,9 @@ def _patches(in_chans: int, dim: int, patch: int) -> nn.Sequential:
     middle, last = ((3, 0), (1, 1)) if patch == 12 else ((2, 1), (2, 1))  # stride and padding
     return nn.Sequential(
         nn.Conv2d(in_chans, quarter, 7, 4, 3),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(quarter, half, 3, *middle),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(half, dim, 3, *last),
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from timm.layers import ClassifierHead, DropPath, Mlp
+from timm.layers import ClassifierHead, DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +23,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Stage, convolved, drop_path_rates, init_linear_and_conv
+from ..layers import Mlp, Stage, convolved, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 

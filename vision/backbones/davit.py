@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from timm.layers import DropPath, LayerNorm2d, Mlp, NormMlpClassifierHead
+from timm.layers import DropPath, LayerNorm2d, NormMlpClassifierHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +21,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import GridAttention, Stage, convolved, drop_path_rates, init_linear_and_conv
+from ..layers import GridAttention, Mlp, Stage, convolved, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 

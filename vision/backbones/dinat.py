@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from timm.layers import ClassifierHead, DropPath, Mlp, to_2tuple
+from timm.layers import ClassifierHead, DropPath, to_2tuple
 from torch import Tensor, nn
 
 from graphrec.registry import Card, Variant
@@ -22,6 +22,7 @@ from graphrec.registry import Card, Variant
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
+    Mlp,
     NeighborhoodAttention,
     PatchEmbed,
     Stage,

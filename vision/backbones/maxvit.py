@@ -17,9 +17,7 @@ import torch
 from timm.layers import (
     BatchNormAct2d,
     DropPath,
-    GELUTanh,
     LayerNorm2d,
-    Mlp,
     NormMlpClassifierHead,
     SqueezeExcite,
     create_conv2d,
@@ -35,7 +33,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap
-from ..layers import GridAttention, Stage, drop_path_rates, init_linear_and_conv
+from ..layers import GridAttention, Mlp, Stage, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 _norm_act = partial(BatchNormAct2d, eps=1e-3, act_layer="gelu_tanh")
@@ -115,7 +113,7 @@ class AttentionBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.attn = PartitionAttention(dim, heads, window, order)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 4 * dim, act_layer=GELUTanh)
+        self.mlp = Mlp(dim, 4 * dim, approximate="tanh")
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from math import isqrt
 from typing import NamedTuple
 
 import torch
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from timm.models import checkpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +24,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import ReducedAttention, SequenceHead, Stage, drop_path_rates, resize_positions
+from ..layers import Mlp, ReducedAttention, SequenceHead, Stage, drop_path_rates, resize_positions
 from ..models import register_backbone
 
 _norm = partial(nn.LayerNorm, eps=1e-6)

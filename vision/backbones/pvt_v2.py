@@ -19,6 +19,7 @@ from graphrec.registry import Card, Variant
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
+    GELU,
     NormedStage,
     OverlapDownsample,
     OverlapPatchEmbed,
@@ -34,9 +35,9 @@ class ConvMlp(nn.Module):
     def __init__(self, dim: int, hidden: int, *, relu: bool, drop: float) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
-        self.relu = nn.ReLU() if relu else nn.Identity()
+        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.act = nn.GELU()
+        self.act = GELU()
         self.fc2 = nn.Linear(hidden, dim)
         self.drop = nn.Dropout(drop)
 

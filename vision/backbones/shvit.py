@@ -41,7 +41,7 @@ class SingleHeadAttention(nn.Module):
         self.split = [part, dim - part]
         self.pre_norm = nn.GroupNorm(1, part)
         self.qkv = ConvNorm(part, 2 * qk_dim + part)
-        self.proj = nn.Sequential(nn.ReLU(), ConvNorm(dim, dim, scale=0.0))
+        self.proj = nn.Sequential(nn.ReLU(inplace=True), ConvNorm(dim, dim, scale=0.0))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""

@@ -14,7 +14,7 @@ from functools import partial
 from math import isqrt
 
 import torch
-from timm.layers import ClassifierHead, DropPath, Mlp, to_2tuple
+from timm.layers import ClassifierHead, DropPath, to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,6 +25,7 @@ from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
     GridAttention,
+    Mlp,
     PatchEmbed,
     Stage,
     drop_path_rates,

@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
 from graphrec.kernels import attention, split_heads
@@ -21,7 +21,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import SequenceHead, drop_path_rates, resize_positions
+from ..layers import Mlp, SequenceHead, drop_path_rates, resize_positions
 from ..models import register_backbone
 
 STRIDE = 4

@@ -23,6 +23,7 @@ from graphrec.registry import Card, Variant
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
+    GELU,
     AggregatedAttention,
     CosineAttention,
     CosineFullAttention,
@@ -43,7 +44,7 @@ class ConvolutionalGLU(nn.Module):
         width = int(2 * hidden / 3)
         self.fc1 = nn.Linear(dim, 2 * width)
         self.dwconv = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.act = nn.GELU()
+        self.act = GELU()
         self.fc2 = nn.Linear(width, dim)
         self.drop = nn.Dropout(drop)
 

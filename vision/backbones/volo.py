@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from timm.layers import Mlp, trunc_normal_
+from timm.layers import trunc_normal_
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,6 +25,7 @@ from ..layers import (
     ClassAttention,
     ConvNorm,
     GridAttention,
+    Mlp,
     SequenceHead,
     Stage,
     TransformerBlock,
@@ -193,11 +194,11 @@ def _stem(in_chans: int, hidden: int, dim: int) -> nn.Sequential:
     """Three convolutions at half the resolution, then patches of 4x4 of their outputs."""
     return nn.Sequential(
         ConvNorm(in_chans, hidden, 7, 2, 3),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         ConvNorm(hidden, hidden, 3, 1, 1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         ConvNorm(hidden, hidden, 3, 1, 1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(hidden, dim, 4, 4),
     )
 

@@ -9,6 +9,7 @@ from .branches import Branches, BranchHead, BranchNorm, CrossStage
 from .conv_norm import ConvNorm, LinearNorm
 from .fuse import fuse
 from .initial import init_linear_and_conv
+from .mlp import GELU, Mlp
 from .mobile import (
     NormHead,
     PointwiseMLP,
@@ -26,6 +27,7 @@ from .tables import relative_bias_table, resize_bias_table, resize_positions
 from .tokens import ClassAttention, TokenAttention, TransformerBlock
 
 __all__ = [
+    "GELU",
     "AggregatedAttention",
     "BranchHead",
     "BranchNorm",
@@ -37,6 +39,7 @@ __all__ = [
     "CrossStage",
     "GridAttention",
     "LinearNorm",
+    "Mlp",
     "NeighborhoodAttention",
     "NormHead",
     "NormedStage",

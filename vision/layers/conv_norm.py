@@ -44,8 +44,8 @@ class ConvNorm(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the normalised map."""
-        out = super().forward(x)
-        if len(out) == 1 and out.requires_grad and not torch.compiler.is_compiling():
+        out: Tensor = self.bn(self.c(x))
+        if out.requires_grad and len(out) == 1 and not torch.compiler.is_compiling():
             out.register_hook(partial(_laid_out, last=not out.is_contiguous()))
         return out
 

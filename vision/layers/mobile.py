@@ -24,7 +24,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The sum."""
-        return x + self.drop_path(self.m(x))
+        out: Tensor = self.m(x)
+        return x + (self.drop_path(out) if self.training else out)
 
     @torch.no_grad()
     def fused(self) -> nn.Module:
@@ -43,7 +44,7 @@ class PointwiseMLP(nn.Module):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.pw1 = ConvNorm(dim, hidden)
-        self.act = nn.ReLU()
+        self.act = nn.ReLU(inplace=True)
         self.pw2 = ConvNorm(hidden, dim, scale=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class SqueezeMerging(nn.Module):
         super().__init__()
         wide = 4 * dim
         self.conv1 = ConvNorm(dim, wide)
-        self.act = nn.ReLU()
+        self.act = nn.ReLU(inplace=True)
         self.conv2 = ConvNorm(wide, wide, 3, 2, 1, wide)
         self.se = SqueezeExcite(wide, 0.25)
         self.conv3 = ConvNorm(wide, out)
@@ -78,7 +79,7 @@ def conv_stem(in_chans: int, dim: int) -> nn.Sequential:
     widths = [in_chans, dim // 8, dim // 4, dim // 2, dim]
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [ConvNorm(before, after, 3, 2, 1), nn.ReLU()]
+        layers += [ConvNorm(before, after, 3, 2, 1), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])
 
 

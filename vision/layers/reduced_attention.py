@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from graphrec.kernels import attention
 
+from .mlp import GELU
+
 
 class ReducedAttention(nn.Module):
     """Multi-head attention whose keys and values come from a map at a lower resolution.
@@ -42,7 +44,7 @@ class ReducedAttention(nn.Module):
             side = 1 if pooled else ratio
             self.sr = nn.Conv2d(dim, dim, side, side)
             self.norm = nn.LayerNorm(dim)
-        self.act = nn.GELU() if pooled else nn.Identity()
+        self.act = GELU() if pooled else nn.Identity()
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Mixed tokens.

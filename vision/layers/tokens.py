@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from graphrec.kernels import attention, split_heads
 
 from .attention import GridAttention
+from .mlp import Mlp
 
 
 class TokenAttention(GridAttention):

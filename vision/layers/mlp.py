@@ -1,0 +1,41 @@
+"""The two linear layers of a block, and their activation, which needs no second tensor without gradients."""
+
+from __future__ import annotations
+
+import timm.layers
+import torch
+from torch import Tensor, nn
+
+
+class GELU(nn.GELU):
+    """GELU that overwrites its argument where no gradient is wanted.
+
+    For activations inside a layer, whose argument nobody else reads: the widest tensors of a network, for
+    which a system that gives back what is freed finds new pages in every block.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same shape."""
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        return torch.ops.aten.gelu_(x, approximate=self.approximate)  # type: ignore[no-any-return]
+
+
+class Mlp(timm.layers.Mlp):
+    """``fc2(gelu(fc1(x)))`` over the last axis, with timm's names.
+
+    Args:
+        dim: Channels.
+        hidden: Channels between the layers.
+        drop: Dropout after the activation and after the second layer.
+        approximate: As of :class:`torch.nn.GELU`.
+    """
+
+    def __init__(self, dim: int, hidden: int, *, drop: float = 0.0, approximate: str = "none") -> None:
+        super().__init__(dim, hidden, drop=drop)
+        self.act = GELU(approximate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) to the same shape."""
+        x = self.drop1(self.act(self.fc1(x)))
+        return self.drop2(self.fc2(x))  # type: ignore[no-any-return]
