@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from graphrec import runs
 from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.metrics import class_metrics
+from graphrec.metrics.growing import GrowingArray
 from graphrec.training import TrainConfig, Trainer
 from graphrec.training.interfaces import BatchSource
 
@@ -40,33 +41,28 @@ class ClassMetrics:
 
     def __init__(self, measure: Measure | None = None) -> None:
         self._measure = class_metrics if measure is None else measure
-        self._labels: list[NDArray[Any]] = []
-        self._scores: list[NDArray[Any]] = []
-        self._weights: list[NDArray[Any]] = []
+        self._fed: dict[str, GrowingArray] = {}
 
     def update(self, y: Any, p: Any, weights: Any = None, groups: Any = None) -> None:
         """Add labels (n,) and probabilities (n, C), with weights (n,) or without."""
-        self._labels.append(np.asarray(y))
-        self._scores.append(np.asarray(p))
-        if weights is not None:
-            self._weights.append(np.asarray(weights))
+        self.merge({"labels": y, "scores": p, "weights": weights})
 
     def compute(self) -> dict[str, float | None]:
         """The values; None for what is undefined."""
-        if not self._labels:
+        if not self._fed:
             return {"accuracy": None, "logloss": None, "f1_macro": None}
-        fed = [self._labels, self._scores, *([self._weights] if self._weights else [])]
-        return self._measure(*(np.concatenate(one) for one in fed))
+        fed = self.state()
+        return self._measure(fed["labels"], fed["scores"], *([fed["weights"]] if "weights" in fed else []))
 
     def state(self) -> Mapping[str, Any]:
         """All that was fed."""
-        return {"labels": self._labels, "scores": self._scores, "weights": self._weights}
+        return {name: rows.array for name, rows in self._fed.items()}
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """Add what another process was fed."""
-        self._labels += state["labels"]
-        self._scores += state["scores"]
-        self._weights += state["weights"]
+        for name, values in state.items():
+            if values is not None:
+                self._fed.setdefault(name, GrowingArray()).append(np.asarray(values))
 
 
 class ModuleEstimator(ClassifierMixin, BaseEstimator):

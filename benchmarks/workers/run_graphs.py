@@ -1,12 +1,14 @@
 """Train a GIN on many small graphs, with graphrec's batches and kernels or with PyG's loader and layers.
 
-Settings: ``system`` ("graphrec" or "pyg"), ``fused`` (of PyG's Adam), ``graphs``, ``nodes``, ``degree``,
-``batch_size``, ``hidden``, ``layers``, ``epochs``. Both compute the same function from the same weights,
-which is checked on one batch, logits and gradients, before anything is timed.
+Settings: ``system`` ("graphrec" or "pyg"), ``fused`` (of PyG's Adam), ``kept`` (whether freed memory stays in
+the process, as with graphrec's trainer), ``graphs``, ``nodes``, ``degree``, ``batch_size``, ``hidden``,
+``layers``, ``epochs``. Both compute the same function from the same weights, which is checked on one batch,
+logits and gradients, before anything is timed.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +24,7 @@ from graphrec.graph import GraphBatches, GraphModel
 from graphrec.module_estimator import ClassMetrics
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.training import TrainConfig, Trainer
+from graphrec.training.freed_memory import VARIABLE, keep_freed_memory
 
 FEATURES, CLASSES = 16, 2
 
@@ -113,6 +116,10 @@ def main() -> None:
     model = GraphModel(FEATURES, CLASSES, conv="gin", readout="sum", **sizes)
     check(model, GraphSet.from_data_list(graphs))
     make_training = train_with_graphrec if case["system"] == "graphrec" else train_with_pyg
+    if not case["kept"]:
+        os.environ[VARIABLE] = "0"
+    elif case["system"] == "pyg" and not keep_freed_memory():
+        raise SystemExit("malloc's thresholds cannot be set here")
     train = make_training(case, model, graphs)
     train(1)
     clock = Clock()

@@ -11,6 +11,7 @@ from graphrec.errors import ConfigError, DataError
 
 from .arrays import Array, check_labels, check_probabilities, check_weights, to_numpy
 from .group import group_auc
+from .growing import GrowingArray
 from .names import AVERAGED
 from .scores import Scores
 
@@ -43,7 +44,7 @@ class BinaryMetrics:
 
     def reset(self) -> None:
         """Forget everything that was fed."""
-        self._parts: dict[str, list[Array]] = {}
+        self._fed: dict[str, GrowingArray] = {}
         self._rows = 0
 
     def __len__(self) -> int:
@@ -87,10 +88,10 @@ class BinaryMetrics:
         if not len(batch["labels"]):
             return
         for name in _OPTIONAL:
-            if self._rows and (name in batch) != (name in self._parts):
+            if self._rows and (name in batch) != (name in self._fed):
                 raise DataError(f"{name}: given for some batches and not for others")
         for name, values in batch.items():
-            self._parts.setdefault(name, []).append(values)
+            self._fed.setdefault(name, GrowingArray()).append(values)
         self._rows += len(batch["labels"])
 
     def state(self) -> dict[str, Array]:
@@ -103,9 +104,7 @@ class BinaryMetrics:
         if not self._rows:
             shape = (0, len(self.labels))
             return {"labels": np.zeros(shape, np.uint8), "probabilities": np.zeros(shape, np.float32)}
-        for name, parts in self._parts.items():
-            self._parts[name] = [parts[0] if len(parts) == 1 else np.concatenate(parts)]
-        return {name: parts[0] for name, parts in self._parts.items()}
+        return {name: rows.array for name, rows in self._fed.items()}
 
     def merge(self, state: Mapping[str, Any]) -> None:
         """Add the `state` of another process; values as arrays or tensors."""

@@ -12,6 +12,8 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from graphrec.metrics.growing import collect
+
 from .batches import count_rows, device_batches
 from .distributed import Ranks
 from .interfaces import BatchSource, Metrics
@@ -73,10 +75,13 @@ def predict_all(
         predict: Its prediction.
         source: This process's part of the rows.
     """
-    parts = [predicted.cpu().numpy() for _, predicted in _predictions(fabric, model, predict, source)]
+    found = _predictions(fabric, model, predict, source)
+    rows, counts = collect(predicted.cpu().numpy() for _, predicted in found)
     if ranks.world > 1:
-        parts = _interleave(ranks.gather(parts))
-    return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+        mine = [] if rows is None else np.split(rows, np.cumsum(counts)[:-1])
+        whole = _interleave(ranks.gather(mine))
+        rows = np.concatenate(whole) if whole else None
+    return np.zeros((0, 1), np.float32) if rows is None else rows
 
 
 def _interleave(by_rank: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:

@@ -7,12 +7,11 @@ its own; in pages of 2 MB a table of a gigabyte has 500, whose addresses the pro
 from __future__ import annotations
 
 import ctypes
-import sys
-from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from .c_library import c_function
 
 _MADV_HUGEPAGE = 14
 _LEAST = 8 << 20
@@ -41,21 +40,10 @@ def full_table(*size: int, value: float, like: Tensor) -> Tensor:
 
 def _advise(start: int, nbytes: int) -> None:
     """Ask for huge pages: advice that the system may decline, so no error is one."""
-    call = _madvise()
+    call = c_function("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     if call is not None:
         first = -(-start // _PAGE) * _PAGE
         call(first, start + nbytes - first, _MADV_HUGEPAGE)
-
-
-@lru_cache(maxsize=1)
-def _madvise() -> Any:
-    """The C library's function, or None where it has no such advice."""
-    if not sys.platform.startswith("linux"):
-        return None
-    call = getattr(ctypes.CDLL(None), "madvise", None)
-    if call is not None:
-        call.argtypes, call.restype = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int), ctypes.c_int
-    return call
 
 
 def in_huge_pages(x: Tensor) -> Tensor:

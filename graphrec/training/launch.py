@@ -16,12 +16,15 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from graphrec.errors import ConfigError
 
 from .config import TrainConfig
+from .freed_memory import keep_freed_memory
 
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16", "avx_ne_convert")
 
 
 def launch(config: TrainConfig) -> Fabric:
     """A launched Fabric; afterwards all processes of the run exist and know each other.
+
+    On a CPU the process keeps the memory it frees from then on, see `freed_memory`.
 
     Under ``torchrun`` and ``fabric run`` the number of processes is theirs and not the configuration's. With
     ``devices`` above 1 in an ordinary script, Fabric starts the script again for each further process.
@@ -40,8 +43,10 @@ def launch(config: TrainConfig) -> Fabric:
     if not by_cli:
         with _quiet():
             _start(fabric, config)
-    if config.precision == "bf16-mixed" and fabric.device.type == "cpu":
-        _check_bf16()
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
+        if config.precision == "bf16-mixed":
+            _check_bf16()
     return fabric
 
 

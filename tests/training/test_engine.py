@@ -1,9 +1,13 @@
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from training_tiny import Rows, Scores, Tiny, make_model, quick_config
 
 from graphrec.errors import ConfigError, DataError, RunError
+from graphrec.metrics import BinaryMetrics
+from graphrec.module_estimator import ClassMetrics
 from graphrec.training import BatchSource, Trainer
 
 
@@ -133,6 +137,26 @@ def test_predictions_keep_the_order_and_leave_the_mode():
         expected = model.predict(next(Rows(333, 333, seed=1).epoch(0))).numpy()
     assert predicted.dtype == np.float32
     np.testing.assert_allclose(predicted, expected, rtol=1e-6)
+
+
+def test_no_batch_of_predictions_outlives_the_next():
+    """Small tensors kept between large temporaries leave holes in the heap, which grows with the rows."""
+    made: list[weakref.ref] = []
+    alive = []
+
+    class Watched(Tiny):
+        def predict(self, batch):
+            found = super().predict(batch)
+            alive.append(sum(one() is not None for one in made))
+            made.append(weakref.ref(found))
+            return found
+
+    model, trainer, source = Watched(), Trainer(quick_config()), Rows(1000, 50, seed=1)
+    trainer.predict(model, source)
+    trainer.evaluate(model, source, BinaryMetrics())
+    trainer.evaluate(model, source, ClassMetrics(lambda labels, scores: {"rows": len(labels)}))
+    assert len(alive) == 60
+    assert max(alive) <= 1, alive
 
 
 def test_clipping_limits_the_step():
