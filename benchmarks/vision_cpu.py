@@ -53,8 +53,8 @@ WHY_NOT = (
     " each; the calls around it, in Python, take about as long (in SHViT too), and what both pay bounds its"
     " ratio. VOLO unfolds in 4 of 18 blocks, and linear layers bound the rest. ConViT's peer is timm's, which"
     " keeps its positions; the official code makes them anew. In evaluation BiFormer and TransNeXt have many"
-    " small products left, one per region or tile of queries. Where memory is some MB above the peer's (Swin, MaxViT), it is pages of libraries:"
-    " making the plans of windows, once, runs some 5 MB of torch's code that a training step does not need."
+    " small products left, one per region or tile of queries. Where memory is some MB above the peer's (Swin,"
+    " MaxViT), it is pages of libraries: making the plans of windows, once, runs some 5 MB of torch's code that a training step does not need."
 )
 """Why some figures miss the goal; kept beside the table."""
 PARTIAL = common.RESULTS / "vision_cpu.partial.json"
@@ -124,29 +124,45 @@ def run_all(cases: list[common.Job], options: argparse.Namespace) -> list[common
 
 
 def text(jobs: list[common.Job]) -> str:
-    """The result as Markdown."""
-    rows = []
+    """The result as Markdown: a table for each type of number, a row for each model."""
+    pairs: dict[tuple[str, str, str], tuple[common.Job, common.Job]] = {}
     for ours, theirs in zip(jobs[::2], jobs[1::2], strict=True):
-        key = "mb" if "peak memory" in ours.name else "ms"
-        unit = {"mb": "MB", "ms": "CPU ms"}[key]
-        share = theirs.runs[0].get("share")
-        rows.append(
+        model, dtype, question = ours.name.partition(": ")[2].split(", ", 2)
+        pairs[dtype, model, question] = (ours, theirs)
+    parts = []
+    for dtype in dict.fromkeys(one[0] for one in pairs):
+        kind = {key[1:]: pair for key, pair in pairs.items() if key[0] == dtype}
+        questions = sorted({question for _, question in kind}, key=lambda one: ("memory" in one, one))
+        wasted = any(model in WASTED for model, _ in kind)
+        rows = [
             [
-                ours.name.partition(": ")[2],
-                f"{common.spread(ours, key, 0)} {unit}{_files(ours)}",
-                f"{common.spread(theirs, key, 0)} {unit}{_files(theirs)}",
-                common.ratio(ours, theirs, key),
-                "" if share is None else f"{share:.2f}",
+                model,
+                *(_cell(kind.get((model, question))) for question in questions),
+                *([_shares([kind.get((model, question)) for question in questions])] if wasted else []),
             ]
-        )
-    header = ["model, type, batch, question", "graphrec", "peer", "ours over the peer's", "what both pay"]
-    return common.markdown_table(header, rows) + "\n\n" + _about()
+            for model in MODELS
+            if any(model == one for one, _ in kind)
+        ]
+        header = ["model", *questions, *(["what both pay"] if wasted else [])]
+        parts.append(f"### {dtype}\n\n{common.markdown_table(header, rows)}")
+    return "\n\n".join(parts) + "\n\n" + _about()
 
 
-def _files(job: common.Job) -> str:
-    """How much of a peak were pages of files, where that was measured."""
-    found = job.runs[0].get("files_mb")
-    return "" if found is None else f" ({found:.0f} of files)"
+def _cell(pair: tuple[common.Job, common.Job] | None) -> str:
+    """Ratio, and both medians."""
+    if pair is None:
+        return "–"
+    key, unit = ("mb", "MB") if "memory" in pair[0].name else ("ms", "ms")
+    both = " / ".join(f"{common.median(job, key):,.0f}" for job in pair)
+    files = [job.runs[0].get("files_mb") for job in pair]
+    of_files = "" if None in files else f", of files {' / '.join(f'{one:.0f}' for one in files)}"
+    return f"{common.ratio(*pair, key)} ({both} {unit}{of_files})"
+
+
+def _shares(pairs: list[tuple[common.Job, common.Job] | None]) -> str:
+    """The parts of the peer's times that both pay, in the order of the questions."""
+    found = [pair[1].runs[0].get("share") for pair in pairs if pair is not None]
+    return " / ".join(f"{one:.2f}" for one in found if one is not None)
 
 
 def _about() -> str:
@@ -154,17 +170,18 @@ def _about() -> str:
     peers = "; ".join(f"{model} beside {peer}" for model, peer in MODELS.items())
     wasted = "; ".join(f"{model} {why}" for model, why in WASTED.items())
     return (
-        f"{peers}. Both have the same weights, and their logits are compared first (but for ECA-Net's peer,"
-        " which has 5 taps in every gate, EfficientViT's and SHViT's, whose names differ); images of the"
+        "Ours over the peer's, with the medians of both in CPU milliseconds of one thread; the JSON has every"
+        f" run. {peers}. Both have the same weights, and their logits are compared first (but for ECA-Net's"
+        " peer, which has 5 taps in every gate, EfficientViT's and SHViT's, whose names differ); images of the"
         " published size; stochastic depth is off; bfloat16 by autocast. A training step is forward, loss and"
         " backward, without an optimiser, and needs two images where batch norm follows the pooling; its peak"
         " memory, with all libraries, is that of a second step in a process of its own; *of files* are pages"
         " of libraries that the process has touched, which all processes share. The goal is 1.05 or less, for"
         " memory 1 or less; the JSON names the commit of each run. Where the peer spends more than its"
         f" arithmetic asks for, the goal is 0.67: {wasted}."
-        " *What both pay* is the part of the peer's step that its convolutions, linear layers, norms"
-        " and activations take (torch.profiler): no ratio falls below it while both call the same ones.\n\n"
-        + WHY_NOT
+        " *What both pay* is the part of the peer's time, in the order of the columns, that its convolutions,"
+        " linear layers, norms and activations take (torch.profiler): no ratio falls below it while both call"
+        " the same ones.\n\n" + WHY_NOT
     )
 
 
