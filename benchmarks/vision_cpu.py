@@ -54,7 +54,8 @@ WHY_NOT = (
     " ratio. VOLO unfolds in 4 of 18 blocks, and linear layers bound the rest. ConViT's peer is timm's, which"
     " keeps its positions; the official code makes them anew. In evaluation BiFormer and TransNeXt have many"
     " small products left, one per region or tile of queries. Where memory is some MB above the peer's (Swin,"
-    " MaxViT), it is pages of libraries: making the plans of windows, once, runs some 5 MB of torch's code that a training step does not need."
+    " MaxViT), it is pages of libraries:"
+    " making the plans of windows, once, runs some 5 MB of torch's code that a training step does not need."
 )
 """Why some figures miss the goal; kept beside the table."""
 PARTIAL = common.RESULTS / "vision_cpu.partial.json"
