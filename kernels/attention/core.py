@@ -78,9 +78,10 @@ def probabilities(
         torch.softmax(logits, -1, out=into)
         return None
     wide = logits.to(into.dtype)
-    lse = wide.logsumexp(-1)
-    torch.sub(wide, lse.unsqueeze(-1), out=into).exp_()
-    return lse
+    most = wide.amax(-1, keepdim=True)
+    total = torch.sub(wide, most, out=into).exp_().sum(-1, keepdim=True)
+    into.div_(total)  # one exponential per pair, where a log-sum-exp and its use take two
+    return total.log_().add_(most).squeeze(-1)
 
 
 def times_matrix(weights: Tensor, times: Tensor | None, dtype: torch.dtype) -> Tensor:

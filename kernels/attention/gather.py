@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..patterns import Pattern, decode, encode
 from ..patterns.base import Folding
+from ..registering import listened_to
 from ..remembered import kept
 from .bias import table_columns
 from .rows import uses_of
@@ -56,6 +57,8 @@ def make_term(mask: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> T
     """Mask and bias as one term. Rows that see nothing get zero, so that their softmax is defined."""
     if mask is None and bias is None:
         return None, None
+    if bias is not None and _surely_finite(bias) and (mask is None or bool(mask.any(-1).all())):
+        return bias.to(dtype) if mask is None else bias.to(dtype).masked_fill(~mask, -torch.inf), None
     if bias is None:
         assert mask is not None
         term = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, -torch.inf)
@@ -63,6 +66,13 @@ def make_term(mask: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> T
         term = bias.to(dtype) if mask is None else bias.to(dtype).masked_fill(~mask, -torch.inf)
     empty = (term == -torch.inf).all(-1, keepdim=True)
     return term.masked_fill(empty, 0), empty
+
+
+def _surely_finite(bias: Tensor) -> bool:
+    """Whether a bias hides no pair; False where it takes long to ask, as on a GPU or while compiling."""
+    if bias.device.type != "cpu" or bias.numel() == 0 or listened_to():
+        return False
+    return bias.detach().min().item() != -torch.inf
 
 
 def with_penalty(bias: Tensor | None, soft: Tensor | None, value: float, dtype: torch.dtype) -> Tensor | None:

@@ -38,7 +38,7 @@ def mlp_in_pieces(x: Tensor, first: nn.Linear, last: nn.Linear) -> Tensor:
 
 
 def _mlp(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    return F.linear(F.relu(F.linear(x, w1, b1)), w2, b2)
+    return F.linear(F.linear(x, w1, b1).relu_(), w2, b2)
 
 
 class _Pieces(torch.autograd.Function):
