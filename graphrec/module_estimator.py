@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -198,11 +198,15 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
 
 
 def check_split(split: IndexSplit, total: int, what: str) -> IndexSplit:
-    """Refuse a split of another number of things, or without any to train on.
+    """Refuse a split of another number of things, or without any to train on, or what is no split.
 
     Raises:
         ConfigError: It is.
     """
+    if not hasattr(split, "total"):
+        raise ConfigError(
+            f"split: should be a graphrec.pipelines.index_splits.IndexSplit, found {type(split).__name__}"
+        )
     if split.total != total:
         raise ConfigError(f"{split.name}: splits {split.total} {what}, there are {total}")
     if not len(split.train):
@@ -220,13 +224,41 @@ def label_codes(y: Any, count: int) -> tuple[NDArray[Any], Tensor]:
     """Sorted names of the classes of so many labels, and the number of each label's, int64 (count,).
 
     Raises:
-        DataError: There are more or fewer, or they are no list.
+        DataError: There are more or fewer, they are no list, one is missing, or they are of several kinds.
     """
     values = np.asarray(y)
     if values.shape != (count,):
         raise DataError(f"y has shape {values.shape}, must be ({count},)")
-    names, codes = np.unique(values, return_inverse=True)
+    missing = np.array([one is None or one != one for one in values.tolist()], dtype=bool)
+    if missing.any():
+        row = int(missing.argmax())
+        raise DataError(f"y: row {row} has no label ({values[row]}); label it or leave it out")
+    try:
+        names, codes = np.unique(values, return_inverse=True)
+    except TypeError:
+        kinds = sorted({type(one).__name__ for one in values.tolist()})
+        raise DataError(f"y: labels are of several kinds ({', '.join(kinds)}); take one") from None
     return names, torch.from_numpy(codes.astype(np.int64))
+
+
+def check_two_classes(codes: Tensor, classes: Sequence[Any] | NDArray[Any], name: str, what: str) -> None:
+    """Refuse to train on one class.
+
+    Args:
+        codes: Class of everything that trains, int64 (n,).
+        classes: Their names.
+        name: Of the split or the data.
+        what: What is classified, in the plural.
+
+    Raises:
+        DataError: All are of one class.
+    """
+    there = codes.unique().tolist()
+    if len(there) < 2:
+        names = ", ".join(repr(str(classes[c])) for c in there)
+        raise DataError(
+            f"{name}: all {len(codes)} training {what} are of class {names}; a classifier needs two classes"
+        )
 
 
 def sort_settings(

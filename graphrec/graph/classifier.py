@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 
 from graphrec.errors import DataError
 from graphrec.metrics import class_metrics
-from graphrec.module_estimator import check_split, judged_parts, label_codes
+from graphrec.module_estimator import check_split, check_two_classes, judged_parts, label_codes
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
 
@@ -121,16 +121,17 @@ class GraphClassifier(NetworkClassifier):
             backbone: A fitted classifier whose backbone mode "frozen" takes.
 
         Raises:
-            DataError: The labels are no classes.
+            DataError: The labels are no classes, some are missing, or all that train are the same.
             ConfigError: An argument is wrong, or the split is of another set.
         """
-        graphs = _graph_set(graphs)
+        graphs = _graph_set(graphs, y is None)
         names, codes = _codes(graphs, y)
         graphs = _with_labels(graphs, codes)
         seed = self._seed()
         if split is None:
             split = random_parts(codes, valid=self.validation, test=0.0, seed=seed)
         self.split_ = check_split(split, len(graphs), "graphs")
+        check_two_classes(codes[split.train], names, split.name, "graphs")
         self.classes_ = names
         self.facts_ = {"in_features": graphs.num_features, "classes": len(names), "seed": seed}
         module, source = self._new(backbone)
@@ -178,11 +179,19 @@ class GraphClassifier(NetworkClassifier):
         return self._predict(GraphBatches(self._checked(graphs), self.batch_size))
 
     def score(self, graphs: Graphs, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy on labelled graphs; ``y`` in place of their own labels."""
-        graphs = self._checked(graphs)
-        if y is None:
-            labels = np.asarray(graphs.classes) if graphs.classes else np.arange(int(graphs.y.max()) + 1)
-            y = labels[graphs.y.numpy()]
+        """Accuracy on labelled graphs; ``y`` in place of their own labels.
+
+        Raises:
+            DataError: A label is missing, or none is a class that was fitted.
+        """
+        graphs = self._checked(graphs, labels=y is None)
+        names, codes = _codes(graphs, y)
+        if not np.isin(names[codes.unique().numpy()], self.classes_).any():
+            raise DataError(
+                f"{graphs.name}: no label is a class that was fitted ({_few(self.classes_)}); found "
+                f"{_few(names)}"
+            )
+        y = names[codes.numpy()]
         return float(accuracy_score(y, self.predict(graphs), sample_weight=sample_weight))
 
     def attention(self, graphs: Graphs) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -201,16 +210,24 @@ class GraphClassifier(NetworkClassifier):
         layers, nodes = self.attention([graph])
         return draw_attention(graph.edge_index, layers[0], nodes, seed=seed)
 
-    def _checked(self, graphs: Graphs) -> GraphSet:
+    def _checked(self, graphs: Graphs, *, labels: bool = False) -> GraphSet:
         check_is_fitted(self, "module_")
-        graphs, wanted = _graph_set(graphs), self.facts_["in_features"]
+        graphs, wanted = _graph_set(graphs, labels), self.facts_["in_features"]
         if graphs.num_features != wanted:
             raise DataError(f"{graphs.name}: has {graphs.num_features} node features, fitted were {wanted}")
         return graphs
 
 
-def _graph_set(graphs: Graphs) -> GraphSet:
-    return graphs if isinstance(graphs, GraphSet) else GraphSet.from_data_list(graphs)
+def _graph_set(graphs: Graphs, labels: bool) -> GraphSet:
+    if isinstance(graphs, Data) and not hasattr(graphs, "to_data_list"):
+        raise DataError(
+            "graphs: should be a GraphSet or a list of graphs, found one Data; put it into a list"
+        )
+    return graphs if isinstance(graphs, GraphSet) else GraphSet.from_data_list(graphs, labels=labels)
+
+
+def _few(names: NDArray[Any]) -> str:
+    return ", ".join(str(name) for name in names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _nodes_of(graphs: GraphSet, index: Tensor) -> Tensor:

@@ -57,8 +57,9 @@ class NetworkClassifier(ModuleEstimator):
     _task = "graph"
 
     def _build(self, **facts: Any) -> nn.Module:
-        name = self._card_name()
-        return create_model(name, facts["in_features"], facts["classes"], **(self.model_options or {}))
+        name, options = self._card_name(), self.model_options or {}
+        _check_sizes(options)
+        return create_model(name, facts["in_features"], facts["classes"], **options)
 
     def _card_name(self) -> str:
         name = self.model if self._task == "graph" else f"node_{self.model}"
@@ -122,6 +123,18 @@ class NetworkClassifier(ModuleEstimator):
         with torch.inference_mode():
             layers, nodes = readout.attention(self.module_.history(batch), batch.ptr)  # type: ignore[operator]
         return layers.numpy(), nodes.numpy()
+
+
+def _check_sizes(options: dict[str, Any]) -> None:
+    """Refuse sizes and shares that no network can have."""
+    for name in ("hidden", "layers", "heads", "window", "scales", "hops", "states", "expand"):
+        size = options.get(name)
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+            raise ConfigError(f"{name}={size!r}: must be a whole number from 1 up")
+    for name in ("dropout", "global_dropout"):
+        share = options.get(name)
+        if share is not None and not (isinstance(share, int | float) and 0 <= share < 1):
+            raise ConfigError(f"{name}={share!r}: must be a number from 0 to less than 1")
 
 
 def frozen_history(module: Network, batch: GraphBatch) -> Tensor:

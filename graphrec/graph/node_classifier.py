@@ -15,8 +15,9 @@ from torch_geometric.data import Data
 
 from graphrec.errors import DataError
 from graphrec.metrics import class_metrics
-from graphrec.module_estimator import check_split, judged_parts
-from graphrec.pipelines.graphs import node_split
+from graphrec.module_estimator import check_split, check_two_classes, judged_parts
+from graphrec.pipelines.graphs import from_pyg, node_split
+from graphrec.pipelines.graphs.pyg_graphs import MOST_CLASSES
 from graphrec.pipelines.index_splits import IndexSplit
 
 from .batches import FullBatch, GraphBatch
@@ -107,12 +108,17 @@ class NodeClassifier(NetworkClassifier):
             backbone: A fitted classifier whose backbone mode "frozen" takes.
 
         Raises:
-            DataError: Labels are missing.
+            DataError: The graph is not in order, labels are missing, or all that train are the same.
             ConfigError: An argument is wrong, or the split is of another graph.
         """
+        data = _one_graph(data)
         labels = _node_labels(data, y)
         split = node_split(data, split) if isinstance(split, int) else split
         self.split_ = check_split(split, len(labels), "nodes")
+        used = torch.cat([split.train, split.valid, split.test])
+        if bool((labels[used] < 0).any()):
+            raise DataError(f"{split.name}: node {int(used[labels[used] < 0][0])} has no label; leave it out")
+        check_two_classes(labels[split.train], range(int(labels.max()) + 1), split.name, "nodes")
         seed = self._seed()
         self.classes_ = np.arange(int(labels.max()) + 1)
         sizes = {"in_features": data.num_features, "classes": len(self.classes_)}
@@ -158,7 +164,7 @@ class NodeClassifier(NetworkClassifier):
         if nodes is None:
             mask = data.get("test_mask")
             nodes = labels >= 0 if mask is None or mask.dim() != 1 else mask
-        chosen = np.arange(len(labels))[np.asarray(nodes)]
+        chosen = _chosen(nodes, len(labels))
         guess = self.predict(data)[chosen]
         return float(accuracy_score(labels.numpy()[chosen], guess, sample_weight=sample_weight))
 
@@ -178,7 +184,7 @@ class NodeClassifier(NetworkClassifier):
 
     def _batch(self, data: Data) -> GraphBatch:
         check_is_fitted(self, "module_")
-        wanted = self.facts_["in_features"]
+        data, wanted = _one_graph(data), self.facts_["in_features"]
         if data.num_features != wanted:
             raise DataError(f"the graph has {data.num_features} node features, fitted were {wanted}")
         nodes = torch.arange(data.num_nodes)
@@ -187,13 +193,49 @@ class NodeClassifier(NetworkClassifier):
         return FullBatch(x, topology, nodes, torch.zeros_like(nodes)).batch
 
 
+def _chosen(nodes: Any, total: int) -> NDArray[np.int64]:
+    """Numbers of the nodes that a list or a mask names."""
+    index = np.asarray(nodes)
+    if index.dtype == bool and index.shape == (total,):
+        return np.flatnonzero(index)
+    if (
+        index.dtype.kind not in "iu"
+        or index.ndim != 1
+        or not len(index)
+        or not (0 <= index.min() <= index.max() < total)
+    ):
+        raise DataError(
+            f"nodes: should be a mask of the graph's {total} nodes, or numbers from 0 to {total - 1}"
+        )
+    return index.astype(np.int64)
+
+
+def _one_graph(data: Data) -> Data:
+    if not isinstance(data, Data):
+        raise DataError(
+            f"the graph should be one torch_geometric.data.Data, found {type(data).__name__}; "
+            "from_networkx and read_graph make one"
+        )
+    return from_pyg(data, name="the graph")
+
+
 def _features(module: Network, data: Data) -> Features:
     """Dense or sparse, whichever the network multiplies faster."""
     return compact(data.x) if getattr(module.backbone, "takes_sparse", False) else data.x
 
 
 def _node_labels(data: Data, y: Any) -> Tensor:
-    labels = data.y if y is None else torch.as_tensor(np.asarray(y))
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape != (data.num_nodes,):
-        raise DataError(f"the graph needs an integer label for each of its {data.num_nodes} nodes (-1: none)")
-    return labels.long()
+    """Class of every node, int64 (N,)."""
+    labels = np.asarray(data.y if y is None else y)
+    if labels.shape != (data.num_nodes,) or labels.dtype.kind not in "iub":
+        found = f"{labels.dtype} of {labels.shape}" if labels.dtype != object else "none"
+        raise DataError(
+            f"y: the graph needs an integer label for each of its {data.num_nodes} nodes (-1: none), found "
+            f"{found}"
+        )
+    if len(labels) and int(labels.max()) >= MOST_CLASSES:
+        node = int(labels.argmax())
+        raise DataError(
+            f"y: node {node} is of class {labels[node]}; classes are numbered from 0 on, without gaps"
+        )
+    return torch.from_numpy(labels.astype(np.int64))

@@ -93,6 +93,8 @@ class Topology:
 
 
 def _check(edge_index: Tensor, num_nodes: int) -> None:
+    if not isinstance(edge_index, Tensor):
+        raise DataError(f"edge_index must be a tensor (2, edges), got {type(edge_index).__name__}")
     integers = not (edge_index.is_floating_point() or edge_index.dtype == torch.bool)
     if edge_index.dim() != 2 or len(edge_index) != 2 or not integers:
         raise DataError(

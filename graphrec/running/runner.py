@@ -17,7 +17,7 @@ from graphrec.training.display import shared_progress
 from .checking import check_recipe, wanted_figures
 from .fingerprint import fingerprint
 from .reporting import finish_folder, write_figures
-from .results import Place, Repetition, Summary, flat_metrics, main_metric, summarise
+from .results import RECORD_FILE, Place, Repetition, Summary, flat_metrics, main_metric, summarise
 from .tasks import Job, Task
 
 if TYPE_CHECKING:
@@ -134,8 +134,13 @@ def run_recipe(
     plan = _Plan(found, chosen, task, folder, SOURCES.call(source, folder))
     places = plan.places()
     writer.start({**found.to_dict(), "chosen": list(chosen)}, RECIPE_FILE)
-    print_of_data = _keep_data(writer.partial, plan.data)
-    repetitions = _all(plan, places, writer.partial / REPETITIONS, show)
+    try:
+        print_of_data = _keep_data(writer.partial, plan.data)
+        repetitions = _all(plan, places, writer.partial / REPETITIONS, show)
+    except GraphrecError:
+        if not any(writer.partial.glob(f"{REPETITIONS}/*/*/{RECORD_FILE}")):
+            writer.discard()  # there is nothing to go on with
+        raise
     metric = main_metric(found.metric, list(repetitions[0].metrics))
     run = RecipeRun(Path(out), found, repetitions, summarise(repetitions), metric)
     facts = {"task": task, "data": print_of_data, "seconds": time.perf_counter() - started}

@@ -161,12 +161,17 @@ class GraphSet(Sequence[Data]):
 
     @classmethod
     def from_data_list(
-        cls, graphs: Sequence[Data], *, classes: Sequence[str] | None = None, name: str = "graphs"
+        cls,
+        graphs: Sequence[Data],
+        *,
+        classes: Sequence[str] | None = None,
+        labels: bool = True,
+        name: str = "graphs",
     ) -> GraphSet:
         """From PyG's `Data`, or a PyG data set; see `graphrec.pipelines.graphs.from_pyg`."""
         from .pyg_graphs import from_pyg
 
-        return from_pyg(graphs, classes=classes, name=name)
+        return from_pyg(graphs, classes=classes, labels=labels, name=name)
 
 
 class GraphLoader:

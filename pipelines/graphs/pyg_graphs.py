@@ -14,40 +14,78 @@ from graphrec.errors import DataError
 
 from .container import GraphSet
 
+MOST_CLASSES = 100_000
+"""More of them are taken for something else than numbers of classes."""
+
 
 @overload
 def from_pyg(graphs: Data, *, name: str = ...) -> Data: ...
 @overload
-def from_pyg(graphs: Iterable[Data], *, classes: Sequence[str] | None = ..., name: str = ...) -> GraphSet: ...
-def from_pyg(graphs: Any, *, classes: Sequence[str] | None = None, name: str = "graphs") -> Data | GraphSet:
+def from_pyg(
+    graphs: Iterable[Data], *, classes: Sequence[str] | None = ..., labels: bool = ..., name: str = ...
+) -> GraphSet: ...
+def from_pyg(
+    graphs: Any, *, classes: Sequence[str] | None = None, labels: bool = True, name: str = "graphs"
+) -> Data | GraphSet:
     """Check a `Data` for tasks on nodes, or gather a list or data set of them.
 
     Args:
         graphs: One `Data`; or a list, PyG data set or batch of `Data` with x (n, F) or none, edge_index, a y
             of one class or one row of targets, and perhaps edge_attr. Other attributes are left behind.
         classes: Text of the classes; by default their numbers from 0 to the largest.
+        labels: Whether y is read; without, every graph of a set has class -1, as for predictions.
         name: What messages call them.
 
     Returns:
         For one `Data` a shallow copy with ``x`` (ones without features); otherwise a `GraphSet`.
 
     Raises:
-        DataError: An edge leads to a missing node, a feature is not finite, a label is missing, or graphs
-            differ in width; names the graph.
+        DataError: Something is no graph, edges are no integers (2, E) or lead to a missing node, a feature is
+            not finite, a label is missing, or graphs differ in width; names the graph.
     """
     if isinstance(graphs, Data) and not hasattr(graphs, "_slice_dict"):
         return _check_one(graphs, name)
-    listed = graphs.to_data_list() if hasattr(graphs, "to_data_list") else list(graphs)
-    if not listed:
-        raise DataError(f"{name}: holds no graphs")
+    listed = _listed(graphs, name)
     _refuse_mixtures(listed, name)
     sizes = [int(d.num_nodes or 0) for d in listed]
-    edges = [edge_index_of(d) for d in listed]
+    edges = [edge_index_of(d, f"{name}: graph {i}") for i, d in enumerate(listed)]
     plain = listed[0].x is None
     x = torch.ones(sum(sizes), 1) if plain else torch.cat([_columns(d.x) for d in listed])
-    y = torch.cat([_one_row(d, i, name) for i, d in enumerate(listed)])
+    y = _targets(listed, name) if labels else torch.full((len(listed),), -1)
     attr = torch.cat([_columns(d.edge_attr) for d in listed]) if listed[0].edge_attr is not None else None
-    return _finish(x, torch.cat(edges, dim=1), sizes, [e.shape[1] for e in edges], y, attr, classes, name)
+    ends = [e.shape[1] for e in edges]
+    return _finish(x, torch.cat(edges, dim=1), sizes, ends, y, attr, classes, labels, name)
+
+
+def _listed(graphs: Any, name: str) -> list[Data]:
+    """The graphs of whatever was given, each looked at for what it is."""
+    if not hasattr(graphs, "to_data_list") and not isinstance(graphs, Iterable):
+        raise DataError(f"{name}: should be torch_geometric.data.Data, one or a list, found {_kind(graphs)}")
+    listed: list[Any] = graphs.to_data_list() if hasattr(graphs, "to_data_list") else list(graphs)
+    if not listed:
+        raise DataError(f"{name}: holds no graphs")
+    for i, one in enumerate(listed):
+        _refuse_others(one, f"{name}: graph {i}")
+    return listed
+
+
+def _refuse_others(data: Any, name: str) -> None:
+    """Refuse what is no graph of PyG, or holds its features in another form."""
+    if not isinstance(data, Data):
+        raise DataError(
+            f"{name}: should be a torch_geometric.data.Data, found {_kind(data)}; from_networkx and "
+            "read_graph make one"
+        )
+    for part, values in _with_parts(data).items():
+        dense = isinstance(values, Tensor) and values.layout == torch.strided and values.dim() > 0
+        if values is not None and not dense:
+            raise DataError(f"{name}: {part} should be a dense tensor with a row each, found {_kind(values)}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor ({value.layout}, {value.dtype}) of shape {tuple(value.shape)}"
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 def _finish(
@@ -58,26 +96,28 @@ def _finish(
     y: Tensor,
     attr: Tensor | None,
     classes: Sequence[str] | None,
+    labels: bool,
     name: str,
 ) -> GraphSet:
     nodes, ends = (torch.tensor(np.concatenate([[0], np.cumsum(n)]).astype(np.int64)) for n in (sizes, edges))
     if y.is_floating_point():
-        y = y.float()
-        _refuse_graphs(~torch.isfinite(y.flatten(1) if y.dim() > 1 else y[:, None]).all(1), name, "target")
-        return GraphSet(x, edge_index, nodes, ends, y, attr, name=name)
-    _refuse_graphs((y < 0).reshape(len(y), -1).any(1), name, "class")
+        return GraphSet(x, edge_index, nodes, ends, y.float(), attr, name=name)
+    if not labels:
+        return GraphSet(x, edge_index, nodes, ends, y, attr, tuple(classes or ()), name=name)
+    if bool((y < 0).any()):
+        raise DataError(f"{name}: graph {int((y < 0).nonzero()[0])} has no class; label it or leave it out")
     largest = int(y.max())
+    if classes is None and largest >= MOST_CLASSES:
+        raise DataError(
+            f"{name}: graph {int(y.argmax())} is of class {largest}; classes are numbered from 0 on, "
+            "without gaps"
+        )
     known = tuple(classes) if classes is not None else tuple(str(i) for i in range(largest + 1))
     if largest >= len(known):
         raise DataError(
             f"{name}: graph {int(y.argmax())} is of class {largest}, and classes names {len(known)}"
         )
     return GraphSet(x, edge_index, nodes, ends, y.long(), attr, known, name=name)
-
-
-def _refuse_graphs(bad: Tensor, name: str, what: str) -> None:
-    if bool(bad.any()):
-        raise DataError(f"{name}: graph {int(bad.nonzero()[0])} has no {what}; label it or leave it out")
 
 
 def _refuse_mixtures(graphs: Sequence[Data], name: str) -> None:
@@ -92,7 +132,7 @@ def _refuse_mixtures(graphs: Sequence[Data], name: str) -> None:
             )
 
 
-def _with_parts(data: Data) -> dict[str, Tensor | None]:
+def _with_parts(data: Data) -> dict[str, Any]:
     return {"x": data.x, "edge_attr": data.edge_attr}
 
 
@@ -101,10 +141,42 @@ def _columns(values: Tensor | None) -> Tensor:
     return (values if values.dim() > 1 else values[:, None]).float()
 
 
-def edge_index_of(data: Data) -> Tensor:
-    """The edges, int64 (2, E); none where the graph has no such tensor."""
-    edges = data.edge_index
-    return torch.zeros(2, 0, dtype=torch.int64) if edges is None else edges.long().reshape(2, -1)
+def edge_index_of(data: Data, name: str = "the graph") -> Tensor:
+    """The edges, int64 (2, E); none where the graph has no such tensor.
+
+    Raises:
+        DataError: They are no integers of this shape, or the graph has them as ``adj_t`` alone.
+    """
+    edges: Any = data.edge_index
+    if edges is None:
+        if data.get("adj_t") is not None:
+            raise DataError(f"{name}: has adj_t and no edge_index; leave out the transform ToSparseTensor")
+        return torch.zeros(2, 0, dtype=torch.int64)
+    if not isinstance(edges, Tensor):
+        raise DataError(f"{name}: edge_index should be a tensor (2, edges), found {_kind(edges)}")
+    if not edges.numel():
+        return torch.zeros(2, 0, dtype=torch.int64)
+    whole = not (edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool)
+    if edges.dim() != 2 or len(edges) != 2 or not whole:
+        turned = "; transpose it" if whole and edges.dim() == 2 and edges.shape[1] == 2 else ""
+        raise DataError(
+            f"{name}: edge_index should be integers of shape (2, edges), found {edges.dtype} of "
+            f"{tuple(edges.shape)}{turned}"
+        )
+    return edges.long()
+
+
+def _targets(graphs: Sequence[Data], name: str) -> Tensor:
+    """Classes (G,), or numbers (G, T)."""
+    rows = [_one_row(d, i, name) for i, d in enumerate(graphs)]
+    first = rows[0]
+    for i, row in enumerate(rows):
+        if row.shape != first.shape or row.is_floating_point() != first.is_floating_point():
+            raise DataError(
+                f"{name}: graph {i}: y is {row.dtype} of {tuple(row.shape)}, that of graph 0 is "
+                f"{first.dtype} of {tuple(first.shape)}"
+            )
+    return torch.cat(rows)
 
 
 def _one_row(data: Data, graph: int, name: str) -> Tensor:
@@ -112,6 +184,10 @@ def _one_row(data: Data, graph: int, name: str) -> Tensor:
     if y is None or y.numel() == 0:
         raise DataError(f"{name}: graph {graph} has no label (y); label it or leave it out")
     if y.is_floating_point():
+        if not bool(torch.isfinite(y).all()):
+            raise DataError(
+                f"{name}: graph {graph} has no target (y is {y.flatten().tolist()}); leave it out"
+            )
         return y.reshape(1, -1)
     if y.numel() != 1:
         raise DataError(f"{name}: graph {graph} has {y.numel()} classes in y; a graph has one")
@@ -119,20 +195,17 @@ def _one_row(data: Data, graph: int, name: str) -> Tensor:
 
 
 def _check_one(data: Data, name: str) -> Data:
+    _refuse_others(data, name)
     copy = data.clone("_")
     if copy.x is None:
         copy.x = torch.ones(int(data.num_nodes or 0), 1)
-    copy.x, copy.edge_index = _columns(copy.x), edge_index_of(data)
+    copy.x, copy.edge_index = _columns(copy.x), edge_index_of(data, name)
     # One graph of a set: its checks are those of a set.
     ends, nodes = copy.edge_index, len(copy.x)
     attr = None if copy.edge_attr is None else _columns(copy.edge_attr)
-    GraphSet(
-        copy.x,
-        ends,
-        torch.tensor([0, nodes]),
-        torch.tensor([0, ends.shape[1]]),
-        torch.zeros(1, dtype=torch.int64),
-        attr,
-        name=name,
-    )
+    ptr = [torch.tensor([0, count]) for count in (nodes, ends.shape[1])]
+    try:
+        GraphSet(copy.x, ends, ptr[0], ptr[1], torch.zeros(1, dtype=torch.int64), attr, name=name)
+    except DataError as error:
+        raise DataError(str(error).replace(f"{name}: graph 0", name, 1)) from None
     return copy

@@ -31,8 +31,8 @@ class Hypergraph:
         name: What messages call it.
 
     Raises:
-        DataError: An incidence names a missing vertex or hyperedge or occurs twice, a number is not finite,
-            or the sizes do not match.
+        DataError: An incidence names a missing vertex or hyperedge or occurs twice, a number is not finite, a
+            class has no text, or types or sizes do not match.
     """
 
     x: Tensor
@@ -46,6 +46,7 @@ class Hypergraph:
     edge_ptr: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check_sizes(self)
         self._check_range()
         key = self.incidence[1] * max(self.num_vertices, 1) + self.incidence[0]
@@ -191,6 +192,28 @@ class Hypergraph:
 
 def _with_ones(weight: Tensor | None, count: int) -> Tensor | None:
     return None if weight is None else torch.cat([weight, torch.ones(count)])
+
+
+def _check_types(graph: Hypergraph) -> None:
+    """Refuse what is no tensor, and fractions where only whole numbers have a meaning."""
+    for what in ("x", "incidence", "y", "weight", "edge_weight"):
+        values, whole = getattr(graph, what), what in ("incidence", "y")
+        if values is None and what not in ("x", "incidence"):
+            continue
+        if not isinstance(values, Tensor):
+            raise DataError(f"{graph.name}: {what} should be a tensor, found {type(values).__name__}")
+        if whole and (values.is_floating_point() or values.dtype == torch.bool):
+            raise DataError(f"{graph.name}: {what} should be whole numbers, found {values.dtype}")
+    if graph.y is None:
+        return
+    if graph.y.dim() != 1:
+        raise DataError(f"{graph.name}: y should be of shape (vertices,), found {tuple(graph.y.shape)}")
+    if graph.classes and len(graph.y) and int(graph.y.max()) >= len(graph.classes):
+        vertex = int(graph.y.argmax())
+        raise DataError(
+            f"{graph.name}: vertex {vertex} is of class {int(graph.y[vertex])}, and classes names "
+            f"{len(graph.classes)}"
+        )
 
 
 def _check_sizes(graph: Hypergraph) -> None:

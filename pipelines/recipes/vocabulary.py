@@ -67,6 +67,10 @@ class Vocabulary:
             unknown = [kind for kind in kinds if kind not in KINDS]
             if function.__name__ in self.entries or unknown or not kinds:
                 raise ValueError(f"{self.key} {function.__name__!r} is registered twice, or of kinds {kinds}")
+            if self.key in inspect.signature(function).parameters:
+                raise ValueError(
+                    f"{function.__name__}: an option may not be called {self.key!r}, as the name is"
+                )
             entry = Entry(function.__name__, function, _options(function), kinds)
             self.entries[entry.name] = entry
             return function

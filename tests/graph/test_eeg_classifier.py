@@ -286,7 +286,7 @@ BAD: list[tuple[Any, dict[str, Any], type[GraphrecError], str]] = [
     (np.zeros((4, 14)), {"y": [0, 1, 0, 1]}, DataError, r"X: has shape \(4, 14\)"),
     (np.zeros((4, 14, 64)), {"y": [0, 1]}, DataError, "y: has shape"),
     (np.zeros((4, 14, 64)), {}, DataError, "X: has no labels"),
-    (np.zeros((4, 14, 64)), {"y": [1, 1, 1, 1]}, DataError, "are of class 1; there must be two classes"),
+    (np.zeros((4, 14, 64)), {"y": [1, 1, 1, 1]}, DataError, "are of class '1'; a classifier needs two"),
     (
         np.zeros((4, 14, 64)),
         {"y": [0, 1, 0, 1], "label": "eye"},

@@ -52,7 +52,7 @@ def test_dreamers_file_runs_end_to_end(tmp_path: Path) -> None:
     assert model.classes_.tolist() == ["1", "2", "3", "4", "5"]
     assert model.predict(path, by="recording").shape == (15,)
     arousal = EEGClassifier(scaling="max_abs", epochs=1, validation=0.3)
-    with pytest.raises(DataError, match="are of class 3"):  # the file rates every clip alike
+    with pytest.raises(DataError, match="are of class '3'"):  # the file rates every clip alike
         arousal.fit(path, target="arousal")
 
 

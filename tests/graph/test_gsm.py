@@ -257,6 +257,25 @@ def test_mistakes_are_named() -> None:
         create_model("node_gsm++", 2, 2, **SMALL)(torch.ones(3, 2), torch.tensor([[0], [3]]))
 
 
+def test_global_layers_may_be_dropped_more() -> None:
+    """Local activations stay those of evaluation; what the global encoder adds does not."""
+    torch.manual_seed(0)
+    backbone = GSMBackbone(3, 8, 2, heads=2, states=2, expand=1, norm="layer", global_dropout=0.9)
+    data = few_kinds(12, 30, seed=1)
+    x = torch.cat([data.x, torch.ones(12, 1)], 1).float()
+    evaluated = backbone.eval()(x, data.edge_index)
+    dropped = backbone.train()(x, data.edge_index)
+    for one, other in zip(evaluated[:-1], dropped[:-1], strict=True):
+        assert torch.equal(one, other)
+    assert not torch.allclose(evaluated[-1], dropped[-1], atol=0.1)
+    model = NodeClassifier("gsm++", model_options={"global_dropout": 1.0})
+    with pytest.raises(ConfigError, match=r"global_dropout=1\.0: must be"):
+        model.fit(
+            Data(x=x, edge_index=data.edge_index, y=torch.arange(12) % 2),
+            split=IndexSplit.of([0, 1], [2], [3], 12),
+        )
+
+
 def test_save_and_load(tmp_path: Path) -> None:
     graphs = connectivity_graphs(12, nodes=(8, 12))
     found = GraphClassifier("gsm++mot", model_options=SMALL, epochs=1, random_state=0).fit(graphs)

@@ -203,10 +203,11 @@ def test_picture_of_reliability(
     assert (tmp_path / "trust.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
-def test_one_vertex_and_no_hyperedge() -> None:
-    lone = from_edge_lists(torch.ones(1, 2), [], torch.tensor([0]))
-    model = HypergraphClassifier("hgnn", epochs=2).fit(lone, split=IndexSplit.of([0], [], [], 1))
-    assert model.predict(lone).tolist() == ["0"]
+def test_two_vertices_and_no_hyperedge() -> None:
+    lone = from_edge_lists(torch.eye(2), [], torch.tensor([0, 1]))
+    model = HypergraphClassifier("hgnn", epochs=50, dropout=0.0, random_state=0)
+    model.fit(lone, split=IndexSplit.of([0, 1], [], [], 2))
+    assert model.predict(lone).tolist() == ["0", "1"]
     assert model.score(lone) == 1.0
 
 
@@ -223,8 +224,18 @@ def test_what_cannot_be_fitted(graph: Hypergraph, split: IndexSplit) -> None:
         fit(normalize="l2")
     with pytest.raises(ConfigError, match="epochs=0"):
         fit(epochs=0)
+    for options in ({"hidden": 0}, {"layers": "2"}, {"learning_rate": -1.0}, {"device": "gpu"}):
+        [(name, value)] = options.items()
+        with pytest.raises(ConfigError, match=f"{name}={value!r}: must be"):
+            fit(**options)
     with pytest.raises(ConfigError, match="fit takes a"):
         fit(graph.x)
+    with pytest.raises(ConfigError, match=r"split: should be a .*IndexSplit, found tuple"):
+        fit(split=([0], [1], [2]))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"training vertices are of class '.*'; a classifier needs two"):
+        fit(y=["a"] * graph.num_vertices)
+    with pytest.raises(DataError, match="y: row 1 has no label"):
+        fit(y=["a", None] * (graph.num_vertices // 2) + ["a"] * (graph.num_vertices % 2))
     with pytest.raises(DataError, match="has no labels"):
         fit(replace(graph, y=None, classes=()))
     with pytest.raises(DataError, match="belongs to another hypergraph"):
@@ -242,3 +253,5 @@ def test_what_cannot_be_fitted(graph: Hypergraph, split: IndexSplit) -> None:
 def test_features_of_another_width(fitted: dict[str, HypergraphClassifier]) -> None:
     with pytest.raises(DataError, match=r"must be \(vertices, 30\)"):
         fitted["lighthgnn"].predict(np.zeros((2, 3)))
+    with pytest.raises(DataError, match="features: row 1 is not finite"):
+        fitted["lighthgnn"].predict(np.array([[0.0] * 30, [np.nan] * 30]))

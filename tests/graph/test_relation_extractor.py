@@ -238,7 +238,7 @@ def test_a_file_in_place_of_a_set(tmp_path: Path) -> None:
 
 def test_what_is_refused(relations: RelationSet, fitted: RelationExtractor, tmp_path: Path) -> None:
     one = IndexSplit.of((relations.y == 1).nonzero().flatten(), [], [], 40)
-    with pytest.raises(DataError, match="training instances are all of class 'yes'; a classifier needs two"):
+    with pytest.raises(DataError, match="training instances are of class 'yes'; a classifier needs two"):
         extractor().fit(relations, split=one)
     with pytest.raises(ConfigError, match="splits 7 instances, there are 40"):
         extractor().fit(relations, split=IndexSplit.of([0, 1], [2], [3], 7))

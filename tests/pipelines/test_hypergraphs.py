@@ -273,3 +273,19 @@ def test_production_protocol_hides_vertices_and_their_incidences() -> None:
     assert int(observed.vertex_degrees.min()) >= 1
     with pytest.raises(ConfigError, match="unseen=1"):
         production_split(graph, unseen=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": [[1.0]]}, "x should be a tensor, found list"),
+        ({"incidence": torch.zeros(2, 1)}, "incidence should be whole numbers, found torch.float32"),
+        ({"y": torch.tensor([0.0, 1.0])}, "y should be whole numbers, found torch.float32"),
+        ({"y": torch.tensor([[0], [1]])}, r"y should be of shape \(vertices,\), found \(2, 1\)"),
+        ({"y": torch.tensor([0, 7])}, "vertex 1 is of class 7, and classes names 2"),
+    ],
+)
+def test_types_that_cannot_be_right(change: dict[str, Any], message: str) -> None:
+    whole = {"x": torch.ones(2, 1), "incidence": torch.zeros(2, 1, dtype=torch.int64), "num_edges": 1}
+    with pytest.raises(DataError, match=f"mine: {message}"):
+        Hypergraph(**{**whole, "classes": ("a", "b"), "name": "mine", **change})

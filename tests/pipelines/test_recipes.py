@@ -160,6 +160,19 @@ def test_a_missing_file_is_named_with_its_origin(tmp_path: Path, monkeypatch: py
         DataFolder.find()
 
 
+def test_an_option_may_not_hide_the_name() -> None:
+    for words in (SOURCES, SPLITS):
+        for name, entry in words.entries.items():
+            assert words.key not in entry.options.model_fields, name
+
+    def late(folder: DataFolder, *, source: str = "x") -> None:
+        """Nothing."""
+
+    with pytest.raises(ValueError, match="late: an option may not be called 'source'"):
+        SOURCES.register("graph")(late)
+    assert "late" not in SOURCES.entries
+
+
 def test_sources_and_splits_cover_the_kinds() -> None:
     given = {kind for entry in SOURCES.entries.values() for kind in entry.kinds}
     assert given <= set(KINDS)

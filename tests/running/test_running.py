@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from graphrec.errors import ConfigError, DataError, NonFiniteLossError, RunError
+from graphrec.errors import ConfigError, DataError, NonFiniteLossError, RunError, SchemaError
 from graphrec.graph import GraphClassifier
 from graphrec.pipelines.graphs import motif_graphs
 from graphrec.pipelines.recipes import list_recipes, read_recipe
@@ -238,6 +238,45 @@ def test_every_shipped_recipe_runs_on_its_data(name: str, tmp_path: Path) -> Non
     changes = {"training.epochs": 1, "repeat": {"seeds": 1, "splits": [0]}, "figures": []}
     run = run_recipe(name, tmp_path / "run", changes=changes, variants=[variant])
     assert run.repetitions[0].metrics[run.metric] is not None
+
+
+def test_what_cannot_be_trained_leaves_nothing(tmp_path: Path) -> None:
+    changes = {"training.monitor": "acuracy", "figures": []}
+    with pytest.raises(ConfigError, match=r"^gin, seed 0, split 0: monitor: "):
+        run_recipe(TINY, tmp_path / "run", variants=["gin"], changes=changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_reads_tables_of_ones_own(tmp_path: Path) -> None:
+    rows = [f"{i},{i % 3},{i % 2},{'ab'[i % 2]}" for i in range(30)]
+    (tmp_path / "people.csv").write_text("\n".join(["node,age,size,side", *rows]), encoding="utf-8")
+    pairs = [f"{i},{(i + 2) % 30}" for i in range(30)]
+    (tmp_path / "links.csv").write_text("\n".join(["who,whom", *pairs]), encoding="utf-8")
+    recipe: dict[str, Any] = {
+        "title": "Sides",
+        "task": "node_classification",
+        "data": {
+            "source": "node_tables",
+            "nodes": "people.csv",
+            "edges": "links.csv",
+            "edge_source": "who",
+            "edge_target": "whom",
+            "label": "side",
+            "undirected": True,
+        },
+        "split": {"kind": "stratified", "folds": 3, "valid": 0.2},
+        "model": {"name": "gcn", "options": {"hidden": 8, "dropout": 0.0}},
+        "training": {"epochs": 30},
+        "repeat": {"splits": [0]},
+    }
+    run = run_recipe(recipe, tmp_path / "run", data=tmp_path)
+    assert run.repetitions[0].metrics["test/accuracy"] == 1.0  # neighbours are of one side
+    assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["data"]["source"] == "node_tables"
+    with pytest.raises(
+        SchemaError, match=r"people.csv: column 'team' \(argument label\) is missing; it has node"
+    ):
+        run_recipe(recipe, tmp_path / "again", data=tmp_path, changes={"data.label": "team"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["links.csv", "people.csv", "run"]
 
 
 def test_what_fails_in_a_repetition_says_which(tmp_path: Path) -> None:

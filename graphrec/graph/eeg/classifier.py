@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from graphrec import runs
 from graphrec.errors import ConfigError, DataError
-from graphrec.module_estimator import ModuleEstimator, check_split, judged_parts
+from graphrec.module_estimator import ModuleEstimator, check_split, check_two_classes, judged_parts
 from graphrec.pipelines.eeg import (
     Montage,
     Preparation,
@@ -213,12 +213,7 @@ class EEGClassifier(ModuleEstimator):
             split = split_windows(windows, self.split_by, self.validation, 0.0, gap=gap, seed=seed)
         check_split(split, len(windows), "windows")
         refuse_shared_samples(windows, split)
-        there = windows.y[split.train].unique()
-        if len(there) < 2:
-            raise DataError(
-                f"{split.name}: all {len(split.train)} training windows are of class "
-                f"{self.classes_[int(there[0])]}; there must be two classes or more"
-            )
+        check_two_classes(windows.y[split.train], self.classes_, split.name, "windows")
         return split
 
     def _describe(self, windows: Windows, source: EEGClassifier | None) -> None:

@@ -73,6 +73,7 @@ class GSMBackbone(nn.Module):
         conv: See `Backbone`; as for all below, of local encoding.
         norm: See `Backbone`.
         dropout: Of local and global layers.
+        global_dropout: Of global layers, where they need another: one long sequence is soon known by heart.
         residual: See `Backbone`.
         heads: Of every attention.
 
@@ -99,6 +100,7 @@ class GSMBackbone(nn.Module):
         conv: str = "gatedgcn",
         norm: str = "batch",
         dropout: float = 0.0,
+        global_dropout: float | None = None,
         residual: bool = True,
         heads: int = 4,
     ) -> None:
@@ -115,7 +117,7 @@ class GSMBackbone(nn.Module):
             "states": states,
             "expand": expand,
             "bidirectional": bidirectional,
-            "dropout": dropout,
+            "dropout": dropout if global_dropout is None else global_dropout,
         }
 
         def make(name: str) -> nn.Module:

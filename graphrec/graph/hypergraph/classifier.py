@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
+from graphrec.module_estimator import check_two_classes
 from graphrec.pipelines.hypergraphs import Hypergraph
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
 from graphrec.training.seeding import seeded
@@ -146,13 +147,15 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             ConfigError: An argument is wrong.
-            DataError: Labels are missing, or the split belongs to another hypergraph.
+            DataError: Labels are missing, those that train are all the same, or the split belongs to another
+                hypergraph.
         """
         self.check(teacher)
         seed = self._seed()
         codes, self.classes_ = labels_of(X, y)
         split = split or random_parts(codes.numpy(), valid=self.validation, test=0, seed=seed)
         check_split(X, codes, split)
+        check_two_classes(codes[split.train], self.classes_, split.name, "vertices")
         self.n_features_in_ = X.num_features
         x, incidence = self._inputs(X)
         device = torch.device(self.device)
@@ -177,6 +180,7 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
             raise ConfigError(f"teacher: there is no {self.teacher!r}; choose one of {', '.join(TEACHERS)}")
         if self.normalize not in (None, "l1"):
             raise ConfigError(f"normalize={self.normalize!r}: must be 'l1' or None")
+        self._check_numbers()
         if teacher is None:
             return
         check_is_fitted(teacher, "module_")
@@ -184,6 +188,20 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
             raise ConfigError(
                 f"teacher: {self.model} cannot learn from {teacher.model}; a student learns from a network"
             )
+
+    def _check_numbers(self) -> None:
+        for name in ("hidden", "student_hidden", "layers", "epochs"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{name}={value!r}: must be a whole number, at least 1")
+        for name in ("learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise ConfigError(f"{name}={value!r}: must be a number that is not negative")
+        try:
+            torch.device(self.device)
+        except RuntimeError:
+            raise ConfigError(f"device={self.device!r}: must be cpu, cuda or such as cuda:0") from None
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)):
@@ -214,6 +232,9 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
             raise DataError(
                 f"features have shape {tuple(x.shape)}, must be (vertices, {self.n_features_in_}) as in fit"
             )
+        if not bool(torch.isfinite(x).all()):
+            row = int((~torch.isfinite(x)).any(1).nonzero()[0])
+            raise DataError(f"features: row {row} is not finite; fill it or leave it out")
         return x if self.normalize is None else nn.functional.normalize(x, p=1.0, dim=1)
 
     def _inputs(self, X: Hypergraph) -> tuple[Tensor, Incidence]:

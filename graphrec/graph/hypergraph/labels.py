@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from graphrec.errors import ConfigError, DataError
+from graphrec.module_estimator import label_codes
 from graphrec.pipelines.hypergraphs import Hypergraph
 from graphrec.pipelines.index_splits import IndexSplit
 
@@ -21,11 +21,8 @@ def labels_of(X: Hypergraph, y: Any) -> tuple[Tensor, NDArray[Any]]:
     if not isinstance(X, Hypergraph):
         raise ConfigError(f"fit takes a graphrec.pipelines.hypergraphs.Hypergraph, got {type(X).__name__}")
     if y is not None:
-        values = np.asarray(y)
-        if values.shape != (X.num_vertices,):
-            raise DataError(f"y has shape {values.shape}, must be ({X.num_vertices},)")
-        classes, codes = np.unique(values, return_inverse=True)
-        return torch.from_numpy(codes.astype(np.int64)), classes
+        classes, codes = label_codes(y, X.num_vertices)
+        return codes, classes
     if X.y is None:
         raise DataError(f"{X.name}: has no labels; read it with label= or pass y")
     classes = np.asarray(X.classes) if X.classes else np.arange(int(X.y.max()) + 1 if len(X.y) else 0)
@@ -45,7 +42,16 @@ def truth_of(X: Any, y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def check_split(X: Hypergraph, codes: Tensor, split: IndexSplit) -> None:
-    """Raise DataError unless the split is of X, and all that train or validate are labelled."""
+    """Refuse a split that is not of X, or whose vertices have no label or, to train on, only one.
+
+    Raises:
+        ConfigError: It is no split.
+        DataError: It does not fit.
+    """
+    if not isinstance(split, IndexSplit):
+        raise ConfigError(
+            f"split: should be a graphrec.pipelines.index_splits.IndexSplit, found {type(split).__name__}"
+        )
     if split.total != X.num_vertices:
         raise DataError(
             f"{split.name}: splits {split.total} vertices, {X.name} has {X.num_vertices}; it belongs to "

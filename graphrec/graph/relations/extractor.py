@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.module_estimator import ModuleEstimator, check_split, judged_parts
+from graphrec.module_estimator import ModuleEstimator, check_split, check_two_classes, judged_parts
 from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.pipelines.relations import RelationSet, split_by_text
 from graphrec.registry import card, create_model
@@ -26,7 +26,6 @@ from .evaluating import relation_metrics
 from .inputs import (
     COLUMNS,
     Relations,
-    check_classes,
     class_weights,
     coded_as,
     labelled,
@@ -153,7 +152,7 @@ class RelationExtractor(ModuleEstimator):
         seed = self._seed()
         split = split or split_by_text(relations, valid=self.validation, test=0.0, seed=seed)
         self.split_ = check_split(split, len(relations), "instances")
-        check_classes(relations, split.train)
+        check_two_classes(relations.y[split.train], relations.classes, relations.name, "instances")
         self.classes_ = np.asarray(relations.classes)
         weights = class_weights(self.class_weight, relations.y[split.train].numpy(), self.classes_)
         self.facts_ = {

@@ -50,21 +50,6 @@ def labelled(relations: RelationSet, y: Any) -> RelationSet:
     return replace(relations, y=codes, classes=tuple(str(one) for one in names.tolist()))
 
 
-def check_classes(relations: RelationSet, train: Tensor) -> None:
-    """Refuse instances that are all of one class.
-
-    Raises:
-        DataError: They are.
-    """
-    seen = torch.unique(relations.y[train]).tolist()
-    if len(seen) < 2:
-        names = ", ".join(repr(relations.classes[c]) for c in seen)
-        raise DataError(
-            f"{relations.name}: the {len(train)} training instances are all of class {names}; a classifier "
-            "needs two classes"
-        )
-
-
 def truth(relations: RelationSet, y: Any, classes: NDArray[Any], chosen: Tensor) -> NDArray[np.int64]:
     """Number of the chosen instances' classes among ``classes``.
 
