@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from graphrec.kernels.patterns import (
     BlockLists,
@@ -164,3 +165,24 @@ def assert_within_budget(
             floor *= 4  # what cancels leaves the rounding of its terms, whose size the truth does not tell
         error, allowed = distance(one, exact), factor * distance(other, exact) + floor
         assert error <= allowed, f"tensor {place} of {len(truth)}: error {error:.2e}, allowed {allowed:.2e}"
+
+
+def assert_transforms(layer: torch.nn.Module, leaves: Sequence[Tensor], **tolerance: float) -> None:
+    """A layer gives the same compiled, checkpointed and exported, and the same gradients but exported.
+
+    Args:
+        layer: Takes the leaves; one that it does not use has no gradient.
+        leaves: Its arguments.
+        tolerance: Of the gradients, as of ``torch.testing.assert_close``.
+    """
+    want = layer(*leaves)
+    wanted = torch.autograd.grad(want.sum(), leaves, allow_unused=True)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for run in (compiled, lambda *given: checkpoint(layer, *given, use_reentrant=False)):
+        found = run(*leaves)
+        torch.testing.assert_close(found, want)
+        got = torch.autograd.grad(found.sum(), leaves, allow_unused=True)
+        for one, other in zip(got, wanted, strict=True):
+            torch.testing.assert_close(one, other, **tolerance)
+    given = tuple(one.detach() for one in leaves)
+    torch.testing.assert_close(torch.export.export(layer, given).module()(*given), want)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from kernel_tools import assert_within_budget, distance
+from kernel_tools import assert_transforms, assert_within_budget, distance
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from graphrec.kernels import causal_conv1d
 
@@ -68,17 +67,7 @@ def test_gradcheck_compile_export_checkpoint() -> None:
         def forward(self, *given: Tensor) -> Tensor:
             return causal_conv1d(given[0], given[1], given[2], state=given[3]).sin()
 
-    layer = Layer()
-    want = layer(*leaves)
-    wanted = torch.autograd.grad(want.sum(), leaves)
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    for run in (compiled, lambda *given: checkpoint(layer, *given, use_reentrant=False)):
-        found = run(*leaves)
-        torch.testing.assert_close(found, want)
-        for one, other in zip(torch.autograd.grad(found.sum(), leaves), wanted, strict=True):
-            torch.testing.assert_close(one, other)
-    given = tuple(one.detach() for one in leaves)
-    torch.testing.assert_close(torch.export.export(layer, given).module()(*given), want)
+    assert_transforms(Layer(), leaves)
 
 
 def test_autocast() -> None:

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_tools import assert_within_budget, distance
+from kernel_tools import assert_transforms, assert_within_budget, distance
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from graphrec.kernels import causal_conv1d
 from graphrec.kernels.backends import triton_missing
@@ -102,17 +101,7 @@ def test_compiles_exports_and_checkpoints() -> None:
         def forward(self, *given: Tensor) -> Tensor:
             return runner("triton")(*given)[0].sin()  # type: ignore[no-any-return]
 
-    layer = Layer()
-    want = layer(*leaves)
-    wanted = torch.autograd.grad(want.sum(), leaves)
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    for run in (compiled, lambda *given: checkpoint(layer, *given, use_reentrant=False)):
-        found = run(*leaves)
-        torch.testing.assert_close(found, want)
-        for one, other in zip(torch.autograd.grad(found.sum(), leaves), wanted, strict=True):
-            torch.testing.assert_close(one, other)
-    given = tuple(one.detach() for one in leaves)
-    torch.testing.assert_close(torch.export.export(layer, given).module()(*given), want)
+    assert_transforms(Layer(), leaves)
 
 
 def test_long_filters_are_refused() -> None:

@@ -10,10 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_tools import assert_within_budget, distance
+from kernel_tools import assert_transforms, assert_within_budget, distance
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from graphrec.kernels import explain, long_conv
 
@@ -164,17 +163,7 @@ class Layer(torch.nn.Module):
 def test_compiles_exports_and_checkpoints(padding: str, sizes: tuple[Any, Any]) -> None:
     torch._dynamo.reset()
     leaves = [torch.randn(*size, requires_grad=True) for size in (*sizes, (3,))]
-    layer = Layer(padding)
-    want = layer(*leaves)
-    wanted = torch.autograd.grad(want.sum(), leaves)
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    for run in (compiled, lambda *given: checkpoint(layer, *given, use_reentrant=False)):
-        found = run(*leaves)
-        torch.testing.assert_close(found, want)
-        for one, other in zip(torch.autograd.grad(found.sum(), leaves), wanted, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-    given = tuple(one.detach() for one in leaves)
-    torch.testing.assert_close(torch.export.export(layer, given).module()(*given), want)
+    assert_transforms(Layer(padding), leaves, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("taps", [4, 40])

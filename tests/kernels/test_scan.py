@@ -10,10 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_tools import assert_within_budget, distance, gradients
+from kernel_tools import assert_transforms, assert_within_budget, distance, gradients
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from graphrec.kernels import scan, selective_scan
 from graphrec.kernels.scan.selective_torch import cut
@@ -279,17 +278,7 @@ def test_compiles_exports_and_checkpoints() -> None:
             out, final = call(backend="torch")(*given)
             return scan(torch.sigmoid(out), out, backend="torch").sin() + final.sum()
 
-    layer = Layer()
-    want = layer(*leaves)
-    wanted = torch.autograd.grad(want.sum(), leaves)
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    for run in (compiled, lambda *given: checkpoint(layer, *given, use_reentrant=False)):
-        found = run(*leaves)
-        torch.testing.assert_close(found, want)
-        for one, other in zip(torch.autograd.grad(found.sum(), leaves), wanted, strict=True):
-            torch.testing.assert_close(one, other)
-    given = tuple(one.detach() for one in leaves)
-    torch.testing.assert_close(torch.export.export(layer, given).module()(*given), want)
+    assert_transforms(Layer(), leaves)
 
 
 def test_autocast() -> None:

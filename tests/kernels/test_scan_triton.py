@@ -11,10 +11,9 @@ from importlib import import_module
 
 import pytest
 import torch
-from kernel_tools import assert_within_budget, distance, gradients
+from kernel_tools import assert_transforms, assert_within_budget, distance, gradients
 from test_scan import call, draw
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from graphrec.kernels import scan, selective_scan
 from graphrec.kernels.backends import triton_missing
@@ -135,14 +134,4 @@ def test_compiles_exports_and_checkpoints() -> None:
             out = selective_scan(*given[:5], skip=given[5], backend="triton")  # type: ignore[call-overload]
             return scan(torch.sigmoid(out), out, backend="triton")
 
-    layer = Layer()
-    want = layer(*leaves)
-    wanted = torch.autograd.grad(want.sum(), leaves[:6])
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    for run in (compiled, lambda *given: checkpoint(layer, *given, use_reentrant=False)):
-        found = run(*leaves)
-        torch.testing.assert_close(found, want)
-        for one, other in zip(torch.autograd.grad(found.sum(), leaves[:6]), wanted, strict=True):
-            torch.testing.assert_close(one, other)
-    given = tuple(one.detach() for one in leaves)
-    torch.testing.assert_close(torch.export.export(layer, given).module()(*given), want)
+    assert_transforms(Layer(), leaves)
