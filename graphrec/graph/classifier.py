@@ -208,7 +208,7 @@ class GraphClassifier(NetworkClassifier):
     def plot_attention(self, graph: Data, *, seed: int = 0) -> Figure:
         """One graph's attention over layers and nodes, drawn side by side."""
         layers, nodes = self.attention([graph])
-        return draw_attention(graph.edge_index, layers[0], nodes, seed=seed)
+        return draw_attention(graph.edge_index, layers[0], nodes, embedded=self._embedded, seed=seed)
 
     def _checked(self, graphs: Graphs, *, labels: bool = False) -> GraphSet:
         check_is_fitted(self, "module_")

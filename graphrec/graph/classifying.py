@@ -118,6 +118,12 @@ class NetworkClassifier(ModuleEstimator):
             raise ConfigError(f"model={self.model!r}: has no attention to draw; fit model='histograph'")
         return readout
 
+    @property
+    def _embedded(self) -> bool:
+        """Whether the first of a history's activations is the embedded input, not a convolution's output."""
+        backbone: Any = self.module_.backbone
+        return getattr(backbone, "local", backbone).embed is not None
+
     def _attention(self, batch: GraphBatch) -> tuple[NDArray[Any], NDArray[Any]]:
         readout = self._readout()
         with torch.inference_mode():

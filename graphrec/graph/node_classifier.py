@@ -180,7 +180,7 @@ class NodeClassifier(NetworkClassifier):
     def plot_attention(self, data: Data, *, seed: int = 0) -> Figure:
         """Attention over layers, and over nodes (of large graphs the most attended 200)."""
         layers, nodes = self.attention(data)
-        return draw_attention(data.edge_index, layers, nodes, seed=seed)
+        return draw_attention(data.edge_index, layers, nodes, embedded=self._embedded, seed=seed)
 
     def _batch(self, data: Data) -> GraphBatch:
         check_is_fitted(self, "module_")

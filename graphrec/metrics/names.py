@@ -115,6 +115,19 @@ CLASS_METRICS: dict[str, Metric] = {
             "f1_weighted", "Weighted F1", "higher", "F1 of each class, weighted by its share of the rows."
         ),
         Metric(
+            "precision",
+            "Precision",
+            "higher",
+            "Of what was found, as relations of any kind, the share that is right.",
+        ),
+        Metric(
+            "recall",
+            "Recall",
+            "higher",
+            "Of what there was to find, as relations of any kind, the share that was found.",
+        ),
+        Metric("f1", "F1", "higher", "The harmonic mean of precision and recall."),
+        Metric(
             "balanced_accuracy",
             "Balanced accuracy",
             "higher",

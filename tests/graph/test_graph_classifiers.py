@@ -183,8 +183,12 @@ def test_attention_is_drawn() -> None:
     left, right, _ = found.plot_attention(RINGS[0]).axes
     assert [bar.get_height() for bar in left.patches] == pytest.approx(layers[0].tolist(), abs=1e-5)
     assert len(right.collections[0].get_offsets()) == 12
+    assert left.get_xlabel() == "layer (0: the input)"
     whole = NodeClassifier(epochs=2).fit(GROUPS, split=NODES)
-    assert len(whole.plot_attention(GROUPS).axes) == 3
+    left, right, _ = whole.plot_attention(GROUPS).axes
+    assert left.get_xlabel() == "layer (1: the first convolution)"
+    assert [bar.get_x() + bar.get_width() / 2 for bar in left.patches] == pytest.approx([1, 2])
+    assert right.get_title().endswith("the 200 most attended of 300")
     plain = GraphClassifier("gin", **{**FAST, "epochs": 1}).fit(RINGS)
     with pytest.raises(ConfigError, match="no attention to draw"):
         plain.attention(RINGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from relation_tools import some_relations, tree_task
+from relation_tools import batch_of, model_for, some_relations, tree_task
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import f1_score, precision_recall_fscore_support
@@ -17,6 +18,7 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.graph.relations import RelationExtractor, relation_metrics
 from graphrec.graph.relations.inputs import class_weights, coded_as
+from graphrec.graph.relations.pictures import attention_figure, attention_weights
 from graphrec.graph.relations.tfidf import marked_texts
 from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.pipelines.relations import RelationSet, read_relations
@@ -262,6 +264,25 @@ def test_what_is_refused(relations: RelationSet, fitted: RelationExtractor, tmp_
         extractor().predict(relations)
     with pytest.raises(RunError):
         RelationExtractor.load(tmp_path)
+
+
+def test_picture_of_a_long_text() -> None:
+    """Entities' tokens and the most attended ones, in the text's order, with the arcs among them."""
+    builder = Builder("long", 2)
+    words = [f"w{i}" for i in range(90)]
+    text = builder.add_text(words, ["N"] * 90, ["d"] * 90, [-1, *range(89)])
+    builder.add_instance(text, [(0, 5, 6), (1, 85, 86)], "yes")
+    relations = builder.finish(["None", "yes"])
+    model, batch = model_for(relations), batch_of(relations)
+    _, among = attention_weights(model, batch)
+    assert among is not None
+    rest = [i for i in among.sum(0).argsort(descending=True).tolist() if i not in (5, 85)][:58]
+    shown = sorted([5, 85, *rest])
+    arcs, matrix = attention_figure(model, batch, relations, 0).axes
+    assert [label.get_text() for label in arcs.get_yticklabels()] == [words[i] for i in shown]
+    assert len(arcs.lines) == sum(b - a == 1 for a, b in itertools.pairwise(shown))
+    np.testing.assert_array_equal(np.asarray(matrix.images[0].get_array()), among[shown][:, shown])
+    assert matrix.get_title() == "attention among 60 of 90 tokens (rows look at columns)"
 
 
 def test_picture_of_attention(tmp_path: Path) -> None:

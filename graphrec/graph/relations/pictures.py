@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _FONT = 7.5
 _ARCS = 0.03
 """Edges of less weight are drawn as thin as these."""
+_LARGEST = 60
+"""Of longer texts so many tokens are drawn."""
 
 
 @torch.inference_mode()
@@ -46,7 +48,7 @@ def attention_figure(model: nn.Module, batch: TextBatch, relations: RelationSet,
 
     An arc joins a token and its head (or neighbour); the wider, the more of the two tokens' weight is on it,
     both directions added. Entities' tokens are coloured. A row of the matrix is a token that looks, a column
-    one that is looked at.
+    one that is looked at. Of a text of more than 60 tokens the entities' and the most attended are drawn.
 
     Args:
         model: In evaluation mode.
@@ -63,7 +65,10 @@ def attention_figure(model: nn.Module, batch: TextBatch, relations: RelationSet,
         raise ConfigError("the model has no attention to draw; fit model='bioie'")
     along, among = attention_weights(model, batch)
     words = relations.tokens(index)
+    shown = _shown(batch, along, among, len(words))
     colours = _colours(batch.texts.member, batch.texts.member_ptr, len(words))
+    part = "all tokens" if len(shown) == len(words) else f"{len(shown)} of {len(words)} tokens"
+    words, colours = [words[i] for i in shown], [colours[i] for i in shown]
     size = max(3.0, 0.17 * len(words))
     panels = (along is not None) + (among is not None)
     wide = 3.2 * (along is not None) + size * (among is not None) + 2
@@ -72,10 +77,26 @@ def attention_figure(model: nn.Module, batch: TextBatch, relations: RelationSet,
         figure.subplots(1, panels, width_ratios=[3.2, size][-panels:] if panels > 1 else None)
     )
     if along is not None:
-        _arcs(axes[0], batch, along, words, colours)
+        _arcs(axes[0], batch, along, shown)
+        _name(axes[0], words, colours)
     if among is not None:
-        _matrix(axes[-1], among, words, colours)
+        _matrix(axes[-1], among[shown][:, shown], words, colours)
+        axes[-1].set_title(f"attention among {part} (rows look at columns)", fontsize=_FONT + 1, color=INK)
     return figure
+
+
+def _shown(batch: TextBatch, along: Tensor | None, among: Tensor | None, tokens: int) -> list[int]:
+    """Which tokens are drawn, ascending."""
+    if tokens <= _LARGEST:
+        return list(range(tokens))
+    received = torch.zeros(tokens)
+    if among is not None:
+        received = among.sum(0)
+    elif along is not None:
+        received.index_add_(0, batch.topology.graph.index.long(), along)
+    entities = batch.texts.member.unique()[:_LARGEST]
+    received[entities] = torch.inf
+    return sorted(received.argsort(descending=True, stable=True)[:_LARGEST].tolist())
 
 
 def _colours(member: Tensor, ptr: Tensor, tokens: int) -> list[str]:
@@ -86,12 +107,13 @@ def _colours(member: Tensor, ptr: Tensor, tokens: int) -> list[str]:
     return found
 
 
-def _arcs(axes: Axes, batch: TextBatch, weights: Tensor, words: list[str], colours: list[str]) -> None:
-    graph = batch.topology.graph
+def _arcs(axes: Axes, batch: TextBatch, weights: Tensor, shown: list[int]) -> None:
+    graph, place = batch.topology.graph, {token: i for i, token in enumerate(shown)}
     total: dict[tuple[int, int], float] = {}
     for i, j, w in zip(graph.row.tolist(), graph.index.tolist(), weights.tolist(), strict=True):
-        pair = (min(i, j), max(i, j))
-        total[pair] = total.get(pair, 0.0) + w
+        if i in place and j in place:
+            pair = (place[min(i, j)], place[max(i, j)])
+            total[pair] = total.get(pair, 0.0) + w
     angle = np.linspace(-np.pi / 2, np.pi / 2, 30)
     for (i, j), weight in total.items():
         middle, half = (i + j) / 2, (j - i) / 2
@@ -103,22 +125,21 @@ def _arcs(axes: Axes, batch: TextBatch, weights: Tensor, words: list[str], colou
             alpha=0.75,
             linewidth=width,
         )
-    axes.set_ylim(len(words) - 0.5, -0.5)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xticks([])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.spines["left"].set_color(MUTED)
-    _name(axes, words, colours)
     axes.set_title("weights along edges", fontsize=_FONT + 1, color=INK)
 
 
 def _matrix(axes: Axes, weights: Tensor, words: list[str], colours: list[str]) -> None:
-    axes.imshow(weights.numpy(), cmap="Blues", aspect="equal", interpolation="nearest", vmin=0)
+    most = max(float(weights.max()), 2 / len(words))  # what is equal is pale
+    axes.imshow(weights.numpy(), cmap="Blues", aspect="equal", interpolation="nearest", vmin=0, vmax=most)
     _name(axes, words, colours)
     axes.set_xticks(range(len(words)), words, rotation=90, fontsize=_FONT)
     for label, colour in zip(axes.get_xticklabels(), colours, strict=True):
         label.set_color(colour)
-    axes.set_title("attention among all tokens (rows look at columns)", fontsize=_FONT + 1, color=INK)
 
 
 def _name(axes: Axes, words: list[str], colours: list[str]) -> None:
