@@ -1,5 +1,7 @@
 """CPU time of making batches of small pictures: ours on an array, and a picture at a time as is usual.
 
+Pictures in files are decoded into such an array before the first epoch, as `ImageClassifier` does it.
+
 python benchmarks/image_batches.py
 """
 
@@ -14,6 +16,8 @@ CASES = (
     "pad, crop and flip",
     "pad, crop, flip and jitter",
     "pad, crop, flip and RandAugment",
+    "JPEG files, pad, crop and flip, first epoch",
+    "JPEG files, pad, crop and flip, each further epoch",
 )
 COUNT, SIDE, BATCH = 1280, 32, 128
 
@@ -60,7 +64,9 @@ def text(jobs: list[common.Job]) -> str:
         + f"\n\nFor a batch of {BATCH} pictures of {SIDE} pixels that lie in one array, normalised at"
         " the end; no worker processes. The peer is `torch.utils.data.DataLoader` over a data set that"
         " makes a PIL image of each picture, as torchvision's CIFAR10 does, with torchvision's transforms"
-        " and timm's RandAugment. Both draw for each picture."
+        " and timm's RandAugment. Both draw for each picture. Files are decoded once by"
+        " `graphrec.pipelines.images.decode_images`, which the first epoch includes, and in every epoch by"
+        " torchvision's ImageFolder, here with the pictures as JPEG of quality 90."
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+import torch
 from timm.layers import to_2tuple
 from timm.models import checkpoint
 from timm.models._features import feature_take_indices
@@ -241,6 +242,8 @@ class Backbone(nn.Module):
         return stage(state)
 
     def _check_image(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise DataError(f"image: a {type(x).__name__} is no tensor; graphrec.pipelines.images makes one")
         if x.dim() != 4 or x.shape[1] != self.in_chans:
             raise DataError(
                 f"image: a tensor of shape {tuple(x.shape)} must be (batch, {self.in_chans}, height, width)"
@@ -250,6 +253,8 @@ class Backbone(nn.Module):
                 f"image: {x.dtype} must be a floating type; divide by 255 and normalise with the mean and "
                 "std of the model's default_cfg"
             )
+        if x.dtype == torch.float64 and (weight := next(self.parameters(), x)).dtype != x.dtype:
+            raise DataError(f"image: {x.dtype}, but the weights are {weight.dtype}; bring it to that")
         height, width = x.shape[-2:]
         if self.fixed_size and (height, width) != self.img_size:
             raise DataError(

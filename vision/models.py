@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,8 +21,11 @@ from graphrec.errors import ConfigError
 from graphrec.registry import Card, Variant, register_model
 
 from .backbone import Backbone
+from .options import check_options, complaints_of_timm
 from .timm_entries import PREFIX, add_entry
 from .weights import load_weights
+
+_POOLING = "is not avg, max, avgmax, catavgmax or ''"
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def family(name: str) -> Family:
     Raises:
         ConfigError: The name is unknown; the message lists the nearest names.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"model: {name!r} is no name; graphrec.vision.list_models() lists all")
     plain = name.removeprefix(PREFIX)
     system = plain if plain in _families else _family_of.get(plain)
     if system is None:
@@ -160,7 +164,7 @@ def _build(
     """Make a variant through timm's builder, which attaches configurations and wraps feature extractors."""
     found = family(name)
     variant = found.card.variants[name]
-    _check_options(name, found.model, options)
+    check_options(name, found.model, options)
     overlay = dict(pretrained_cfg_overlay or {})
     source = _source(name, variant, pretrained, overlay)
     if "img_size" in options:
@@ -168,22 +172,25 @@ def _build(
     options = {"img_size": variant.size, **variant.options, **options}
 
     def construct(**given: Any) -> Backbone:
-        model = found.model(**given)
+        with complaints_of_timm("Invalid pool type", "global_pool", _POOLING, given):
+            model = found.model(**given)
         if source is not None:
             load_weights(model, source, fresh_head=model.num_classes != variant.classes)
         return model
 
-    return build_model_with_cfg(
-        construct,
-        PREFIX + name,
-        False,
-        pretrained_cfg=pretrained_cfg,
-        pretrained_cfg_overlay=overlay,
-        feature_cfg={"feature_cls": "getter", "out_indices": out_indices},  # None takes all stages
-        features_only=features_only,
-        cache_dir=cache_dir,
-        **options,
-    )
+    asked = {"out_indices": out_indices}
+    with complaints_of_timm("feature index", "out_indices", "is not among the model's feature maps", asked):
+        return build_model_with_cfg(
+            construct,
+            PREFIX + name,
+            False,
+            pretrained_cfg=pretrained_cfg,
+            pretrained_cfg_overlay=overlay,
+            feature_cfg={"feature_cls": "getter", **asked},  # None takes all stages
+            features_only=features_only,
+            cache_dir=cache_dir,
+            **options,
+        )
 
 
 def _source(
@@ -200,11 +207,3 @@ def _source(
             f"pretrained: no weights of {name} are published; give a path, URL or hub repository"
         )
     return found
-
-
-def _check_options(name: str, model: type[Backbone], options: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(model).parameters.values()
-    known = sorted(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
-    for key in options:
-        if key not in known:
-            raise ConfigError(f"{key}: {name} has no such option; it takes {', '.join(known)}")

@@ -48,8 +48,10 @@ def read_checkpoint(source: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"{path}: is no file of plain tensors, and other objects are not read because they could run "
             "code; save its state dict alone, or as safetensors"
         ) from error
-    except (OSError, RuntimeError, EOFError, SafetensorError) as error:
-        raise RunError(f"{path}: is no readable checkpoint ({error})") from error
+    except Exception as error:  # torch's reader raises whatever it stumbles over in another kind of file
+        plain = isinstance(error, OSError | RuntimeError | SafetensorError) and str(error)
+        told = f" ({str(error).splitlines()[0]})" if plain else ""
+        raise RunError(f"{path}: is no readable checkpoint{told}") from error
     return _tensors(found, path)
 
 

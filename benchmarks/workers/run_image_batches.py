@@ -5,8 +5,10 @@ Settings: augmentation, count, side, batch, repeats.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +18,16 @@ from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
-from graphrec.pipelines.images import Augment, ImageLoader, Preprocess, shape_images
+from graphrec.pipelines.images import (
+    Augment,
+    ImageLoader,
+    Preprocess,
+    decode_images,
+    open_images,
+    shape_images,
+)
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 POLICY = "rand-m9-mstd0.5-inc1"
@@ -27,6 +37,7 @@ OURS: dict[str, Augment | None] = {
     "pad, crop, flip and jitter": Augment(crop="pad", jitter=0.4),
     "pad, crop, flip and RandAugment": Augment(crop="pad", policy=POLICY),
 }
+FILES = "JPEG files, "
 
 
 class Pictures(Dataset[Any]):
@@ -56,6 +67,13 @@ def peer_transform(name: str, side: int) -> Callable[[Image.Image], Tensor]:
     return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
 
 
+def write_files(pixels: Any, labels: list[int], folder: Path) -> None:
+    """A JPEG file per picture, in a folder per class."""
+    for number, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+        (folder / str(label)).mkdir(exist_ok=True)
+        Image.fromarray(picture).save(folder / str(label) / f"{number}.jpg", quality=90)
+
+
 def drained(batches: Iterable[Any]) -> int:
     """How many pictures came."""
     return sum(len(batch[0]) for batch in batches)
@@ -68,17 +86,33 @@ def main() -> None:
     torch.manual_seed(0)
     images = shape_images(case["count"], case["side"])
     prep = Preprocess((case["side"],) * 2, MEAN, STD, crop_pct=1.0)
-    ours = ImageLoader(images, prep, case["batch"], augment=OURS[case["augmentation"]], shuffle=True)
-    pixels = images.store.pixels.permute(0, 2, 3, 1).contiguous().numpy()
-    change = peer_transform(case["augmentation"], case["side"])
-    peer = DataLoader(Pictures(pixels, images.labels.tolist(), change), case["batch"], shuffle=True)
-    runs: dict[str, list[float]] = {"graphrec": [], "peer": []}
-    for repeat in range(case["repeats"] + 1):
-        for name, batches in (("graphrec", ours.epoch(repeat)), ("peer", peer)):
-            start = time.process_time()
-            assert drained(batches) == case["count"]
-            if repeat:
-                runs[name].append((time.process_time() - start) / ours.steps * 1e3)
+    pixels, labels = images.store.pixels.permute(0, 2, 3, 1).contiguous().numpy(), images.labels.tolist()
+    asked = case["augmentation"]
+    files, first = asked.startswith(FILES), asked.endswith("first epoch")
+    augmentation = (
+        asked.removeprefix(FILES).removesuffix(", first epoch").removesuffix(", each further epoch")
+    )
+    change = peer_transform(augmentation, case["side"])
+    with tempfile.TemporaryDirectory() as folder:
+        if files:
+            write_files(pixels, labels, Path(folder))
+            images = open_images(folder)
+        pictures = ImageFolder(folder, change) if files else Pictures(pixels, labels, change)
+        peer = DataLoader(pictures, case["batch"], shuffle=True)
+        kept = decode_images(images, prep)
+
+        def ours(epoch: int) -> Iterable[Any]:
+            shown = decode_images(images, prep) if first else kept
+            loader = ImageLoader(shown, prep, case["batch"], augment=OURS[augmentation], shuffle=True)
+            yield from loader.epoch(epoch)
+
+        runs: dict[str, list[float]] = {"graphrec": [], "peer": []}
+        for repeat in range(case["repeats"] + 1):
+            for name, batches in (("graphrec", ours(repeat)), ("peer", peer)):
+                start = time.process_time()
+                assert drained(batches) == case["count"]
+                if repeat:
+                    runs[name].append((time.process_time() - start) / len(peer) * 1e3)
     finish(["torch", "torchvision", "timm", "pillow", "graphrec"], runs=runs)
 
 

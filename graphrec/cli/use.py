@@ -56,6 +56,10 @@ def evaluate(
         typer.Option("--label", "-l", help="Column of labels; found otherwise.", rich_help_panel=o.IMAGES),
     ] = None,
     image_column: o.ImageColumn = None,
+    weight: Annotated[
+        str | None,
+        typer.Option("--weight", help="Column of weights for the metrics.", rich_help_panel=o.IMAGES),
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -70,9 +74,9 @@ def evaluate(
     from .images import evaluate_images, is_image_run, refuse_options
 
     if is_image_run(run):
-        evaluate_images(run, data, as_json, label=label, image=image_column)
+        evaluate_images(run, data, as_json, label=label, image=image_column, weight=weight)
         return
-    refuse_options(label=label, image_column=image_column)
+    refuse_options(label=label, image_column=image_column, weight=weight)
     from graphrec.estimators import CTRClassifier
 
     metrics = CTRClassifier.load(run).evaluate(data)

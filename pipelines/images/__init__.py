@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .augment import Augment
-    from .cache import cache_images
+    from .cache import cache_images, decode_images
     from .container import ImageSet
     from .decoding import decode
     from .generated import shape_images
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "augment": ("Augment",),
-    "cache": ("cache_images",),
+    "cache": ("cache_images", "decode_images"),
     "container": ("ImageSet",),
     "decoding": ("decode",),
     "generated": ("shape_images",),
@@ -39,6 +39,7 @@ __all__ = [
     "Preprocess",
     "cache_images",
     "decode",
+    "decode_images",
     "open_images",
     "plot_images",
     "shape_images",

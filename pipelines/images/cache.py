@@ -1,4 +1,4 @@
-"""A cache of decoded pictures: each is decoded and scaled once, and read from a memory-mapped array after."""
+"""Decoded pictures, each decoded and scaled once: in memory, or in a memory-mapped array that stays."""
 
 from __future__ import annotations
 
@@ -22,12 +22,39 @@ from graphrec.errors import DataError
 from ..folder_cache import publish, scratch, touch, user_cache, writable
 from .container import ImageSet
 from .preprocess import Preprocess
-from .stores import MappedStore
+from .stores import DecodedStore, MappedStore
 
 VERSION = 1
 """Part of every key: raise it when decoding the same file gives something else."""
 
+ROOM = 1 << 30
+"""Bytes that decoded pictures may take in memory."""
+
 _CHUNK = 256
+
+
+def decode_images(images: ImageSet, prep: Preprocess, room: int = ROOM) -> ImageSet:
+    """The same set with its pictures decoded in memory, at the size of a model's input.
+
+    What evaluation sees is the same to the bit where ``prep`` cuts no margin off (``crop_pct`` of 1). Sets
+    that lie in an array already are returned as they are, and so are those that take more than ``room``.
+
+    Args:
+        images: The set.
+        prep: Says the size.
+        room: Bytes that the pictures may take.
+
+    Raises:
+        DataError: A file is broken.
+    """
+    shape = (len(images), prep.channels, *prep.size)
+    if images.fixed or math.prod(shape) > room:
+        return images
+    pixels = torch.empty(shape, dtype=torch.uint8)
+    for start, part in _decoded(images, prep):
+        pixels[start : start + len(part)] = part
+    store = DecodedStore(pixels, images.names, f"{images.store.digest()} decoded {prep}")
+    return replace(images, store=store, rows=torch.arange(len(images)), facts={})
 
 
 def cache_images(images: ImageSet, prep: Preprocess, cache_dir: str | Path | None = None) -> ImageSet:

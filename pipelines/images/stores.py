@@ -184,6 +184,24 @@ class ArrayStore:
         return hashlib.sha256(f"{tuple(pixels.shape)}".encode() + pixels.numpy().tobytes()).hexdigest()
 
 
+class DecodedStore(ArrayStore):
+    """An `ArrayStore` that knows what was decoded, so that its pixels need not be read to tell it apart.
+
+    Args:
+        pixels: uint8 (N, C, H, W).
+        names: One a picture.
+        key: What they were decoded from, and how.
+    """
+
+    def __init__(self, pixels: Tensor, names: Sequence[str], key: str) -> None:
+        super().__init__(pixels, names)
+        self.key = hashlib.sha256(key.encode()).hexdigest()
+
+    def digest(self) -> str:
+        """Of the key."""
+        return self.key
+
+
 class MappedStore(ArrayStore):
     """An `ArrayStore` in a memory-mapped ``.npy`` file; other processes get the path, not the pixels.
 

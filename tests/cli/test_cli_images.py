@@ -71,6 +71,17 @@ def test_evaluate_and_predict(folder: Path) -> None:
     columns = ["--label", "kind", "--image-column", "photo", "--json"]
     again = json.loads(good("evaluate", folder / "run", folder / "renamed.parquet", *columns).stdout)
     assert again["accuracy"] == found["accuracy"]
+    weighed = pl.read_parquet(folder / "images.parquet").with_columns(
+        w=pl.when(pl.col("label") == "circle").then(3.0).otherwise(0.5)
+    )
+    weighed.write_parquet(folder / "weighed.parquet")
+    told = good("evaluate", folder / "run", folder / "weighed.parquet", "--weight", "w", "--json").stdout
+    model = ImageClassifier.load(folder / "run")
+    assert json.loads(told) == json.loads(json.dumps(model.evaluate(folder / "weighed.parquet", weight="w")))
+    assert json.loads(told)["logloss"] != found["logloss"]
+    wrong = run("evaluate", folder / "run", folder / "weighed.parquet", "--weight", "x")
+    assert wrong.exit_code == 2
+    assert "column 'x' (argument weight) is missing" in wrong.stderr
     good(
         "predict",
         folder / "run",

@@ -11,7 +11,15 @@ import torch
 from image_tools import arrays, class_folders, picture, write
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.pipelines.images import Augment, ImageLoader, Preprocess, cache_images, open_images, plot_images
+from graphrec.pipelines.images import (
+    Augment,
+    ImageLoader,
+    Preprocess,
+    cache_images,
+    decode_images,
+    open_images,
+    plot_images,
+)
 
 PREP = Preprocess(size=(10, 10), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), crop_pct=0.7142)
 
@@ -29,6 +37,23 @@ def test_evaluation_sees_the_same_pixels(tmp_path: Path) -> None:
         torch.testing.assert_close(prep(cached.subset(even)), prep(images.subset(even)))
     options = {"augment": Augment(), "shuffle": True}
     assert next(iter(ImageLoader(cached, PREP, 4, **options))).images.shape == (4, 3, 10, 10)  # type: ignore[arg-type]
+
+
+def test_in_memory_evaluation_sees_the_same_pixels(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "set")
+    images, prep = open_images(folder).subset([7, 2, 11]), PREP.replace(crop_pct=1.0)
+    kept = decode_images(images, prep)
+    assert kept.fixed
+    assert kept.names == images.names
+    assert torch.equal(kept.labels, images.labels)
+    assert torch.equal(prep(kept), prep(images))
+    assert kept.fingerprint() == decode_images(images, prep).fingerprint() != images.fingerprint()
+    assert kept.fingerprint() != decode_images(images, prep.replace(size=(8, 8))).fingerprint()
+    assert decode_images(kept, prep) is kept
+    assert decode_images(images, prep, room=3 * 3 * 10 * 10 - 1) is images
+    (folder / "red" / "3.jpg").write_bytes((folder / "red" / "3.jpg").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"red/3\.jpg: is broken"):
+        decode_images(images, prep)
 
 
 def test_a_second_call_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

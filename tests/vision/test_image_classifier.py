@@ -14,6 +14,7 @@ import torch
 from picture_tools import classifier, squares
 from PIL import Image
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from graphrec import vision
 from graphrec.errors import ConfigError, DataError, RunError
@@ -191,6 +192,7 @@ BAD_ARGUMENTS = [
     ({"train_options": {"warm": 3}}, "warm: unknown training option"),
     ({"monitor": "beauty"}, "monitor"),
     ({"precision": "64"}, "precision: "),
+    ({"cache": 3}, "cache: 3 is neither None, True, False nor a folder"),
 ]
 
 
@@ -211,6 +213,9 @@ def bad_data() -> list[tuple[object, object, str]]:
         (X, ["plain"] * 8, "all training images are of class plain"),
         ("no/such/folder", None, "no/such/folder"),
         ([1, 2, 3], [0, 1, 0], "int"),
+        (X, np.eye(2)[[0, 1] * 4], "y: an array of shape (8, 2) must be (images,)"),
+        (X, [*y[:-1], None], "y: image 7 has no label"),
+        (X, [0.0, float("nan"), *[1.0] * 6], "y: image 1 has no label"),
         (open_images(X, [str(one) for one in y]), y, "brings its own labels"),
     ]
 
@@ -228,6 +233,12 @@ def test_images_that_a_fitted_model_cannot_measure_are_named(fitted: ImageClassi
         fitted.evaluate(X, [*y[:5], "triangle"])
     with pytest.raises(DataError, match="label"):
         fitted.score(X)
+
+
+def test_an_estimator_that_is_not_fitted_says_so() -> None:
+    for ask in (classifier().predict, classifier().predict_proba, classifier().evaluate):
+        with pytest.raises(NotFittedError, match="not fitted"):
+            ask(squares(2)[0])
 
 
 def test_a_fit_that_is_refused_leaves_nothing(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from torch.nn import functional
 from graphrec import vision
 from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.pipelines.images import Augment, ImageBatch, ImageLoader
+from graphrec.pipelines.images.stores import FileStore
 from graphrec.training import TrainConfig
 from graphrec.vision import ImageClassifier
 from graphrec.vision.classification import settings
@@ -301,6 +302,44 @@ def test_early_stopping_and_bfloat16() -> None:
     stopped = classifier(epochs=12, patience=2, learning_rate=1e-2, precision="bf16-mixed").fit(X, y)
     assert len(stopped.history_) < 12
     assert stopped.module_.head.fc.weight.dtype == torch.float32
+
+
+def test_small_images_in_files_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for those of the validation part, which is measured once more at the end; no bit changes."""
+    X, y = squares(48)
+    for number, (pixels, name) in enumerate(zip(X, y, strict=True)):
+        folder = tmp_path / "set" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    seen, image = [0], FileStore.image
+
+    def count(self: FileStore, row: int, channels: int) -> Any:
+        seen[0] += 1
+        return image(self, row, channels)
+
+    monkeypatch.setattr(FileStore, "image", count)
+    states, read = [], []
+    for cache in (None, False, str(tmp_path / "cache"), str(tmp_path / "cache")):
+        seen[0] = 0
+        model = classifier(augment="none", cache=cache, epochs=3).fit(tmp_path / "set")
+        states.append(model.module_.state_dict())
+        read.append(seen[0])
+    valid = 48 // 10
+    assert [read[place] for place in (0, 2, 3)] == [48 + valid, 48 + valid, valid]
+    assert read[1] >= 3 * 48 + valid
+    for other in states[1:]:
+        torch.testing.assert_close(other, states[0], rtol=0, atol=0)
+    seen[0] = 0
+    classifier(augment="imagenet", image_size=16, epochs=2).fit(tmp_path / "set")
+    assert seen[0] >= 2 * 48 + valid  # random crops of larger pictures need all of them
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same() -> None:
+    X, y = squares(40)
+    plain, fast = (classifier(epochs=2, augment="none", compile=one).fit(X, y) for one in (False, True))
+    np.testing.assert_allclose(fast.predict_proba(X), plain.predict_proba(X), atol=1e-3)
+    assert type(fast.module_) is type(plain.module_)
 
 
 class Stop(Exception):

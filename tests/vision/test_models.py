@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from typing import Any
 
 import pytest
 import timm
@@ -274,6 +275,32 @@ def test_other_sizes(name: str) -> None:
     assert all(one.isfinite().all() for one in maps)
 
 
+BAD_OPTIONS = [
+    ({"num_classes": -1}, "num_classes: -1 is not allowed; it is a whole number"),
+    ({"num_classes": "10"}, "num_classes: '10' is not allowed"),
+    ({"num_classes": 2.5}, "num_classes: 2.5 is not allowed"),
+    ({"in_chans": 0}, "in_chans: 0 is not allowed"),
+    ({"img_size": "32"}, "img_size: '32' is not allowed; it is a number of pixels"),
+    ({"img_size": (32, 32, 3)}, r"img_size: \(32, 32, 3\) is not allowed"),
+    ({"drop_path_rate": 2.0}, "drop_path_rate: 2.0 is not allowed; it is at least 0"),
+    ({"drop_rate": -1.0}, "drop_rate: -1.0 is not allowed"),
+    ({"global_pool": "best"}, "global_pool: 'best' is not"),
+    ({"features_only": True, "out_indices": (9,)}, r"out_indices: \(9,\) is not among"),
+]
+
+
+@pytest.mark.parametrize("name", ["swin_test", "tnt_test"])
+@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS, ids=lambda value: str(value)[:30])
+def test_options_that_the_model_cannot_take(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        vision.create_model(name, **options)
+
+
+def test_a_name_is_a_text() -> None:
+    with pytest.raises(ConfigError, match="model: 3 is no name"):
+        vision.create_model(3)  # type: ignore[arg-type]
+
+
 @every
 def test_images_that_the_model_cannot_take(name: str) -> None:
     model = tiny(name)
@@ -284,6 +311,10 @@ def test_images_that_the_model_cannot_take(name: str) -> None:
         model(x[0])
     with pytest.raises(DataError, match=r"torch.uint8 must be a floating type"):
         model(torch.zeros_like(x, dtype=torch.uint8))
+    with pytest.raises(DataError, match=r"torch.float64, but the weights are torch.float32"):
+        model(x.double())
+    with pytest.raises(DataError, match="ndarray is no tensor"):
+        model(x.numpy())
     small = max(model.smallest - 1, 1)
     if small < model.smallest:
         with pytest.raises(DataError, match=r"image: .*"):

@@ -46,10 +46,11 @@ def test_objects_are_not_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    "name", ["none.pth", "broken.pth", "broken.safetensors", "empty.pth", "no/such/place/file"]
+    "name", ["none.pth", "broken.pth", "other.pth", "broken.safetensors", "empty.pth", "no/such/place/file"]
 )
 def test_unusable_sources(tmp_path: Path, name: str) -> None:
     (tmp_path / "broken.pth").write_bytes(b"no checkpoint")
+    (tmp_path / "other.pth").write_bytes(b"hello")
     (tmp_path / "broken.safetensors").write_bytes(b"no checkpoint")
     torch.save({"epoch": 1}, tmp_path / "empty.pth")
     with pytest.raises(RunError, match=r"is no |holds no state dict"):

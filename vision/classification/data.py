@@ -133,12 +133,24 @@ def open_labelled(
         return images, np.asarray(images.classes) if classes is None else classes
     if isinstance(X, ImageSet):
         raise ConfigError(f"y: {X.title} brings its own labels; leave y out")
-    y = np.asarray(y)
+    y = _labels(y)
     if classes is None:
         classes = np.unique(y)
         names = tuple(map(str, classes))
     images = open_images(one_or_many(X), [str(one) for one in y], classes=names, **more)
     return images, classes
+
+
+def _labels(y: Any) -> NDArray[Any]:
+    """Labels (N,), none of them missing."""
+    found = np.asarray(y)
+    if found.ndim != 1:
+        raise DataError(f"y: an array of shape {found.shape} must be (images,), with a label for each")
+    if found.dtype.kind in "Of":  # None, or NaN, which differs from itself
+        missing = [place for place, one in enumerate(found) if one is None or one != one]
+        if missing:
+            raise DataError(f"y: image {missing[0]} has no label; label it or leave it out")
+    return found
 
 
 def open_unlabelled(X: Any, *, columns: Mapping[str, Any] | None = None) -> ImageSet:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphrec.module_estimator import ClassMetrics
-from graphrec.pipelines.images import ImageLoader, Preprocess
+from graphrec.pipelines.images import ImageLoader, Preprocess, cache_images, decode_images
 from graphrec.training import History, Trainer
 from graphrec.training.seeding import seeded
 
@@ -87,10 +87,13 @@ def train(
     def load(images: ImageSet, augment: Augment | None = None) -> ImageLoader:
         return _loader(trainer, images, preprocess, estimator.workers, augment)
 
+    augment = settings.augmentation(estimator, side)
+    often = {name: part for name, part in parts.items() if name != "test"}
+    kept = {name: _kept(estimator, part, preprocess, augment) for name, part in often.items()}
     history = trainer.fit(
         network,
-        load(parts.train, settings.augmentation(estimator, side)),
-        None if parts.valid is None else load(parts.valid),
+        load(kept["train"], augment),
+        load(kept["valid"]) if "valid" in kept else None,
         metrics=ClassMetrics(image_metrics),
         run_dir=run_dir,
         fingerprint={"data": parts.fingerprint(), "network": settings.of_network(estimator)},
@@ -109,6 +112,26 @@ def train(
         scores[last],
         time.perf_counter() - start,
     )
+
+
+def _kept(estimator: ImageClassifier, images: ImageSet, preprocess: Preprocess, augment: Augment) -> ImageSet:
+    """Images that are read in every epoch, as ``cache`` wants them.
+
+    In memory only what changes nothing but the time is decoded: pictures that training takes whole, as all of
+    up to `settings.SMALL` pixels are, or that are as large as the input.
+    """
+    cache = estimator.cache
+    if cache is None:
+        exact = preprocess.crop_pct == 1 and (
+            augment.crop != "resized" or _sizes(images) == {preprocess.size[::-1]}
+        )
+        return decode_images(images, preprocess) if exact else images
+    return cache_images(images, preprocess, None if cache is True else cache) if cache else images
+
+
+def _sizes(images: ImageSet) -> set[tuple[int, int]]:
+    """Widths and heights, as far as they are known."""
+    return {images.facts.get(row, (0, 0, ""))[:2] for row in images.rows.tolist()}
 
 
 def predict(estimator: ImageClassifier, images: ImageSet) -> NDArray[np.float32]:

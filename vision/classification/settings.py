@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -162,6 +163,8 @@ def check(estimator: ImageClassifier) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (value is None and key == "ema") and not (number and fits(value)):
             raise ConfigError(f"{key}: {value!r} is not allowed; {wanted}")
+    if not (estimator.cache is None or isinstance(estimator.cache, bool | str | os.PathLike)):
+        raise ConfigError(f"cache: {estimator.cache!r} is neither None, True, False nor a folder")
     freeze(model, estimator.freeze)
     if estimator.freeze is not None and not estimator.pretrained:
         warnings.warn(
