@@ -325,6 +325,7 @@ def test_backbones_are_recorded_as_they_finish(
             "runs": {"forward": both},
             "shares": {"forward": 0.25},
             "memory": {"graphrec": 3.0, "peer": 4.0},
+            "files": {"graphrec": 1.0, "peer": 2.0},
             "versions": {"torch": "2"},
             "load": 0.1,
         }
@@ -339,7 +340,7 @@ def test_backbones_are_recorded_as_they_finish(
     vision_cpu.main()
     assert [name.split("_")[0] for name in asked] == ["swin", "convnext", "convnext"]
     page = (tmp_path / "vision_cpu.md").read_text(encoding="utf-8")
-    swin = "| swin_tiny_patch4_window7_224, float32, batch"
-    assert f"{swin} 2, peak memory of a training step | 3 MB | 4 MB | 0.75 |  |" in page
-    assert f"{swin} 1, forward | 1 CPU ms | 2 CPU ms | 0.50 | 0.25 |" in page
+    asked_of = "| model | batch 1, forward | batch 2, peak memory of a training step |"
+    assert asked_of in page
+    assert "| swin_tiny_patch4_window7_224 | 0.50 (1 / 2 ms) | 0.75 (3 / 4 MB, of files 1 / 2) |" in page
     assert not (tmp_path / "partial.json").exists()
