@@ -18,6 +18,8 @@ from torch import Tensor, distributed, nn
 
 from graphrec.errors import RunError
 
+from .row_gradients import rows_and_values
+
 
 class Reduced(NamedTuple):
     """What all processes know of a step after the exchange.
@@ -178,8 +180,7 @@ def _rows_of(param: nn.Parameter) -> tuple[Tensor, Tensor]:
         return torch.empty(0, dtype=torch.int64, device=param.device), param.new_empty(0, *param.shape[1:])
     if not param.grad.is_sparse:
         return torch.arange(len(param), device=param.device), param.grad
-    grad = param.grad if param.grad.is_coalesced() else param.grad.coalesce()
-    return grad._indices()[0], grad._values()
+    return rows_and_values(param.grad)
 
 
 def _running_statistics(model: nn.Module) -> list[Tensor]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from .row_gradients import merge_rows
+
 
 def gradient_values(params: Iterable[nn.Parameter]) -> list[Tensor]:
     """The tensors that hold the gradients: dense ones, and the values of sparse ones (coalesced first)."""
@@ -15,8 +17,7 @@ def gradient_values(params: Iterable[nn.Parameter]) -> list[Tensor]:
         if param.grad is None:
             continue
         if param.grad.is_sparse:
-            if not param.grad.is_coalesced():
-                param.grad = param.grad.coalesce()
+            param.grad = merge_rows(param.grad)
             values.append(param.grad._values())
         else:
             values.append(param.grad)

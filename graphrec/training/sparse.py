@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from graphrec.errors import ConfigError
 
 from .huge_pages import full_table
+from .row_gradients import rows_and_values
 
 
 class OptimizerSettings(Protocol):
@@ -29,15 +30,6 @@ class OptimizerSettings(Protocol):
     optimizer: str
     embedding_optimizer: str
     embedding_lr: float | None
-
-
-def coalesced(grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct rows (u,) in ascending order and their summed gradients (u, d) of a sparse COO gradient."""
-    rows, values = grad._indices()[0], grad._values()
-    if len(rows) > 1 and not bool((rows[1:] > rows[:-1]).all()):
-        merged = torch.sparse_coo_tensor(rows[None], values, grad.shape, check_invariants=False).coalesce()
-        rows, values = merged.indices()[0], merged.values()
-    return rows, values
 
 
 class _RowOptimizer(Optimizer):
@@ -60,7 +52,7 @@ class _RowOptimizer(Optimizer):
 
     def _step_param(self, param: Tensor, group: dict[str, Any]) -> None:
         if param.grad.is_sparse:  # type: ignore[union-attr]
-            rows, grad = coalesced(param.grad)  # type: ignore[arg-type]
+            rows, grad = rows_and_values(param.grad)  # type: ignore[arg-type]
         else:
             grad = param.grad  # type: ignore[assignment]
             rows = torch.arange(len(param), device=param.device)

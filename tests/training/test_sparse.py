@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
-from graphrec.training.sparse import LazyAdam, RowAdagrad, build_optimizers, coalesced
+from graphrec.training.row_gradients import merge_rows, rows_and_values
+from graphrec.training.sparse import LazyAdam, RowAdagrad, build_optimizers
 
 
 def sparse(rows: list[int], n_rows: int, dim: int = 3) -> Tensor:
@@ -72,9 +73,29 @@ def test_state_round_trip_continues_identically() -> None:
     assert torch.equal(a, b)
 
 
-def test_coalesced_merges_repeated_rows() -> None:
+@pytest.mark.parametrize("rows", [[], [3], [0, 2, 4]])
+def test_rows_in_order_are_not_merged_again(rows: list[int]) -> None:
+    values = torch.randn(len(rows), 2)
+    grad = torch.sparse_coo_tensor([rows], values, (5, 2), check_invariants=True)
+    assert grad.is_coalesced() == (len(rows) < 2)  # as autograd leaves it
+    merged = merge_rows(grad)
+    assert merged.is_coalesced()
+    assert merged._values().data_ptr() == values.data_ptr()
+    assert torch.equal(merged.to_dense(), torch.zeros(5, 2).index_copy(0, torch.tensor(rows).long(), values))
+
+
+def test_entries_of_two_sparse_axes_are_merged() -> None:
+    grad = torch.sparse_coo_tensor(
+        [[0, 1, 1], [2, 0, 0]], torch.tensor([1.0, 2.0, 4.0]), (2, 3), check_invariants=True
+    )
+    assert torch.equal(merge_rows(grad).to_dense(), torch.tensor([[0, 0, 1.0], [6.0, 0, 0]]))
+    distinct = torch.sparse_coo_tensor([[0, 1], [2, 0]], torch.ones(2), (2, 3), check_invariants=True)
+    assert torch.equal(merge_rows(distinct).to_dense(), distinct.to_dense())
+
+
+def test_repeated_rows_are_merged() -> None:
     grad = torch.sparse_coo_tensor([[3, 1, 3]], [[1.0], [2.0], [4.0]], (5, 1), check_invariants=True)
-    rows, values = coalesced(grad)
+    rows, values = rows_and_values(grad)
     assert rows.tolist() == [1, 3]
     assert values.tolist() == [[2.0], [5.0]]
 
