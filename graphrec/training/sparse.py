@@ -143,9 +143,11 @@ class RowAdagrad(_RowOptimizer):
     def _update(
         self, weight: Tensor, grad: Tensor, rows: Tensor, state: dict[str, Any], group: dict[str, Any]
     ) -> None:
-        square = grad.square()
         total = state["sum"].index_select(0, rows)
-        total += square.mean(1, keepdim=True) if group["per_row"] else square
+        if group["per_row"]:
+            total += grad.square().mean(1, keepdim=True)
+        else:
+            total.addcmul_(grad, grad)
         state["sum"].index_copy_(0, rows, total)
         weight.addcdiv_(grad, total.sqrt().add_(group["eps"]).expand_as(grad), value=-group["lr"])
 
