@@ -220,27 +220,6 @@ def judged_parts(split: IndexSplit) -> dict[str, Tensor]:
     return {name: index for name, index in parts.items() if len(index)} or {"train": split.train}
 
 
-def label_codes(y: Any, count: int) -> tuple[NDArray[Any], Tensor]:
-    """Sorted names of the classes of so many labels, and the number of each label's, int64 (count,).
-
-    Raises:
-        DataError: There are more or fewer, they are no list, one is missing, or they are of several kinds.
-    """
-    values = np.asarray(y)
-    if values.shape != (count,):
-        raise DataError(f"y has shape {values.shape}, must be ({count},)")
-    missing = np.array([one is None or one != one for one in values.tolist()], dtype=bool)
-    if missing.any():
-        row = int(missing.argmax())
-        raise DataError(f"y: row {row} has no label ({values[row]}); label it or leave it out")
-    try:
-        names, codes = np.unique(values, return_inverse=True)
-    except TypeError:
-        kinds = sorted({type(one).__name__ for one in values.tolist()})
-        raise DataError(f"y: labels are of several kinds ({', '.join(kinds)}); take one") from None
-    return names, torch.from_numpy(codes.astype(np.int64))
-
-
 def check_two_classes(codes: Tensor, classes: Sequence[Any] | NDArray[Any], name: str, what: str) -> None:
     """Refuse to train on one class.
 

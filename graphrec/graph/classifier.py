@@ -17,7 +17,8 @@ from torch_geometric.data import Data
 
 from graphrec.errors import DataError
 from graphrec.metrics import class_metrics
-from graphrec.module_estimator import check_split, check_two_classes, judged_parts, label_codes
+from graphrec.module_estimator import check_split, check_two_classes, judged_parts
+from graphrec.pipelines.array_labels import label_codes
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
 

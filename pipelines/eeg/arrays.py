@@ -38,7 +38,10 @@ def windows_of(
     Raises:
         DataError: The sizes do not match, or a value is not finite; names window, channel and sample.
     """
-    values = torch.as_tensor(np.asarray(x)) if not isinstance(x, torch.Tensor) else x
+    array = np.asarray(x) if not isinstance(x, torch.Tensor) else None
+    if array is not None and array.dtype.kind not in "fiubc":
+        raise DataError(f"{name}: holds {array.dtype}; must be numbers (windows, channels, samples)")
+    values = x if array is None else torch.as_tensor(array)
     if values.dim() != 3 or not len(values) or not values.shape[2] or values.is_complex():
         raise DataError(f"{name}: has shape {tuple(values.shape)}; must be (windows, channels, samples)")
     count, width, length = values.shape

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graphrec.errors import ConfigError, DataError
 
+from ..array_labels import label_codes
 from .arrays import windows_of
 from .artefacts import treat_outliers
 from .container import EEGSet, channel_index
@@ -153,12 +154,8 @@ class Preparation:
         self, windows: Windows, y: Any, classes: Sequence[Any] | NDArray[Any] | None
     ) -> tuple[Windows, NDArray[Any]]:
         if y is not None:
-            found, codes = np.unique(np.asarray(y), return_inverse=True)
-            if codes.shape != (len(windows),):
-                raise DataError(f"y: has shape {np.shape(y)}, {windows.name} has {len(windows)} windows")
-            windows = replace(
-                windows, y=torch.from_numpy(codes.astype(np.int64)), classes=tuple(map(str, found))
-            )
+            found, codes = label_codes(y, len(windows))
+            windows = replace(windows, y=codes, classes=tuple(map(str, found)))
         else:
             found = np.asarray(windows.classes)
         if classes is None or windows.y is None:
@@ -174,10 +171,8 @@ def _with_labels(recordings: EEGSet, y: Any) -> EEGSet:
     """Recordings with one class each in place of their own labels."""
     if y is None:
         return recordings
-    found, codes = np.unique(np.asarray(y), return_inverse=True)
-    if codes.shape != (len(recordings),):
-        raise DataError(f"y: has shape {np.shape(y)}, {recordings.name} has {len(recordings)} recordings")
-    listed = [replace(one, label=torch.tensor(int(c))) for one, c in zip(recordings, codes, strict=True)]
+    found, codes = label_codes(y, len(recordings))
+    listed = [replace(one, label=code) for one, code in zip(recordings, codes, strict=True)]
     return replace(recordings, recordings=tuple(listed), classes=tuple(map(str, found)))
 
 

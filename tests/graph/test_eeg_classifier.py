@@ -284,7 +284,9 @@ BAD: list[tuple[Any, dict[str, Any], type[GraphrecError], str]] = [
     (rests(2), {"rate": 64}, ConfigError, "rate: is for files and tables"),
     (np.zeros((4, 13, 64)), {"y": [0, 1, 0, 1]}, DataError, "X: has 13 channels, 14 are expected"),
     (np.zeros((4, 14)), {"y": [0, 1, 0, 1]}, DataError, r"X: has shape \(4, 14\)"),
-    (np.zeros((4, 14, 64)), {"y": [0, 1]}, DataError, "y: has shape"),
+    (np.zeros((4, 14, 64)), {"y": [0, 1]}, DataError, "y has shape"),
+    (np.zeros((2, 14, 64)), {"y": [0, np.nan]}, DataError, "y: row 1 has no label"),
+    (np.full((2, 14, 64), "a"), {"y": [0, 1]}, DataError, "X: holds <U1; must be numbers"),
     (np.zeros((4, 14, 64)), {}, DataError, "X: has no labels"),
     (np.zeros((4, 14, 64)), {"y": [1, 1, 1, 1]}, DataError, "are of class '1'; a classifier needs two"),
     (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphrec.errors import ConfigError
-from graphrec.kernels import RelativeBias, attention, linear_attention, segment_reduce
+from graphrec.kernels import RelativeBias, attention, linear_attention, segment_reduce, split_heads
 from graphrec.kernels.patterns import Segments, Window
 
 from ..padding import over_rows
@@ -119,7 +119,7 @@ class AttentionBlock(nn.Module):
             return self._finished(
                 x, self._linear(qkv, torch.ones(1, 1, 1, dtype=torch.bool, device=x.device))
             )
-        q, k, v = self._heads(qkv)
+        q, k, v = split_heads(qkv, self.heads)
         return self._finished(x, self._merged(attention(q, k, v)))
 
     def _near(self, qkv: Tensor, sequences: Sequences) -> Tensor:
@@ -128,17 +128,13 @@ class AttentionBlock(nn.Module):
         if self.bias is not None and sequences.codes is not None:
             bias = RelativeBias(self.bias(sequences.codes).to(qkv.dtype), (reach + 1,))
         pattern = Segments(sequences.lengths) & Window(reach, reach)
-        q, k, v = self._heads(qkv.unsqueeze(0))
+        q, k, v = split_heads(qkv.unsqueeze(0), self.heads)
         return self._merged(attention(q, k, v, pattern, bias=bias)).squeeze(0)
 
     def _linear(self, qkv: Tensor, real: Tensor) -> Tensor:
-        q, k, v = self._heads(qkv)
+        q, k, v = split_heads(qkv, self.heads)
         k = (F.elu(k) + 1) * real.unsqueeze(1)
         return self._merged(linear_attention(F.elu(q) + 1, k, v, causal=False, normalize=True))
-
-    def _heads(self, qkv: Tensor) -> tuple[Tensor, ...]:
-        """(b, n, 3 D) -> three of (b, H, n, D / H)."""
-        return qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
     def _merged(self, x: Tensor) -> Tensor:
         return self.leave(x.transpose(1, 2).flatten(2))

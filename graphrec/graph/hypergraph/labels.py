@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.module_estimator import label_codes
+from graphrec.pipelines.array_labels import label_codes
 from graphrec.pipelines.hypergraphs import Hypergraph
 from graphrec.pipelines.index_splits import IndexSplit
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.module_estimator import label_codes
+from graphrec.pipelines.array_labels import label_codes
 from graphrec.pipelines.relations import RelationSet, neighbour_vectors, read_relations, read_vectors
 
 from .batches import EDGES
