@@ -14,6 +14,7 @@ from graphrec.vision.layers import (
     GridAttention,
     LinearNorm,
     PatchEmbed,
+    ReLU,
     convolved,
     resize_bias_table,
     resize_positions,
@@ -74,10 +75,11 @@ def test_convolution_of_channels_last(side: int) -> None:
         torch.testing.assert_close(convolved(conv, x), want, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("approximate", ["none", "tanh"])
-def test_activation_needs_a_second_tensor_for_gradients_alone(approximate: str) -> None:
-    layer, x = GELU(approximate), torch.randn(3, 5)
-    want = nn.functional.gelu(x, approximate=approximate)
+@pytest.mark.parametrize("plain", [nn.GELU(), nn.GELU("tanh"), nn.ReLU()], ids=str)
+def test_activation_needs_a_second_tensor_for_gradients_alone(plain: nn.Module) -> None:
+    layer = GELU(plain.approximate) if isinstance(plain, nn.GELU) else ReLU()
+    x = torch.randn(3, 5)
+    want = plain(x)
     with torch.no_grad():
         given = x.clone()
         assert layer(given).data_ptr() == given.data_ptr()

@@ -24,6 +24,7 @@ from ..layers import (
     OverlapDownsample,
     OverlapPatchEmbed,
     ReducedAttention,
+    ReLU,
     drop_path_rates,
 )
 from ..models import register_backbone
@@ -35,7 +36,7 @@ class ConvMlp(nn.Module):
     def __init__(self, dim: int, hidden: int, *, relu: bool, drop: float) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
-        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
+        self.relu = ReLU() if relu else nn.Identity()
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.act = GELU()
         self.fc2 = nn.Linear(hidden, dim)

@@ -9,7 +9,7 @@ from .branches import Branches, BranchHead, BranchNorm, CrossStage
 from .conv_norm import ConvNorm, LinearNorm
 from .fuse import fuse
 from .initial import init_linear_and_conv
-from .mlp import GELU, Mlp
+from .mlp import GELU, Mlp, ReLU
 from .mobile import (
     NormHead,
     PointwiseMLP,
@@ -47,6 +47,7 @@ __all__ = [
     "OverlapPatchEmbed",
     "PatchEmbed",
     "PointwiseMLP",
+    "ReLU",
     "ReducedAttention",
     "Residual",
     "SequenceHead",

@@ -21,6 +21,17 @@ class GELU(nn.GELU):
         return torch.ops.aten.gelu_(x, approximate=self.approximate)  # type: ignore[no-any-return]
 
 
+class ReLU(nn.ReLU):
+    """ReLU that overwrites its argument where no gradient is wanted, as `GELU` does.
+
+    For the output of a linear layer, a view, which autograd copies if training overwrites it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same shape."""
+        return super().forward(x) if torch.is_grad_enabled() else torch.relu_(x)
+
+
 class Mlp(timm.layers.Mlp):
     """``fc2(gelu(fc1(x)))`` over the last axis, with timm's names.
 
