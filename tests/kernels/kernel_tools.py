@@ -162,7 +162,9 @@ def assert_within_budget(
         # queries follow from two probabilities each, however many numbers they hold.
         floor = (8 if fewest <= 64 else 2) * torch.finfo(dtype).eps
         if not exact.isinf().any() and float(exact.detach().norm()) < 1e-9:
-            floor *= 4  # what cancels leaves the rounding of its terms, whose size the truth does not tell
+            # What cancels leaves the rounding of its terms, whose size the truth does not tell: of a single
+            # key the difference of two sums of as many products as a head is wide.
+            floor = 32 * torch.finfo(dtype).eps
         error, allowed = distance(one, exact), factor * distance(other, exact) + floor
         assert error <= allowed, f"tensor {place} of {len(truth)}: error {error:.2e}, allowed {allowed:.2e}"
 

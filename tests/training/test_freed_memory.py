@@ -14,8 +14,11 @@ from graphrec.training.freed_memory import VARIABLE, keep_freed_memory
 
 SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", VARIABLE)
 FAULTS = """
-import resource, torch
+import ctypes, resource, torch
 from graphrec.training import TrainConfig, Trainer
+
+for threshold in (-1, -3):  # as a process begins: the system takes back what is freed
+    assert ctypes.CDLL(None).mallopt(threshold, 1 << 17)
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
