@@ -23,12 +23,9 @@ NOTE = """
 
 1,000 graphs of 30 nodes and 120 directed edges, 16 features; GIN of 5 layers, 64 wide, batch norm, sum
 readout. All compute the same function from the same weights: logits and gradients are compared first.
-Loading counts, as does everything else of three epochs, after one to warm up. Linear layers, batch norms and
-ReLUs, which are torch's in all, take about 24 of PyG's 38 ms in a step of 128 graphs (torch.profiler): while
-both call them, no ratio passes 1.6. Written anew as operators on whole tensors, or compiled by
-`torch.compile`, they were slower or a tenth faster, for the same bytes pass through memory. graphrec's
-trainer keeps the memory that a step frees (`graphrec.training.freed_memory`); PyG's loop with the same
-setting is the last row.
+Loading counts, as does everything else of three epochs, after one to warm up. Most of the time goes to
+linear layers, batch norms and ReLUs, which are torch's in all. graphrec's trainer keeps the memory that a
+step frees (`graphrec.training.freed_memory`); PyG's loop with the same setting is the last row.
 """
 
 

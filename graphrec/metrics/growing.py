@@ -15,7 +15,7 @@ class GrowingArray:
 
     A list of the batches' arrays would keep each of them where the heap had room among the temporaries of
     its batch. What is freed around it may be a few bytes too small for those of the next batch, which then
-    take new memory: evaluating 1,000,000 rows cost up to 2 GB that held nothing.
+    take new memory: the heap grew with the rows, by memory that held nothing.
     """
 
     def __init__(self) -> None:

@@ -2,8 +2,8 @@
 
 Every step allocates and frees the same tensors. When the end of its heap falls free, glibc's malloc gives it
 back to the system, and the next step takes it again, page by page, each of them a fault and a page to clear.
-Whether that happens depends on what happens to lie at the end of the heap, so the same training is a tenth to
-a third slower in some runs than in others.
+Whether that happens depends on what happens to lie at the end of the heap, so the same training takes longer
+in some runs than in others; `benchmarks/graph_training.py` runs with and without.
 
 With fixed thresholds (``man 3 mallopt``) the process keeps up to `KEPT` free bytes at the end of a heap, and
 takes blocks below `MAPPED`, the most that glibc allows and where its own moving threshold ends as well, from

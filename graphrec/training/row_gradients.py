@@ -8,8 +8,8 @@ from torch import Tensor
 def merge_rows(grad: Tensor) -> Tensor:
     """A sparse COO gradient with one entry per row, in ascending order.
 
-    Autograd passes on a gradient that is in this form without the mark that says so. It is looked at before
-    anything is sorted: asking takes a hundredth of the time.
+    Autograd passes on a gradient that is in this form without the mark that says so, hence a look before
+    anything is sorted.
 
     Args:
         grad: (rows, ...), sparse in its first axis.
