@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -24,7 +25,12 @@ def kept(make: Callable[Given, Made]) -> Callable[Given, Made]:
     def run(*args: Given.args, **kwargs: Given.kwargs) -> Made:
         if torch.compiler.is_dynamo_compiling():
             return make(*args, **kwargs)
-        with _disable_current_modes(), torch.inference_mode(False), torch.device("cpu"):
+        with _disable_current_modes(), torch.inference_mode(False), _on_cpu():
             return make(*args, **kwargs)
 
     return run
+
+
+def _on_cpu() -> AbstractContextManager[object]:
+    """The default device, where it is another one: the mode sends every call through Python."""
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")

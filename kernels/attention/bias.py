@@ -122,8 +122,13 @@ def table_columns(
     pattern: Pattern, q_index: Tensor, k_index: Tensor, window: tuple[int, ...], q_len: int, k_len: int
 ) -> Tensor:
     """Column of every pair of groups (N, m) and their keys (B', H', N, n), int64 (B', H', N, m, n)."""
-    q, k = flat_places(pattern, window, q_len, k_len, q_index.device)
-    columns = q[q_index.clamp(min=0)].unsqueeze(-1) - k[k_index.clamp(min=0)].unsqueeze(-2)
+    q, k = _static_places.__wrapped__(pattern, window, q_len, k_len, q_index.device)  # the columns are kept
+    columns = _taken(q, q_index).unsqueeze(-1) - _taken(k, k_index).unsqueeze(-2)
     total = torch.Size(2 * one - 1 for one in window).numel()
     hidden = (q_index < 0).unsqueeze(-1) | (k_index < 0).unsqueeze(-2)
     return columns.masked_fill(hidden, 0).clamp(0, total - 1)
+
+
+def _taken(x: Tensor, index: Tensor) -> Tensor:
+    """``x[index]`` of a vector, the first number for -1."""
+    return x.unsqueeze(-1).index_select(0, index.clamp(min=0).flatten()).view(index.shape)

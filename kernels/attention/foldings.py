@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ..patterns.base import Folding
+from ..patterns.folds import members, places
 from ..remembered import kept
 from .heads import joined
 
-_AT_ONCE = 1 << 15
+_AT_ONCE = 1 << 13
 """Rows that are moved by one call."""
 
 
@@ -44,20 +45,37 @@ def unfold(x: Tensor, folding: Folding) -> Tensor:
     return split.reshape(batch, -1, heads, dim).transpose(1, 2)
 
 
+def cut_together(parts: Sequence[Tensor], folding: Folding, groups: torch.Size) -> Tensor | None:
+    """As :func:`cut`, in memory of its own (P, B * H * N, m, D); None if nothing is moved, or not at once."""
+    if _stays(parts, folding, groups) or (whole := joined(parts)) is None:
+        return None
+    return _cut_whole(whole, folding, groups)
+
+
 def cut(parts: Sequence[Tensor], folding: Folding, groups: torch.Size) -> Sequence[Tensor]:
     """Each (B, H, L, D) to (B * H * N, m, D), outside of autograd; in one pass if they lie side by side.
 
     What is one group already is not moved.
     """
-    if groups[0] == 1 and in_place(folding) and (len(parts) == 1 or 1 in parts[0].shape[:2]):
+    if _stays(parts, folding, groups):
         return [one.reshape(-1, *one.shape[2:]) for one in parts]
     whole = joined(parts)
     if whole is None and len(parts) > 1:
         return [cut((one,), folding, groups)[0] for one in parts]
     if whole is None:
         return (fold(parts[0], folding, groups).flatten(0, 2),)
+    return _cut_whole(whole, folding, groups).unbind(0)
+
+
+def _stays(parts: Sequence[Tensor], folding: Folding, groups: torch.Size) -> bool:
+    """Whether all is one group, in the order of the positions."""
+    return groups[0] == 1 and in_place(folding) and (len(parts) == 1 or 1 in parts[0].shape[:2])
+
+
+def _cut_whole(whole: Tensor, folding: Folding, groups: torch.Size) -> Tensor:
+    """(B, L, P, H, D) to (P, B * H * N, m, D)."""
     batch, length, count, heads, dim = whole.shape
-    there, _, step = _rows(folding, groups, (batch, length, count, heads), whole.device)
+    there, _, step = _rows(folding, (batch, length, count, heads), whole.device)
     flat, own = whole.view(-1, dim), length * heads
     made = whole.new_empty(count, batch * own, dim)
     for part, into in enumerate(made):
@@ -65,7 +83,7 @@ def cut(parts: Sequence[Tensor], folding: Folding, groups: torch.Size) -> Sequen
             some = into[first * own : (first + step) * own]
             start = first * count * own + part * heads
             torch.index_select(flat[start:], 0, there[: len(some)], out=some)
-    return made.view(count, -1, groups[1], dim).unbind(0)
+    return made.view(count, -1, groups[1], dim)
 
 
 def paste(grouped: Tensor, folding: Folding, groups: torch.Size, size: Sequence[int]) -> tuple[Tensor, ...]:
@@ -78,7 +96,7 @@ def paste(grouped: Tensor, folding: Folding, groups: torch.Size, size: Sequence[
     batch, heads, length = size
     if heads == 1 and count == 1 and in_place(folding):
         return (grouped.view(batch, heads, length, dim),)
-    _, back, step = _rows(folding, groups, (batch, length, count, heads), grouped.device)
+    _, back, step = _rows(folding, (batch, length, count, heads), grouped.device)
     flat, own = grouped.view(-1, dim), length * heads
     made = grouped.new_empty(batch * length * count * heads, dim)
     for first in range(0, batch, step):
@@ -98,7 +116,7 @@ def in_place(folding: Folding) -> bool:
 @lru_cache(maxsize=64)
 @kept
 def _rows(
-    folding: Folding, groups: torch.Size, size: tuple[int, int, int, int], device: torch.device
+    folding: Folding, size: tuple[int, int, int, int], device: torch.device
 ) -> tuple[Tensor, Tensor, int]:
     """Rows for some batch entries at a time, so that they take little memory however large the batch.
 
@@ -108,16 +126,12 @@ def _rows(
     """
     batch, length, count, heads = size
     own, step = length * heads, min(batch, max(1, _AT_ONCE // max(length * heads * count, 1)))
-    entry = torch.arange(step).view(-1, 1)
-    places = torch.arange(length * count * heads).view(1, length, count, heads, 1)
-    first = fold(places[:, :, 0].transpose(1, 2), folding, groups).flatten()  # one entry's and part's
-    there = (entry * count * own + first).flatten()
-    inverse = torch.empty_like(first)
-    inverse[first // (count * heads) * heads + first % heads] = torch.arange(own)
+    entry, head = torch.arange(step).view(-1, 1, 1), torch.arange(heads)
+    there = entry * count * own + members(folding).flatten() * (count * heads) + head.view(-1, 1)
     part = torch.arange(count).view(-1, 1) * batch * own
-    back = (entry.view(-1, 1, 1, 1) * own + part + inverse.view(length, 1, heads)).flatten()
+    back = entry.unsqueeze(-1) * own + part + (places(folding).view(-1, 1, 1) + head * length)
     small = torch.int32 if batch * count * own < 1 << 31 else torch.int64
-    return there.to(device, small), back.to(device, small), step
+    return there.flatten().to(device, small), back.flatten().to(device, small), step
 
 
 def _grid(sizes: tuple[int, ...]) -> list[int]:

@@ -29,7 +29,7 @@ class Gather(NamedTuple):
     ``*_start`` and ``*_order`` say where rows of queries, keys and outputs were taken to, see
     :func:`~graphrec.kernels.attention.rows.uses_of`; ``k_once`` whether every key is in one place. ``term``
     (…, m, n) is what the pattern adds to the logits, -inf for hidden pairs, and ``empty`` (…, m, 1) marks the
-    queries that see nothing, in whose rows it is zero.
+    queries that see nothing, in whose rows it is zero. With a folding nothing is taken by index.
     """
 
     q_index: Tensor
@@ -125,8 +125,8 @@ def _make(
     found = Gather(
         plan.q_index, plan.k_index, plan.mask, plan.penalty, plan.inverse, plan.folding, term, empty
     )
-    if plan.k_index.shape[:2] != (1, 1):
-        return found
+    if plan.folding is not None or plan.k_index.shape[:2] != (1, 1):
+        return found  # of a folding a reshape puts back what it took
     q_uses, out_uses = uses_of(plan.q_index, q_len), uses_of(plan.inverse, plan.q_index.numel())
     k_uses = uses_of(plan.k_index, k_len)
     once = bool((k_uses[0] == torch.arange(k_len, device=device)).all()) and len(k_uses[1]) == k_len
@@ -187,8 +187,10 @@ def _static_columns(
         return kinds.to(device), None if kind is None else kind.to(device)
     plan = pattern.blocks(q_len, k_len, device)
     columns = table_columns(pattern, plan.q_index, plan.k_index, window, q_len, k_len)
-    kinds, kind = torch.unique(columns[0, 0], dim=0, return_inverse=True)
-    return kinds, kind
+    groups = columns[0, 0]
+    if len(groups) and torch.equal(groups, groups[:1].expand_as(groups)):
+        return groups[:1].clone(), torch.zeros(len(groups), dtype=torch.int64, device=device)
+    return torch.unique(groups, dim=0, return_inverse=True)  # type: ignore[no-any-return]
 
 
 @torch.compiler.assume_constant_result

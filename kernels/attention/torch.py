@@ -7,6 +7,7 @@ wins.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from ..patterns import Causal, Full, Pattern
 from .bias import RelativeBias
 from .core import plain_attention, widened
-from .folded import attend_folded
+from .folded import Cut, attend_folded
 from .foldings import fold, in_place, unfold
 from .gather import SMALL_GROUP, Gather, Term, columns_for, gather_for, make_term, mask_for, with_penalty
 from .groups import GroupAttend
@@ -86,7 +87,7 @@ def _dense(
             return plain_attention(q, k, v, bias, None, scale, False)
         if q_len == k_len <= SMALL_GROUP and q.shape[1] == k.shape[1]:
             bias, whole = None if bias is None else bias.to(q.dtype).unsqueeze(-3), torch.Size((1, q_len))
-            return attend_folded(q, k, v, bias, None, scale, (whole, (0, 1), ()), whole), None
+            return attend_folded(q, k, v, bias, Cut(scale, (whole, (0, 1), ()), whole)), None
     place = torch.arange(max(q_len, k_len), device=q.device)
     soft = pattern.penalty(place[:q_len, None], place[:k_len], q_len, k_len)
     term = make_term(mask, with_penalty(bias, soft, pattern.penalty_value, q.dtype), q.dtype)
@@ -111,9 +112,13 @@ def _groups(
     term: Term = found.term, found.empty
     lengths = q.shape[2], k.shape[2]
     if found.folding is not None and times is None and not need_lse and _always_finite(bias):
-        given = None if bias is None else _block_pairs(bias, pattern, found, *lengths).to(q.dtype)
-        given = given if given is None or given.dim() == 5 else given.unsqueeze(0)  # saves a sum over one
-        return attend_folded(q, k, v, given, found.term, scale, found.folding, found.q_index.shape), None
+        look, given = None, bias
+        if isinstance(bias, RelativeBias):
+            look, given = partial(_looked, pattern, found, bias.window, q.dtype), bias.table
+        elif bias is not None:
+            given = _block_pairs(bias, pattern, found, *lengths).to(q.dtype)
+        how = Cut(scale, found.folding, found.q_index.shape, found.term, look)
+        return attend_folded(q, k, v, given, how), None
     if bias is not None:
         given = _block_pairs(bias, pattern, found, *lengths)
         total = with_penalty(given, found.penalty, pattern.penalty_value, q.dtype)
@@ -258,6 +263,15 @@ def _table_bias(bias: RelativeBias, pattern: Pattern, found: Gather, q_len: int,
     looked = flat.gather(1, places).unflatten(1, columns.shape)  # [B * H, kinds, m, n]
     looked = looked if len(columns) == 1 else looked.index_select(1, kind)
     return looked.unflatten(0, table.shape[:2]) if table.dim() == 4 else looked
+
+
+def _looked(
+    pattern: Pattern, found: Gather, window: tuple[int, ...], dtype: torch.dtype, table: Tensor
+) -> Tensor:
+    """The bias of a table for the groups of a folding, with all five axes, which saves a sum over one."""
+    length = found.q_index.numel()
+    looked = _table_bias(RelativeBias(table, window), pattern, found, length, length).to(dtype)
+    return looked if looked.dim() == 5 else looked.unsqueeze(0)
 
 
 def _query_bias(table: Tensor, columns: Tensor, q_index: Tensor) -> Tensor:

@@ -138,6 +138,11 @@ class Pattern:
         """
         return None
 
+    @property
+    def parted(self) -> bool:
+        """Whether queries of a group that :meth:`folding` makes may not see all of it."""
+        return True
+
     def coordinates(self, length: int) -> Tensor:
         """Where each position lies, int64 (L, axes), as a relative-position bias measures it."""
         return torch.arange(length).unsqueeze(-1)

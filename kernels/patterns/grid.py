@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .base import Folding, Pattern, per_axis
+from .folds import members
 
 Border = Literal["mask", "-100", "zero"]
 
@@ -252,6 +253,9 @@ class Windows(_Grid):
         return tuple(window - 1 for window in self.window)
 
     def partition(self, length: int) -> Tensor | None:
+        folding = self.folding(length)
+        if folding is not None:
+            return members(folding)
         index, axes = torch.arange(length), range(len(self.shape))
         split = [self._split(index, axis) for axis in axes]
         ids = [one for one, _ in split]
@@ -280,6 +284,10 @@ class Windows(_Grid):
             return tuple(one for pair in pairs for one in pair), (*inner, *outer), roll
         pairs = zip(counts, self.window, strict=True)
         return tuple(one for pair in pairs for one in pair), (*outer, *inner), roll
+
+    @property
+    def parted(self) -> bool:
+        return any(self.shift) and self.border == "mask"
 
     def penalty(self, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor | None:
         if self.border != "-100" or not any(self.shift):

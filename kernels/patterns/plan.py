@@ -18,6 +18,7 @@ from torch import Tensor
 from ..remembered import kept
 from .base import Folding, Pattern
 from .combine import And, Or
+from .folds import places
 from .lists import block_partition, unique_lists
 from .sequence import Streaming
 
@@ -306,15 +307,23 @@ def _make_blocks(pattern: Pattern, q_len: int, k_len: int) -> BlockPlan:
     folding = pattern.folding(q_len) if q_len == k_len else None
     folded = folding is not None  # keys then stand in the order of the queries
     k_index = q_index[None, None] if folded else _group_keys(pattern, q_index, q_len, k_len)
-    mask = _group_mask(pattern, q_index, k_index, q_len, k_len)
+    mask = None
+    if not folded or pattern.parted:
+        mask = _group_mask(pattern, q_index, k_index, q_len, k_len)
+        mask = None if bool((mask | (q_index < 0).unsqueeze(-1)).all()) else mask
     soft = pattern.penalty(
         q_index.clamp(min=0).unsqueeze(-1), k_index[0, 0].clamp(min=0).unsqueeze(-2), q_len, k_len
     )
+    inverse = _places(q_index, q_len) if folding is None else places(folding)
+    return BlockPlan(q_index, k_index, mask, soft, inverse, folding)
+
+
+def _places(q_index: Tensor, q_len: int) -> Tensor:
+    """Where each query stands in the flattened groups, int64 (Lq,)."""
     real = q_index.flatten() >= 0
     inverse = torch.empty(q_len, dtype=torch.int64)
     inverse[q_index.flatten()[real]] = real.nonzero().squeeze(1)
-    whole = bool((mask | (q_index < 0).unsqueeze(-1)).all())
-    return BlockPlan(q_index, k_index, None if whole else mask, soft, inverse, folding)
+    return inverse
 
 
 def _remembered(make: Callable[..., Any], pattern: Pattern, *sizes: int, device: torch.device) -> Any:

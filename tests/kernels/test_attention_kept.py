@@ -29,15 +29,41 @@ def kept(run: Callable[[], Tensor]) -> int:
     return sum(found.values())
 
 
-def test_windows_keep_no_sum_of_bias_and_mask() -> None:
+def test_windows_keep_the_table_and_neither_bias_nor_mask() -> None:
     heads, packed = 8, torch.randn(1, 196, 3 * 8 * 4, requires_grad=True)
     table = torch.randn(heads, 13 * 13, requires_grad=True)
 
     def run() -> Tensor:
         return attention(*split_heads(packed, heads), SHIFTED, bias=RelativeBias(table, (7, 7)))
 
-    probabilities, bias, mask, places = heads * 4 * 49**2, heads * 49**2, 4 * 49**2, 49**2
-    assert kept(run) == packed.numel() + table.numel() + probabilities + bias + mask + places
+    probabilities, places = heads * 4 * 49**2, 49**2
+    assert kept(run) == packed.numel() + table.numel() + probabilities + places
+
+
+@pytest.mark.parametrize("pattern", [SHIFTED, Windows((14, 14), (14, 14))], ids=["cut", "whole"])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("side_by_side", [True, False])
+def test_backward_leaves_what_is_kept_alone(pattern: Windows, batch: int, side_by_side: bool) -> None:
+    """Gradients are written over what the backward has cut out, never over the inputs themselves."""
+    packed = torch.randn(batch, 196, 3 * 2 * 4, requires_grad=True)
+    table = torch.randn(2, 27 * 27, requires_grad=True)
+    parts = split_heads(packed, 2) if side_by_side else [one.contiguous() for one in split_heads(packed, 2)]
+    out = attention(*parts, pattern, bias=RelativeBias(table, (14, 14)))
+    grad = torch.randn_like(out)
+    first, given = torch.autograd.grad(out, (packed, table), grad, retain_graph=True), grad.clone()
+    torch.testing.assert_close(torch.autograd.grad(out, (packed, table), grad), first, rtol=0, atol=0)
+    torch.testing.assert_close(grad, given, rtol=0, atol=0)
+
+
+def test_second_derivatives_of_a_table() -> None:
+    pattern, size = Windows((4, 4), (2, 2), (1, 1), border="-100"), (1, 16, 3 * 2 * 2)
+    packed = torch.randn(size, dtype=torch.float64, requires_grad=True)
+    table = torch.randn(2, 9, dtype=torch.float64, requires_grad=True)
+
+    def run(packed: Tensor, table: Tensor) -> Tensor:
+        return attention(*split_heads(packed, 2), pattern, bias=RelativeBias(table, (2, 2)))
+
+    assert torch.autograd.gradgradcheck(run, (packed, table), fast_mode=True)
 
 
 def test_windows_without_a_term_keep_no_probabilities() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kernel_tools import Case, case_id, cases, static_cases
 from torch import Tensor
 
+from graphrec.kernels.attention.foldings import fold
 from graphrec.kernels.patterns import (
     BlockLists,
     Blocks,
@@ -392,3 +393,24 @@ def test_distances_alone_or_places_too() -> None:
 def test_new_patterns_name_what_is_wrong(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        Windows((8,), (4,), (3,)),
+        Windows((6, 8), (3, 4), (1, 2), border="-100"),
+        Windows((6, 8), (3, 4), order="grid"),
+        Windows((4, 6, 8), (2, 3, 4), (1, 0, 3)),
+    ],
+    ids=repr,
+)
+def test_a_folding_puts_positions_where_its_reshape_does(pattern: Windows) -> None:
+    length = math.prod(pattern.shape)
+    folding, plan = pattern.folding(length), pattern.blocks(length, length)
+    assert folding is not None
+    positions = torch.arange(length).view(1, 1, -1, 1)
+    assert torch.equal(fold(positions, folding, plan.q_index.shape).flatten(), plan.q_index.flatten())
+    assert torch.equal(plan.q_index.flatten()[plan.inverse], torch.arange(length))
+    mask = pattern.mask(length, length)[plan.q_index.unsqueeze(-1), plan.q_index.unsqueeze(-2)]
+    assert mask.all() if plan.mask is None else torch.equal(plan.mask[0, 0], mask)
