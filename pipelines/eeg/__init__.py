@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .mat import read_mat
     from .montage import Montage, Region
     from .opening import open_eeg
-    from .preparing import Preparation
+    from .preparing import Preparation, open_labelled
     from .raw_files import read_raw_files
     from .scaling import max_abs, measure_scale, rescale, standardise
     from .splits import (
@@ -45,7 +45,7 @@ _MODULES = {
     "mat": ("read_mat",),
     "montage": ("Montage", "Region"),
     "opening": ("open_eeg",),
-    "preparing": ("Preparation",),
+    "preparing": ("Preparation", "open_labelled"),
     "raw_files": ("read_raw_files",),
     "scaling": ("max_abs", "measure_scale", "rescale", "standardise"),
     "splits": (
@@ -87,6 +87,7 @@ __all__ = [
     "measure_scale",
     "of_subject",
     "open_eeg",
+    "open_labelled",
     "read_arff",
     "read_dreamer",
     "read_eeg_table",

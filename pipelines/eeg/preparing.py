@@ -142,8 +142,7 @@ class Preparation:
             return self._labelled(windows, y, classes)
         if groups is not None:
             raise ConfigError("groups: is for arrays; recordings tell their own")
-        options = {**read, **{k: v for k, v in (("channels", channels), ("rate", rate)) if v is not None}}
-        windows = self.of_recordings(_with_labels(open_eeg(source, **options), y))
+        windows = self.of_recordings(open_labelled(source, y, channels=channels, rate=rate, **read))
         return self._labelled(windows, None, classes)
 
     def _refuse(self, read: dict[str, Any]) -> None:
@@ -161,6 +160,29 @@ class Preparation:
         if classes is None or windows.y is None:
             return windows, found
         return replace(windows, y=_recoded(windows.y, found, classes, windows.name)), np.asarray(classes)
+
+
+def open_labelled(
+    source: Any,
+    y: Any = None,
+    *,
+    channels: Sequence[str] | None = None,
+    rate: float | None = None,
+    **read: Any,
+) -> EEGSet:
+    """What `open_eeg` opens, with classes of the recordings in place of their own if ``y`` is given.
+
+    Raises:
+        ConfigError: The source is windows already.
+        DataError: The labels do not fit, or see the reader.
+    """
+    if isinstance(source, Windows) or _is_array(source):
+        raise ConfigError(
+            "band='auto': needs whole recordings to filter, found windows; filter before cutting and give "
+            "band=None"
+        )
+    options = {**read, **{k: v for k, v in (("channels", channels), ("rate", rate)) if v is not None}}
+    return _with_labels(open_eeg(source, **options), y)
 
 
 def _is_array(source: Any) -> bool:

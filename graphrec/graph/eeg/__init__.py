@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bands import band_losses, candidate_bands, log_powers, power_regression
     from .batches import WindowBatch, WindowBatches
     from .classifier import EEGClassifier
     from .histn import Gates, HiSTN, gaussian_labels, histn_3, histn_5
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .scores import eeg_metrics
 
 _MODULES = {
+    "bands": ("band_losses", "candidate_bands", "log_powers", "power_regression"),
     "batches": ("WindowBatch", "WindowBatches"),
     "classifier": ("EEGClassifier",),
     "histn": ("Gates", "HiSTN", "gaussian_labels", "histn_3", "histn_5"),
@@ -35,11 +37,15 @@ __all__ = [
     "HiSTN",
     "WindowBatch",
     "WindowBatches",
+    "band_losses",
+    "candidate_bands",
     "eeg_metrics",
     "gates_figure",
     "gaussian_labels",
     "histn_3",
     "histn_5",
+    "log_powers",
+    "power_regression",
     "subject_adapted",
     "subject_dependent",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,11 +18,13 @@ from graphrec import runs
 from graphrec.errors import ConfigError, DataError
 from graphrec.module_estimator import ModuleEstimator, check_split, check_two_classes, judged_parts
 from graphrec.pipelines.eeg import (
+    EEGSet,
     Montage,
     Preparation,
     Windows,
     find_montage,
     measure_scale,
+    open_labelled,
     refuse_shared_samples,
     rescale,
     split_windows,
@@ -30,6 +33,7 @@ from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.registry import card, create_model
 from graphrec.training.seeding import seeded
 
+from .bands import band_losses, candidate_bands
 from .batches import WindowBatches
 from .histn import Gates
 from .scores import eeg_metrics, mean_by_recording
@@ -54,7 +58,9 @@ class EEGClassifier(ModuleEstimator):
         outliers: What to do with spikes: ``"interpolate"``, ``"clip"``, ``"mark"`` or ``"refuse"``; None
             leaves them. See `treat_outliers`.
         reference: ``"average"`` takes the mean over the electrodes off every sample; None keeps the file's.
-        band: (low, high) hertz to keep, either may be None; the filter looks back only. None for no filter.
+        band: (low, high) hertz to keep, either may be None; the filter looks back only. ``"auto"`` takes, of
+            `candidate_bands`, the one whose powers tell the classes best under folds inside the training
+            windows, see `band_losses`. None for no filter.
         scaling: ``"standard"``: every channel minus its mean over its standard deviation, both of the
             training windows; ``"max_abs"``: over the largest magnitude of its recording, as HiSTN's scripts
             do, which looks at all of a recording; or None.
@@ -82,7 +88,8 @@ class EEGClassifier(ModuleEstimator):
     Attributes:
         classes_: By column of `predict_proba`.
         module_: The fitted network, on the CPU.
-        schema_: Channels, rate, samples of a window, classes, montage, and the scale of every channel.
+        schema_: Channels, rate, samples of a window, classes, montage, the scale of every channel, the band;
+            where it was chosen also the loss of each candidate, ``band_losses``.
         history_: A dict per epoch.
         metrics_: ``{"valid": {...}, "test": {...}}`` of the split's parts.
         split_: The split that was used.
@@ -106,7 +113,7 @@ class EEGClassifier(ModuleEstimator):
         stride: float | None = None,
         outliers: str | None = None,
         reference: str | None = None,
-        band: Sequence[float | None] | None = None,
+        band: Sequence[float | None] | str | None = None,
         scaling: str | None = "standard",
         centre: bool = False,
         mixed: str = "majority",
@@ -183,9 +190,15 @@ class EEGClassifier(ModuleEstimator):
         self._check_model()
         seed = self._seed()
         known = None if source is None else source.classes_
-        windows, self.classes_ = self._prepare(find_montage(self.montage))(X, y, classes=known, **how)
+        prepare, losses = self._prepare(find_montage(self.montage), self._first_band(source)), {}
+        if self.band == "auto":
+            X, y, how = open_labelled(X, y, **how), None, {}
+        windows, self.classes_ = prepare(X, y, classes=known, **how)
         self.split_ = self._checked_split(windows, split, seed)
-        self._describe(windows, source)
+        if self.band == "auto" and source is None:
+            prepare, losses = self._choose_band(prepare, X, windows.rate)
+            windows, _ = prepare(X, classes=known)
+        self._describe(windows, source, prepare.band, losses)
         self.facts_ = {"classes": len(self.classes_), "seed": seed}
         with seeded(seed):
             module = self._build(**self.facts_)
@@ -201,9 +214,26 @@ class EEGClassifier(ModuleEstimator):
         }
         return self
 
-    def _prepare(self, montage: Montage) -> Preparation:
-        names = ("window", "stride", "outliers", "reference", "band", "scaling", "centre", "mixed")
-        return Preparation(montage.channels, **{name: getattr(self, name) for name in names})
+    def _prepare(self, montage: Montage, band: Sequence[float | None] | None) -> Preparation:
+        names = ("window", "stride", "outliers", "reference", "scaling", "centre", "mixed")
+        return Preparation(montage.channels, band=band, **{name: getattr(self, name) for name in names})
+
+    def _first_band(self, source: EEGClassifier | None) -> Sequence[float | None] | None:
+        """The band given, or the source's; None before one is chosen."""
+        if not isinstance(self.band, str):
+            return self.band
+        if self.band != "auto":
+            raise ConfigError(f"band={self.band!r}: must be (low, high) in hertz, 'auto' or None")
+        return None if source is None else source.schema_["band"]
+
+    def _choose_band(
+        self, prepare: Preparation, recordings: EEGSet, rate: float
+    ) -> tuple[Preparation, dict[str, float]]:
+        """The preparation with the best band, and the loss of each."""
+        bands = candidate_bands(rate)
+        cut = ((name, replace(prepare, band=band)(recordings)[0]) for name, band in bands.items())
+        losses = band_losses(cut, self.split_.train, by=self.split_by, gap=round(self.gap * rate))
+        return replace(prepare, band=bands[min(losses, key=losses.__getitem__)]), losses
 
     def _checked_split(self, windows: Windows, split: IndexSplit | None, seed: int) -> IndexSplit:
         if windows.y is None:
@@ -216,7 +246,13 @@ class EEGClassifier(ModuleEstimator):
         check_two_classes(windows.y[split.train], self.classes_, split.name, "windows")
         return split
 
-    def _describe(self, windows: Windows, source: EEGClassifier | None) -> None:
+    def _describe(
+        self,
+        windows: Windows,
+        source: EEGClassifier | None,
+        band: Sequence[float | None] | None,
+        losses: dict[str, float],
+    ) -> None:
         """Set ``schema_``; the scale is that of the training windows, or the source's."""
         scale = None
         if self.scaling == "standard":
@@ -229,7 +265,10 @@ class EEGClassifier(ModuleEstimator):
             "classes": self.classes_.tolist(),
             "montage": find_montage(self.montage).to_dict(),
             "scale": scale if source is None else source.schema_["scale"],
+            "band": None if band is None else list(band),
         }
+        if losses:
+            self.schema_["band_losses"] = losses
 
     def _scaled(self, windows: Windows) -> Windows:
         scale = self.schema_["scale"]
@@ -277,7 +316,7 @@ class EEGClassifier(ModuleEstimator):
             DataError: Rate or channels are not those of ``fit``, or see there.
         """
         check_is_fitted(self, "module_")
-        prepare = self._prepare(Montage.from_dict(self.schema_["montage"]))
+        prepare = self._prepare(Montage.from_dict(self.schema_["montage"]), self.schema_["band"])
         windows, _ = prepare(X, y, classes=self.classes_, **how)
         rate = self.schema_["rate"]
         if 1.0 not in (rate, windows.rate) and rate != windows.rate:
@@ -369,7 +408,7 @@ class EEGClassifier(ModuleEstimator):
         runs.write_yaml(folder / SCHEMA_FILE, self.schema_)
 
     def _read_more(self, folder: Path) -> None:
-        self.schema_ = runs.read_yaml(folder / SCHEMA_FILE)
+        self.schema_ = {"band": self.band, **runs.read_yaml(folder / SCHEMA_FILE)}
 
 
 def _labels(windows: Windows) -> Tensor:
