@@ -21,6 +21,7 @@ from graphrec.module_estimator import check_split, check_two_classes, judged_par
 from graphrec.pipelines.array_labels import label_codes
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
+from graphrec.training.arguments import check_training
 
 from .batches import GraphBatches
 from .classifying import NetworkClassifier, frozen_history
@@ -125,6 +126,7 @@ class GraphClassifier(NetworkClassifier):
             DataError: The labels are no classes, some are missing, or all that train are the same.
             ConfigError: An argument is wrong, or the split is of another set.
         """
+        check_training(self.get_params(deep=False))
         graphs = _graph_set(graphs, y is None)
         names, codes = _codes(graphs, y)
         graphs = _with_labels(graphs, codes)

@@ -13,12 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphrec.errors import DataError
+from graphrec.errors import ConfigError, DataError
 from graphrec.metrics import class_metrics
 from graphrec.module_estimator import check_split, check_two_classes, judged_parts
 from graphrec.pipelines.graphs import from_pyg, node_split
 from graphrec.pipelines.graphs.pyg_graphs import MOST_CLASSES
 from graphrec.pipelines.index_splits import IndexSplit
+from graphrec.training import TrainConfig
+from graphrec.training.arguments import check_training
 
 from .batches import FullBatch, GraphBatch
 from .classifying import NetworkClassifier, frozen_history
@@ -111,6 +113,7 @@ class NodeClassifier(NetworkClassifier):
             DataError: The graph is not in order, labels are missing, or all that train are the same.
             ConfigError: An argument is wrong, or the split is of another graph.
         """
+        check_training(self.get_params(deep=False))
         data = _one_graph(data)
         labels = _node_labels(data, y)
         split = node_split(data, split) if isinstance(split, int) else split
@@ -143,6 +146,11 @@ class NodeClassifier(NetworkClassifier):
             for name, index in judged_parts(split).items()
         }
         return self
+
+    def _config(self, seed: int, **changes: Any) -> TrainConfig:
+        if "batch_size" in (self.train_options or {}):
+            raise ConfigError("batch_size: every step takes the whole graph; leave it out")
+        return super()._config(seed, **changes)
 
     def _fit_on(
         self, module: nn.Module, x: Features, topology: Topology | None, labels: Tensor
@@ -232,6 +240,11 @@ def _node_labels(data: Data, y: Any) -> Tensor:
         raise DataError(
             f"y: the graph needs an integer label for each of its {data.num_nodes} nodes (-1: none), found "
             f"{found}"
+        )
+    if len(labels) and int(labels.min()) < -1:
+        node = int(labels.argmin())
+        raise DataError(
+            f"y: node {node} is of class {labels[node]}; classes are numbered from 0 on, -1 is no label"
         )
     if len(labels) and int(labels.max()) >= MOST_CLASSES:
         node = int(labels.argmax())

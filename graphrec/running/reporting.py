@@ -39,6 +39,15 @@ _CURVES = (
     ),
     ("Validation log loss", ("valid_logloss",), "Rising while the training loss falls is over-fitting."),
 )
+_AXES = {
+    "train_loss": "training loss",
+    "loss": "training loss",
+    "valid": "validation accuracy",
+    "valid_accuracy": "validation accuracy",
+    "valid_auc": "validation AUC",
+    "valid_f1_macro": "validation macro F1",
+    "valid_logloss": "validation log loss",
+}
 RESULTS_FILE, FIGURES = "results.csv", "figures"
 
 
@@ -141,7 +150,7 @@ def _curves(folder: Path, repetitions: list[Repetition]) -> list[Picture]:
         if not any(len(x) > 1 for lines in curves.values() for x, _ in lines):
             continue
         name = title.lower().replace(" ", "-")
-        figure = plot_curves(curves, title.lower())
+        figure = plot_curves(curves, _axis(repetitions, columns))
         write_figures(folder / FIGURES, {name: figure})
         more = len(curves) - MOST_LINES
         text = reads + (f" The first {MOST_LINES} are shown, {more} are left out." if more > 0 else "")
@@ -149,11 +158,22 @@ def _curves(folder: Path, repetitions: list[Repetition]) -> list[Picture]:
     return found
 
 
+def _axis(repetitions: list[Repetition], columns: tuple[str, ...]) -> str:
+    """What the histories' first column is, in words; two if the repetitions were judged by two."""
+    found = [_column(one, columns) for one in repetitions]
+    return " or ".join(dict.fromkeys(_AXES[column] for column in found if column is not None))
+
+
+def _column(one: Repetition, columns: tuple[str, ...]) -> str | None:
+    """The first of these columns that a history has."""
+    return next((c for c in columns if any(row.get(c) is not None for row in one.history)), None)
+
+
 def _lines(repetitions: list[Repetition], columns: tuple[str, ...]) -> dict[str, list[tuple[list, list]]]:
     """Curves of the first of some columns that a history has, by variant and stage."""
     curves: dict[str, list[tuple[list, list]]] = {}
     for one in repetitions:
-        column = next((c for c in columns if any(row.get(c) is not None for row in one.history)), None)
+        column = _column(one, columns)
         if column is None:
             continue
         several = len({row.get("stage") for row in one.history}) > 1

@@ -48,8 +48,13 @@ def _alone(one: Recording) -> EEGSet:
 
 
 def _reader(source: Any, options: dict[str, Any]) -> Callable[..., EEGSet]:
-    paths = source if isinstance(source, list | tuple) and source else [source]
-    if not all(isinstance(one, str | Path) for one in paths):
+    paths = source if isinstance(source, list | tuple) else [source]
+    if not all(isinstance(one, str | Path) for one in paths) or not paths:
+        if paths is source:
+            raise DataError(
+                f"recordings: found a {type(source).__name__}; give a path or several, a data frame, an "
+                "EEGSet, or windows as an array (windows, channels, samples)"
+            )
         return read_eeg_table
     kind = Path(paths[0]).suffix.lower()
     if kind not in (".arff", ".mat", *RAW):

@@ -140,8 +140,11 @@ def _open_array(data: Any, name: str | None) -> ImageSet:
 
 
 def _open_list(data: Any, name: str | None) -> ImageSet:
-    data = [data] if isinstance(data, str | os.PathLike) else list(data)
-    title = name or "the list"
+    alone = isinstance(data, str | os.PathLike)
+    title = name or (os.fspath(data) if alone else "the list")
+    if alone and not os.path.exists(os.path.expanduser(data)):
+        raise DataError(f"{title}: no such file")
+    data = [data] if alone else list(data)
     if not data:
         raise DataError(f"{title}: holds no image")
     if all(isinstance(v, Image.Image) for v in data):

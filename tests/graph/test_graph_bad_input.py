@@ -71,6 +71,7 @@ def bare() -> dict[str, Any]:
         ({"y": with_value(LABELS.float(), 2, float("nan"))}, "found float32"),
         ({"y": LABELS[:, None]}, r"found int64 of \(12, 1\)"),
         ({"y": with_value(LABELS, 2, 10**12)}, "node 2 is of class 1000000000000; classes are numbered"),
+        ({"y": with_value(LABELS, 2, -2)}, "node 2 is of class -2; .* from 0 on, -1 is no label"),
         ({"y": with_value(LABELS, 2, -1)}, "split 0: node 2 has no label"),
         (
             {"y": torch.zeros(12, dtype=torch.int64)},

@@ -250,6 +250,32 @@ def test_what_cannot_be_fitted(graph: Hypergraph, split: IndexSplit) -> None:
         fit(learning_rate=1e30, model="hgnn", weight_decay=1e10)
 
 
+def test_the_number_minus_one_is_no_label_in_y_as_in_the_hypergraph(
+    graph: Hypergraph, split: IndexSplit
+) -> None:
+    """As for nodes; a text "-1" is a class like others."""
+    assert graph.y is not None
+    bare = graph.y.clone()
+    bare[split.test] = -1
+    quick = {**FAST, "epochs": 3}
+    given = HypergraphClassifier("mlp", **quick).fit(graph, bare.numpy(), split=split)
+    own = HypergraphClassifier("mlp", **quick).fit(replace(graph, y=bare, classes=()), split=split)
+    assert given.classes_.tolist() == own.classes_.tolist() == [0, 1, 2]
+    assert np.array_equal(given.predict_proba(graph), own.predict_proba(graph))
+    assert given.evaluate(graph, bare.numpy()) == own.evaluate(replace(graph, y=bare))
+    text = np.where(bare.numpy() < 0, "-1", "x")
+    mixed = IndexSplit.of(np.r_[split.train, split.test], [], [], graph.num_vertices)
+    named = HypergraphClassifier("mlp", **quick).fit(graph, text, split=mixed)
+    assert named.classes_.tolist() == ["-1", "x"]
+    with pytest.raises(DataError, match=rf"vertex {int(split.test[0])} is to train and has no label"):
+        HypergraphClassifier("mlp", **quick).fit(graph, bare.numpy(), split=mixed)
+    bare[5] = -3
+    with pytest.raises(
+        DataError, match="y: vertex 5 is of class -3; classes are numbered from 0 on, -1 is no"
+    ):
+        HypergraphClassifier("mlp", **quick).fit(graph, bare.numpy(), split=split)
+
+
 def test_features_of_another_width(fitted: dict[str, HypergraphClassifier]) -> None:
     with pytest.raises(DataError, match=r"must be \(vertices, 30\)"):
         fitted["lighthgnn"].predict(np.zeros((2, 3)))

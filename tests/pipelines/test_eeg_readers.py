@@ -23,6 +23,7 @@ from graphrec.pipelines.eeg import (
     find_outliers,
     make_windows,
     max_abs,
+    open_eeg,
     read_arff,
     read_dreamer,
     read_eeg_table,
@@ -41,6 +42,14 @@ ARFF = """@RELATION eeg
 2.5,3,1
 3.5,4,1
 """
+
+
+@pytest.mark.parametrize("wrong", [[[1.0, 2.0], [3.0, 4.0]], [], (np.zeros((14, 128)),)])
+def test_a_list_of_numbers_is_no_recording(wrong: Any) -> None:
+    with pytest.raises(
+        DataError, match=r"recordings: found a (list|tuple); give a path .* \(windows, channels"
+    ):
+        open_eeg(wrong)
 
 
 def test_arff(tmp_path: Path) -> None:

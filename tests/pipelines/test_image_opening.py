@@ -236,6 +236,8 @@ def test_lists_of_paths_and_pictures(tmp_path: Path) -> None:
     assert len(open_images(paths[0], labelled=False)) == 1
     with pytest.raises(DataError, match=r"nothing\.png \(no such file\)"):
         open_images([*paths, tmp_path / "nothing.png"], [0] * 4)
+    with pytest.raises(DataError, match=r"^\S+nothing\.png: no such file$"):
+        open_images(tmp_path / "nothing.png", labelled=False)
     with pytest.raises(DataError, match="holds a ndarray; give paths, PIL images, or one array"):
         open_images([np.zeros((8, 8, 3), np.uint8)], [0])
     with pytest.raises(DataError, match="holds no image"):

@@ -276,7 +276,10 @@ def test_a_recipe_reads_tables_of_ones_own(tmp_path: Path) -> None:
         SchemaError, match=r"people.csv: column 'team' \(argument label\) is missing; it has node"
     ):
         run_recipe(recipe, tmp_path / "again", data=tmp_path, changes={"data.label": "team"})
+    with pytest.raises(ConfigError, match=r"training: batch_size: every step takes the whole graph; leave"):
+        run_recipe(recipe, tmp_path / "again", data=tmp_path, changes={"training.batch_size": 8})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["links.csv", "people.csv", "run"]
+    assert "validation accuracy" in (tmp_path / "run/figures/validation.svg").read_text()
 
 
 def test_what_fails_in_a_repetition_says_which(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from graphrec.pipelines.eeg import (
 )
 from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.registry import card, create_model
+from graphrec.training.arguments import check_training
 from graphrec.training.seeding import seeded
 
 from .bands import band_losses, candidate_bands
@@ -187,6 +188,7 @@ class EEGClassifier(ModuleEstimator):
                 parts share samples; names file, recording, row or window.
             ConfigError: An argument is wrong.
         """
+        check_training(self.get_params(deep=False))
         self._check_model()
         seed = self._seed()
         known = None if source is None else source.classes_

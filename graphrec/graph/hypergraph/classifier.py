@@ -18,6 +18,7 @@ from graphrec.errors import ConfigError, DataError
 from graphrec.module_estimator import check_two_classes
 from graphrec.pipelines.hypergraphs import Hypergraph
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
+from graphrec.training.arguments import check_training, check_whole
 from graphrec.training.seeding import seeded
 
 from ..rows import compact
@@ -140,7 +141,7 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: With labels, or ``y``.
-            y: (N,) classes; None takes those of X, where -1 is unlabelled.
+            y: (N,) classes; None takes those of X. The number -1 is no label, in either.
             split: Which vertices train and which choose the best epoch; None draws the latter from the
                 labelled ones.
             teacher: A fitted classifier of a network to distil, instead of training one.
@@ -190,14 +191,9 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
             )
 
     def _check_numbers(self) -> None:
-        for name in ("hidden", "student_hidden", "layers", "epochs"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{name}={value!r}: must be a whole number, at least 1")
-        for name in ("learning_rate", "weight_decay"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-                raise ConfigError(f"{name}={value!r}: must be a number that is not negative")
+        check_training(self.get_params(deep=False))
+        for name in ("hidden", "student_hidden", "layers"):
+            check_whole(name, getattr(self, name))
         try:
             torch.device(self.device)
         except RuntimeError:

@@ -21,12 +21,24 @@ def labels_of(X: Hypergraph, y: Any) -> tuple[Tensor, NDArray[Any]]:
     if not isinstance(X, Hypergraph):
         raise ConfigError(f"fit takes a graphrec.pipelines.hypergraphs.Hypergraph, got {type(X).__name__}")
     if y is not None:
-        classes, codes = label_codes(y, X.num_vertices)
-        return codes, classes
+        return _given(y, X.num_vertices)
     if X.y is None:
         raise DataError(f"{X.name}: has no labels; read it with label= or pass y")
     classes = np.asarray(X.classes) if X.classes else np.arange(int(X.y.max()) + 1 if len(X.y) else 0)
     return X.y, classes
+
+
+def _given(y: Any, count: int) -> tuple[Tensor, NDArray[Any]]:
+    """`label_codes`, but that the number -1 is no label, as it is in `Hypergraph.y` and for nodes."""
+    classes, codes = label_codes(y, count)
+    if classes.dtype.kind != "i" or classes[0] >= 0:
+        return codes, classes
+    if classes[0] < -1:
+        vertex = int(codes.argmin())
+        raise DataError(
+            f"y: vertex {vertex} is of class {classes[0]}; classes are numbered from 0 on, -1 is no label"
+        )
+    return codes - 1, classes[1:]
 
 
 def truth_of(X: Any, y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.pipelines.relations import RelationSet, split_by_text
 from graphrec.registry import card, create_model
 from graphrec.training import Trainer
+from graphrec.training.arguments import check_training
 from graphrec.training.seeding import seeded
 
 from .batches import TextBatches
@@ -148,6 +149,7 @@ class RelationExtractor(ModuleEstimator):
             DataError: The file is broken, or all training instances are of one class.
             ConfigError: An argument is wrong, or the split is of another set.
         """
+        check_training(self.get_params(deep=False))
         relations = labelled(relation_set(relations), y)
         seed = self._seed()
         split = split or split_by_text(relations, valid=self.validation, test=0.0, seed=seed)

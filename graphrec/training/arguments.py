@@ -1,0 +1,67 @@
+"""The arguments that all estimators share, checked before any data are read."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+from graphrec.errors import ConfigError
+
+_WHOLE = ("epochs", "batch_size", "patience")
+_NUMBERS: dict[str, tuple[float, float]] = {
+    "learning_rate": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf),
+    "validation": (0.0, 1.0),
+}
+_MAPPINGS = ("model_options", "train_options")
+
+
+def check_whole(name: str, value: Any) -> None:
+    """Refuse what is no whole number from 1 up.
+
+    Raises:
+        ConfigError: Names the argument and the value.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name}={value!r}: must be a whole number from 1 up")
+
+
+def check_training(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of an estimator that no training can have.
+
+    Args:
+        arguments: An estimator's, by name. Of ``epochs``, ``batch_size``, ``patience``, ``learning_rate``,
+            ``weight_decay``, ``validation``, ``model_options`` and ``train_options`` those that are there are
+            looked at; ``train_options`` may not repeat an argument.
+
+    Raises:
+        ConfigError: Names the argument, its value and what would be right.
+    """
+    for name in _WHOLE:
+        value = arguments.get(name, 1)
+        if value is not None or name != "patience":
+            check_whole(name, value)
+    for name, (low, high) in _NUMBERS.items():
+        if name in arguments:
+            _check_number(name, arguments[name], low, high)
+    for name in _MAPPINGS:
+        value = arguments.get(name)
+        if value is not None and not isinstance(value, Mapping):
+            raise ConfigError(
+                f"{name}={value!r}: must be a dict of settings by name, found {type(value).__name__}"
+            )
+    for name in arguments.get("train_options") or {}:
+        if name in arguments:
+            raise ConfigError(f"train_options: {name} is an argument of its own; give {name}=")
+
+
+def _check_number(name: str, value: Any, low: float, high: float) -> None:
+    """A rate above 0, anything else from ``low``, below ``high``."""
+    positive = name == "learning_rate"
+    right = isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value < high
+    if not right or (positive and value == 0):
+        above = "above 0" if positive else f"from {low:g}"
+        below = f" and below {high:g}" if math.isfinite(high) else ""
+        raise ConfigError(f"{name}={value!r}: must be a finite number {above}{below}")
