@@ -18,6 +18,9 @@ from .core import as_given, plain_attention, widened
 from .foldings import cut, fold, paste, unfold
 from .heads import joined
 
+_PIECE = 1 << 17
+"""Numbers of gathered keys, or values, at a time: half a megabyte of float32, which stays in cache."""
+
 
 class Routes(NamedTuple):
     """Which regions every region sees, all of one size and as many for each.
@@ -53,8 +56,33 @@ def routes_of(pattern: Pattern, device: torch.device) -> Routes | None:
 
 def attend_regions(q: Tensor, k: Tensor, v: Tensor, scale: float, routes: Routes) -> Tensor:
     """Softmax attention of every region to those that it sees, (B, H, L, Dv); k and v have q's heads."""
+    if not torch.is_grad_enabled():
+        return _attended(q, k, v, scale, routes, keep=False)[0]
     found: Tensor = _Routed.apply(q, k, v, scale, routes)
     return found
+
+
+@as_given
+def _attended(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, routes: Routes, *, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """Output (B, H, L, Dv) and, to be kept, probabilities (B * H * R, m, c * m), outside of autograd.
+
+    Whole copies of the keys and values would be written to memory and read again once.
+    """
+    queries, keys, values = (widened(one) for one in cut((q, k, v), routes.folding, routes.groups))
+    count, width, many = len(queries), routes.groups[1], routes.seen.shape[3]
+    step = max(1, _PIECE // (many * width * max(q.shape[3], v.shape[3], 1)))
+    weights = queries.new_empty(count if keep else min(step, count), width, many * width)
+    made, rows = queries.new_empty(count, width, v.shape[3]), routes.rows(*q.shape[:2])
+    for first in range(0, count, step):
+        piece = slice(first, min(first + step, count))
+        some, size = rows[piece.start * many : piece.stop * many], piece.stop - piece.start
+        pairs = weights[piece] if keep else weights[:size]
+        torch.baddbmm(pairs, queries[piece], _seen(keys, some, size).mT, beta=0, alpha=scale, out=pairs)
+        torch.softmax(pairs, -1, out=pairs)
+        torch.bmm(pairs, _seen(values, some, size), out=made[piece])
+    return paste(made.to(q.dtype).unsqueeze(0), routes.folding, routes.groups, q.shape[:3])[0], weights
 
 
 def _seen(grouped: Tensor, rows: Tensor, count: int) -> Tensor:
@@ -80,17 +108,11 @@ class _Routed(torch.autograd.Function):
     """:func:`attend_regions` with its gradient; differentiated twice, it composes the function anew."""
 
     @staticmethod
-    @as_given
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, routes: Routes) -> Tensor:
-        queries, keys, values = (widened(one) for one in cut((q, k, v), routes.folding, routes.groups))
-        count, rows = len(queries), routes.rows(*q.shape[:2])
-        weights = queries.new_empty(count, routes.groups[1], routes.seen.shape[3] * routes.groups[1])
-        torch.baddbmm(weights, queries, _seen(keys, rows, count).mT, beta=0, alpha=scale, out=weights)
-        torch.softmax(weights, -1, out=weights)
-        made = torch.bmm(weights, _seen(values, rows, count)).to(q.dtype)
+        out, weights = _attended(q, k, v, scale, routes, keep=True)
         ctx.save_for_backward(q, k, v, weights.to(q.dtype))
         ctx.scale, ctx.routes = scale, routes
-        return paste(made.unsqueeze(0), routes.folding, routes.groups, q.shape[:3])[0]
+        return out
 
     @staticmethod
     @as_given

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..attention.core import as_given
 from ..patterns import Regions
 from ..patterns.regions import Cells
-from .means import check_pair, expand_heads, region_means
+from .means import check_pair, expand_heads
 
 
 def biformer_region(shape: tuple[int, int], windows: int = 7) -> tuple[int, int]:
@@ -62,17 +63,32 @@ def biformer_routing(
     cells.check(q.shape[2], k.shape[2])
     if not 1 <= topk <= cells.count:
         raise ValueError(f"topk={topk} must be 1 to {cells.count}, the number of regions")
-    mine, theirs = (_means(one, cells) for one in (q, expand_heads(k, q.shape[1])))
-    scores = torch.einsum("bhrd,bhsd->brs", mine, theirs).unsqueeze(1)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    averages = [_averages(*one, q.device, wide) for one in zip(cells.shape, cells.region, strict=True)]
+    mine, theirs = (_means(one, averages) for one in (q, expand_heads(k, q.shape[1])))
+    scores = torch.bmm(mine, theirs.mT).unsqueeze(1)
     chosen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, scores.topk(topk).indices, True)
     return Regions(cells.shape, cells.region, chosen)
 
 
-def _means(x: Tensor, cells: Cells) -> Tensor:
-    """Means of the regions, (B, H, count, D); by a view of the grid where it is cut into whole ones."""
-    if any(size % region for size, region in zip(cells.shape, cells.region, strict=True)):
-        return region_means(x, cells.number(torch.arange(cells.length, device=x.device)), cells.count)
-    pairs = [one for pair in zip(cells.counts, cells.region, strict=True) for one in pair]
-    inner = [3 + 2 * axis for axis in range(len(cells.region))]
-    wide = torch.promote_types(x.dtype, torch.float32)
-    return x.unflatten(2, pairs).mean(inner, dtype=wide).flatten(2, -2)
+@as_given
+def _means(x: Tensor, averages: list[Tensor]) -> Tensor:
+    """Means of the regions, all heads side by side, (B, count, H * D).
+
+    One axis after the other is averaged by a product with a matrix: a sum over the inner axes of a view takes
+    some ten times as long.
+    """
+    batch, heads, length, dim = x.shape
+    x, lead, wide = x.transpose(1, 2).flatten(2).to(averages[0].dtype), batch * length, heads * dim
+    for one in reversed(averages):
+        lead //= one.shape[1]
+        x = torch.bmm(one.expand(lead, -1, -1), x.reshape(lead, one.shape[1], wide))
+        wide *= len(one)
+    return x.reshape(batch, wide // (heads * dim), heads * dim)
+
+
+def _averages(size: int, region: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What averages an axis in runs of ``region``, the last of which may be shorter: (runs, size)."""
+    place = torch.arange(size, device=device)
+    mine = torch.arange(-(-size // region), device=device)[:, None] == place // region
+    return mine.to(dtype) / mine.sum(1, keepdim=True)

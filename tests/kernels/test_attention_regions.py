@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from graphrec.kernels import attention, split_heads
+from graphrec.kernels.attention import regions as module
 from graphrec.kernels.attention.regions import routes_of
 from graphrec.kernels.patterns import Regions
 from graphrec.kernels.policies import biformer_routing
@@ -33,6 +34,23 @@ def test_equals_the_formula(packed: bool, topk: int) -> None:
     grad = torch.randn_like(wanted)
     slopes = [torch.autograd.grad(one, x, grad, retain_graph=True)[0] for one in (mine, wanted)]
     torch.testing.assert_close(*slopes)
+
+
+@pytest.mark.parametrize("regions", [1, 5, 64])
+def test_pieces_with_and_without_gradients(monkeypatch: pytest.MonkeyPatch, regions: int) -> None:
+    """Some regions at a time, with a shorter last piece, and all at once are the same."""
+    monkeypatch.setattr(module, "_PIECE", regions * 3 * 6 * 6)
+    _, (q, k, v) = drawn(True)
+    pattern = biformer_routing(q, k, (6, 8), (3, 2), 3)
+    wanted = attention(q, k, v, pattern, backend="reference")
+    torch.testing.assert_close(attention(q, k, v, pattern, backend="torch"), wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(attention(q, k, v, pattern, backend="torch"), wanted)
+
+
+def test_no_images() -> None:
+    none = torch.zeros(0, 4, 48, 6)
+    assert biformer_routing(none, none, (6, 8), (3, 2), 3).map.shape == (0, 1, 8, 8)
 
 
 def test_heads_with_regions_of_their_own_and_shared_keys() -> None:

@@ -93,10 +93,11 @@ class GatedAttention(nn.Module):
         q, k = split_heads(self.qk(x), self.heads, 2)
         v = self.v(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, D]
         rows, columns = self.pos_proj(self.grid)
+        gate = self.gating_param.sigmoid()[:, None]
+        rows = gate[:, None] * rows  # the smallest factor of the product that the gate scales
         near = torch.einsum("hij,bhjwd->bhiwd", rows, v.unflatten(2, self.grid))
         near = torch.einsum("hij,bhyjd->bhyid", columns, near).flatten(2, 3)
-        gate = self.gating_param.sigmoid()[:, None]
-        mixed = attention(q, k, v, gate=1 - gate[None]) + gate[:, None] * near
+        mixed = attention(q, k, v, gate=1 - gate[None]) + near
         return self.drop(self.proj(mixed.transpose(1, 2).flatten(2)))
 
 
