@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from graphrec.errors import ConfigError
 from graphrec.graph.eeg import EEGClassifier
 from graphrec.pipelines.recipes import Recipe
 from graphrec.report.run_plots import plot_confusion
@@ -12,8 +13,10 @@ from graphrec.training import TrainConfig
 from .building import build_estimator, complaints_of
 from .tasks import Job, Outcome, register_task
 
-_OF_DATA = ("window", "stride", "outliers", "reference", "band", "mixed", "split_by", "validation", "gap")
+_OF_DATA = ("window", "stride", "outliers", "reference", "mixed", "validation")
 """What the sections data and split say, so training may not."""
+_OF_BAND = ("split_by", "gap")
+"""What only the choice of a band needs where the split is given."""
 _FIGURES = {
     "confusion": "Of the test windows of each class (row), how many were given which (column).",
     "gates": "How much each electrode weighs in its region's signal, and each region in the head's, as the "
@@ -32,6 +35,9 @@ def make_eeg_classifier(recipe: Recipe, seed: int, show: bool) -> EEGClassifier:
         "random_state": seed,
         "verbose": int(show),
     }
+    for name in set(_OF_BAND) & set(training):
+        if training.get("band") != "auto":
+            raise ConfigError(f"training.{name}: is for band: auto; the section split says the rest")
     found = build_estimator(EEGClassifier, training, more=TrainConfig.model_fields, **fixed)
     with complaints_of("model"):
         found._build(classes=2)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .choosing import last_seconds, of_subject
     from .container import EEGSet, Recording, channel_index
     from .dreamer import read_dreamer
-    from .filtering import average_reference, band_pass
+    from .filtering import average_reference, band_pass, band_pass_windows
     from .headsets import EPOC, EPOC3, EPOC5, find_montage
     from .mat import read_mat
     from .montage import Montage, Region
@@ -40,7 +40,7 @@ _MODULES = {
     "choosing": ("last_seconds", "of_subject"),
     "container": ("EEGSet", "Recording", "channel_index"),
     "dreamer": ("read_dreamer",),
-    "filtering": ("average_reference", "band_pass"),
+    "filtering": ("average_reference", "band_pass", "band_pass_windows"),
     "headsets": ("EPOC", "EPOC3", "EPOC5", "find_montage"),
     "mat": ("read_mat",),
     "montage": ("Montage", "Region"),
@@ -77,6 +77,7 @@ __all__ = [
     "adaptation_split",
     "average_reference",
     "band_pass",
+    "band_pass_windows",
     "channel_index",
     "find_montage",
     "find_outliers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from graphrec.errors import ConfigError
 
 from .container import EEGSet, Recording
+from .windows import Windows
 
 
 def average_reference(recordings: EEGSet) -> EEGSet:
@@ -43,9 +45,39 @@ def band_pass(
     Raises:
         ConfigError: Neither bound is given, or they are not between 0 and half the rate, or not in order.
     """
+    run = _filter(recordings.rate, low, high, order)
+
+    def change(one: Recording) -> Recording:
+        rest = None if one.baseline is None or not len(one.baseline) else run(one.baseline)
+        return replace(one, signal=run(one.signal), baseline=rest)
+
+    return recordings.map(change)
+
+
+def band_pass_windows(
+    windows: Windows, low: float | None = None, high: float | None = None, *, order: int = 4
+) -> Windows:
+    """`band_pass` of the recordings that windows were cut from, as if before cutting.
+
+    Raises:
+        ConfigError: The windows hold no whole recordings, or see there.
+    """
+    if not windows.whole:
+        raise ConfigError(
+            f"band: needs whole recordings, and {windows.name} is windows; filter before cutting"
+        )
+    run = _filter(windows.rate, low, high, order)
+    parts = windows.signal.split(windows.recording_length.tolist())
+    return replace(windows, signal=torch.cat([run(one) if len(one) else one for one in parts]))
+
+
+def _filter(
+    rate: float, low: float | None, high: float | None, order: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What filters a signal (S, C) along time."""
     from scipy import signal
 
-    half = recordings.rate / 2
+    half = rate / 2
     if (
         (low is None and high is None)
         or any(b is not None and not 0 < b < half for b in (low, high))
@@ -56,7 +88,7 @@ def band_pass(
         )
     kind = "lowpass" if low is None else "highpass" if high is None else "bandpass"
     edges = high if low is None else low if high is None else (low, high)
-    sections = signal.butter(order, edges, kind, fs=recordings.rate, output="sos")
+    sections = signal.butter(order, edges, kind, fs=rate, output="sos")
     settled = signal.sosfilt_zi(sections)[:, :, None]
 
     def run(values: torch.Tensor) -> torch.Tensor:
@@ -64,8 +96,4 @@ def band_pass(
         found, _ = signal.sosfilt(sections, wide, axis=0, zi=settled * wide[:1])
         return torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
 
-    def change(one: Recording) -> Recording:
-        rest = None if one.baseline is None or not len(one.baseline) else run(one.baseline)
-        return replace(one, signal=run(one.signal), baseline=rest)
-
-    return recordings.map(change)
+    return run

@@ -17,7 +17,7 @@ from ..array_labels import label_codes
 from .arrays import windows_of
 from .artefacts import treat_outliers
 from .container import EEGSet, channel_index
-from .filtering import average_reference, band_pass
+from .filtering import average_reference, band_pass, band_pass_windows
 from .opening import open_eeg
 from .scaling import max_abs
 from .windows import Windows, make_windows
@@ -85,17 +85,16 @@ class Preparation:
         return replace(found, centred=self.centre)
 
     def of_windows(self, windows: Windows) -> Windows:
-        """Windows of somebody else's cutting, channels in order.
+        """Windows cut before, channels in order; those of whole recordings are filtered.
 
         Raises:
             ConfigError: The preparation needs whole recordings.
             DataError: A channel is missing.
         """
-        for name in ("outliers", "band"):
-            if getattr(self, name) is not None:
-                raise ConfigError(
-                    f"{name}: needs whole recordings, and {windows.name} is windows; treat before cutting"
-                )
+        if self.outliers is not None:
+            raise ConfigError(
+                f"outliers: needs whole recordings, and {windows.name} is windows; treat before cutting"
+            )
         if self.scaling == "max_abs":
             raise ConfigError(
                 f"scaling='max_abs': needs whole recordings, and {windows.name} is windows; scale before "
@@ -104,7 +103,10 @@ class Preparation:
         signal = windows.signal[:, channel_index(windows.channels, self.channels, windows.name)]
         if self.reference is not None:
             signal = signal - signal.mean(1, keepdim=True)
-        return replace(windows, signal=signal, channels=self.channels, centred=windows.centred or self.centre)
+        found = replace(
+            windows, signal=signal, channels=self.channels, centred=windows.centred or self.centre
+        )
+        return found if self.band is None else band_pass_windows(found, *self.band)
 
     def __call__(
         self,
@@ -173,14 +175,8 @@ def open_labelled(
     """What `open_eeg` opens, with classes of the recordings in place of their own if ``y`` is given.
 
     Raises:
-        ConfigError: The source is windows already.
         DataError: The labels do not fit, or see the reader.
     """
-    if isinstance(source, Windows) or _is_array(source):
-        raise ConfigError(
-            "band='auto': needs whole recordings to filter, found windows; filter before cutting and give "
-            "band=None"
-        )
     options = {**read, **{k: v for k, v in (("channels", channels), ("rate", rate)) if v is not None}}
     return _with_labels(open_eeg(source, **options), y)
 

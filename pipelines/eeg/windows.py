@@ -35,6 +35,7 @@ class Windows:
         classes: Text of the classes.
         name: What messages call them.
         centred: Whether `x` takes each window's mean off every channel.
+        whole: Whether ``signal`` is of whole recordings, so that it can still be filtered.
     """
 
     signal: Tensor
@@ -51,6 +52,7 @@ class Windows:
     classes: tuple[str, ...]
     name: str
     centred: bool = False
+    whole: bool = False
 
     def __len__(self) -> int:
         return len(self.start)
@@ -200,6 +202,7 @@ def make_windows(
         recordings.rate,
         recordings.classes,
         recordings.name,
+        whole=True,
     )
 
 

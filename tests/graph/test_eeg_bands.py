@@ -14,7 +14,7 @@ from eeg_signals import RATE, rests, trials
 from graphrec.errors import ConfigError, DataError
 from graphrec.graph.eeg import EEGClassifier, band_losses, candidate_bands, log_powers
 from graphrec.graph.eeg.bands import _folds
-from graphrec.pipelines.eeg import EEGSet, Windows, band_pass, make_windows
+from graphrec.pipelines.eeg import EEGSet, Windows, band_pass, band_pass_windows, make_windows
 from graphrec.pipelines.index_splits import IndexSplit
 
 
@@ -143,9 +143,22 @@ def test_an_unknown_band_is_refused() -> None:
         quick(band="alpha").fit(rests())
 
 
-def test_windows_cannot_be_filtered() -> None:
-    with pytest.raises(ConfigError, match="needs whole recordings to filter, found windows"):
-        quick(band="auto").fit(make_windows(as_set(), 64))
+def test_windows_of_whole_recordings_are_filtered_as_before_cutting() -> None:
+    one, other = rests(), rests(6, seed=3)
+    both = EEGSet((one, other), ("0", "1"), "two")
+    windows = make_windows(both, 64, 32)
+    filtered = band_pass_windows(windows, 8, 13)
+    assert torch.equal(filtered.signal, torch.cat([r.signal for r in band_pass(both, 8, 13)]))
+    known, found = quick(band="auto").fit(both), quick(band="auto").fit(windows)
+    assert found.schema_["band_losses"] == known.schema_["band_losses"]
+    assert np.array_equal(found.predict_proba(windows), known.predict_proba(both))
+
+
+def test_other_windows_cannot_be_filtered() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 14, 64))
+    for band in ("auto", (8, 13)):
+        with pytest.raises(ConfigError, match=r"band: needs whole recordings, and .* is windows"):
+            quick(band=band).fit(x, np.repeat([0, 1], 20), rate=64)
 
 
 def test_losses_need_labels_and_both_classes() -> None:

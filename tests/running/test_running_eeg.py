@@ -9,7 +9,7 @@ import pytest
 from eeg_files import dreamer, eye_state
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.graph.eeg import EEGClassifier
+from graphrec.graph.eeg import EEGClassifier, candidate_bands
 from graphrec.pipelines.recipes import SOURCES, SPLITS, DataFolder, read_recipe
 from graphrec.running import run_recipe
 
@@ -29,6 +29,9 @@ def test_the_recipe_of_eye_state_runs(tmp_path: Path) -> None:
     assert (run.folder / "figures" / "histn-confusion.svg").exists()
     model = EEGClassifier.load(run.folder / "repetitions" / "histn" / "seed-0-split-1" / "model")
     assert model.classes_.tolist() == ["0", "1"]
+    assert model.schema_["band"] in [list(band) for band in candidate_bands(128).values()]
+    with pytest.raises(ConfigError, match=r"training\.gap: is for band: auto"):
+        run_recipe("histn-eye-state", tmp_path / "again", data=tmp_path, changes={"training.band": None})
 
 
 def test_dreamers_recipes_run(tmp_path: Path) -> None:

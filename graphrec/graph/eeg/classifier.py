@@ -18,7 +18,6 @@ from graphrec import runs
 from graphrec.errors import ConfigError, DataError
 from graphrec.module_estimator import ModuleEstimator, check_split, check_two_classes, judged_parts
 from graphrec.pipelines.eeg import (
-    EEGSet,
     Montage,
     Preparation,
     Windows,
@@ -193,13 +192,13 @@ class EEGClassifier(ModuleEstimator):
         seed = self._seed()
         known = None if source is None else source.classes_
         prepare, losses = self._prepare(find_montage(self.montage), self._first_band(source)), {}
-        if self.band == "auto":
-            X, y, how = open_labelled(X, y, **how), None, {}
+        if self.band == "auto" and not isinstance(X, Windows | np.ndarray | Tensor):
+            X, y, how = open_labelled(X, y, **how), None, {}  # read once for all bands
         windows, self.classes_ = prepare(X, y, classes=known, **how)
         self.split_ = self._checked_split(windows, split, seed)
         if self.band == "auto" and source is None:
-            prepare, losses = self._choose_band(prepare, X, windows.rate)
-            windows, _ = prepare(X, classes=known)
+            prepare, losses = self._choose_band(prepare, windows, X, y, how)
+            windows, _ = prepare(X, y, classes=known, **how)
         self._describe(windows, source, prepare.band, losses)
         self.facts_ = {"classes": len(self.classes_), "seed": seed}
         with seeded(seed):
@@ -229,12 +228,12 @@ class EEGClassifier(ModuleEstimator):
         return None if source is None else source.schema_["band"]
 
     def _choose_band(
-        self, prepare: Preparation, recordings: EEGSet, rate: float
+        self, prepare: Preparation, windows: Windows, X: Any, y: Any, how: dict[str, Any]
     ) -> tuple[Preparation, dict[str, float]]:
         """The preparation with the best band, and the loss of each."""
-        bands = candidate_bands(rate)
-        cut = ((name, replace(prepare, band=band)(recordings)[0]) for name, band in bands.items())
-        losses = band_losses(cut, self.split_.train, by=self.split_by, gap=round(self.gap * rate))
+        bands, gap = candidate_bands(windows.rate), round(self.gap * windows.rate)
+        cut = ((name, replace(prepare, band=band)(X, y, **how)[0]) for name, band in bands.items())
+        losses = band_losses(cut, self.split_.train, by=self.split_by, gap=gap)
         return replace(prepare, band=bands[min(losses, key=losses.__getitem__)]), losses
 
     def _checked_split(self, windows: Windows, split: IndexSplit | None, seed: int) -> IndexSplit:
