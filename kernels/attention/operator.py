@@ -12,6 +12,7 @@ from ..patterns import Full, Pattern
 from ..tally import active_tally
 from . import reference
 from . import torch as plain
+from .beside import attend_beside, takes
 from .bias import RelativeBias
 from .checks import check_inputs, check_sources, per_query
 from .merging import add_sink, merge, total_sink
@@ -209,7 +210,10 @@ def _compute(
         lone = total_sink(q, one.pattern or _FULL, one.bias, lone)
     need_lse = return_lse or lone is not None or len(sources) > 1
     lse: Tensor | None
-    if name == "reference":
+    if name == "torch" and lone is None and not return_lse and takes(q, sources):
+        out, lse = attend_beside(q, sources[0], sources[1], factor), None
+        sources = []  # what is added to the probabilities is in it
+    elif name == "reference":
         out, lse = reference.joint(q, sources, factor)
     else:
         parts = [_softmax(name, q, one, factor, need_lse) for one in sources]

@@ -81,7 +81,7 @@ def _dense(
     mask = None if isinstance(pattern, Full) else mask_for(pattern, q_len, k_len, q.device)
     if isinstance(bias, RelativeBias):
         bias = bias.dense(pattern, q_len, k_len)
-    if mask is None and times is None and not need_lse and unusual(q, v) and _always_finite(bias):
+    if mask is None and times is None and not need_lse and unusual(q, v) and always_finite(bias):
         if few(q, k) and q.dtype.itemsize >= 4:
             k, v = _shared(q, k, v)
             return plain_attention(q, k, v, bias, None, scale, False)
@@ -111,7 +111,7 @@ def _groups(
     k, v = _shared(q, k, v)
     term: Term = found.term, found.empty
     lengths = q.shape[2], k.shape[2]
-    if found.folding is not None and times is None and not need_lse and _always_finite(bias):
+    if found.folding is not None and times is None and not need_lse and always_finite(bias):
         look, given = None, bias
         if isinstance(bias, RelativeBias):
             look, given = partial(_looked, pattern, found, bias.window, q.dtype), bias.table
@@ -162,7 +162,7 @@ def _in_pieces(
     return without_empty(out, lse, _empty_rows(term[1], found))
 
 
-def _always_finite(bias: Tensor | RelativeBias | None) -> bool:
+def always_finite(bias: Tensor | RelativeBias | None) -> bool:
     """Whether a bias hides no pair, so that a group's queries see what the pattern shows."""
     if torch.compiler.is_compiling():
         return False
