@@ -60,7 +60,7 @@ def check_training(arguments: Mapping[str, Any]) -> None:
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
     """A rate above 0, anything else from ``low``, below ``high``."""
     positive = name == "learning_rate"
-    right = isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value < high
+    right = isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= float(value) < high
     if not right or (positive and value == 0):
         above = "above 0" if positive else f"from {low:g}"
         below = f" and below {high:g}" if math.isfinite(high) else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,10 +21,8 @@ from graphrec.pipelines.eeg import (
     Preparation,
     Windows,
     find_montage,
-    measure_scale,
     open_labelled,
     refuse_shared_samples,
-    rescale,
     split_windows,
 )
 from graphrec.pipelines.index_splits import IndexSplit
@@ -33,8 +30,8 @@ from graphrec.registry import card, create_model
 from graphrec.training.arguments import check_training
 from graphrec.training.seeding import seeded
 
-from .bands import band_losses, candidate_bands
 from .batches import WindowBatches
+from .fitting import choose_band, labels_of, scale_of, scaled, training_batches
 from .histn import Gates
 from .scores import eeg_metrics, mean_by_recording
 from .weights import freeze_weights, take_weights
@@ -191,13 +188,21 @@ class EEGClassifier(ModuleEstimator):
         self._check_model()
         seed = self._seed()
         known = None if source is None else source.classes_
-        prepare, losses = self._prepare(find_montage(self.montage), self._first_band(source)), {}
+        prepare = self._prepare(find_montage(self.montage), self._first_band(source))
+        losses: dict[str, float] = {}
         if self.band == "auto" and not isinstance(X, Windows | np.ndarray | Tensor):
             X, y, how = open_labelled(X, y, **how), None, {}  # read once for all bands
         windows, self.classes_ = prepare(X, y, classes=known, **how)
         self.split_ = self._checked_split(windows, split, seed)
         if self.band == "auto" and source is None:
-            prepare, losses = self._choose_band(prepare, windows, X, y, how)
+            prepare, losses = choose_band(
+                prepare,
+                lambda one: one(X, y, **how)[0],
+                windows.rate,
+                self.split_.train,
+                by=self.split_by,
+                gap=round(self.gap * windows.rate),
+            )
             windows, _ = prepare(X, y, classes=known, **how)
         self._describe(windows, source, prepare.band, losses)
         self.facts_ = {"classes": len(self.classes_), "seed": seed}
@@ -206,11 +211,20 @@ class EEGClassifier(ModuleEstimator):
         if source is not None:
             take_weights(module, source.module_)
         freeze_weights(module, freeze)
-        windows = self._scaled(windows)
-        self.history_ = self._train(module, *self._sources(windows, seed), self._config(seed))
+        windows = scaled(windows, self.schema_["scale"])
+        sources = training_batches(
+            windows,
+            self.split_,
+            self.batch_size,
+            classes=len(self.classes_),
+            balanced=self.balanced,
+            weighted=self.class_weight is not None,
+            seed=seed,
+        )
+        self.history_ = self._train(module, *sources, self._config(seed))
         self.module_ = module.requires_grad_(True)
         self.metrics_ = {
-            name: eeg_metrics(_labels(windows)[index].numpy(), self._scores(windows, index))
+            name: eeg_metrics(labels_of(windows)[index].numpy(), self._scores(windows, index))
             for name, index in judged_parts(self.split_).items()
         }
         return self
@@ -227,24 +241,14 @@ class EEGClassifier(ModuleEstimator):
             raise ConfigError(f"band={self.band!r}: must be (low, high) in hertz, 'auto' or None")
         return None if source is None else source.schema_["band"]
 
-    def _choose_band(
-        self, prepare: Preparation, windows: Windows, X: Any, y: Any, how: dict[str, Any]
-    ) -> tuple[Preparation, dict[str, float]]:
-        """The preparation with the best band, and the loss of each."""
-        bands, gap = candidate_bands(windows.rate), round(self.gap * windows.rate)
-        cut = ((name, replace(prepare, band=band)(X, y, **how)[0]) for name, band in bands.items())
-        losses = band_losses(cut, self.split_.train, by=self.split_by, gap=gap)
-        return replace(prepare, band=bands[min(losses, key=losses.__getitem__)]), losses
-
     def _checked_split(self, windows: Windows, split: IndexSplit | None, seed: int) -> IndexSplit:
-        if windows.y is None:
-            raise DataError(f"{windows.name}: has no labels; read it with label=, or pass y")
+        y = labels_of(windows)
         if split is None:
             gap = round(self.gap * windows.rate)
             split = split_windows(windows, self.split_by, self.validation, 0.0, gap=gap, seed=seed)
         check_split(split, len(windows), "windows")
         refuse_shared_samples(windows, split)
-        check_two_classes(windows.y[split.train], self.classes_, split.name, "windows")
+        check_two_classes(y[split.train], self.classes_, split.name, "windows")
         return split
 
     def _describe(
@@ -255,10 +259,7 @@ class EEGClassifier(ModuleEstimator):
         losses: dict[str, float],
     ) -> None:
         """Set ``schema_``; the scale is that of the training windows, or the source's."""
-        scale = None
-        if self.scaling == "standard":
-            mean, spread = measure_scale(windows, self.split_.train)
-            scale = {"mean": mean.tolist(), "spread": spread.tolist()}
+        scale = scale_of(windows, self.split_.train) if self.scaling == "standard" else None
         self.schema_ = {
             "channels": list(windows.channels),
             "rate": windows.rate,
@@ -270,30 +271,6 @@ class EEGClassifier(ModuleEstimator):
         }
         if losses:
             self.schema_["band_losses"] = losses
-
-    def _scaled(self, windows: Windows) -> Windows:
-        scale = self.schema_["scale"]
-        if scale is None:
-            return windows
-        return rescale(
-            windows, *(torch.tensor(scale[key], dtype=torch.float64) for key in ("mean", "spread"))
-        )
-
-    def _sources(self, windows: Windows, seed: int) -> tuple[WindowBatches, WindowBatches | None]:
-        split, weight = self.split_, None
-        if self.class_weight == "balanced":
-            counts = torch.bincount(_labels(windows)[split.train], minlength=len(self.classes_))
-            weight = torch.where(counts > 0, counts.max() / counts.clamp(min=1), 1.0)
-        train = WindowBatches(
-            windows,
-            split.train,
-            self.batch_size,
-            shuffle=True,
-            balanced=self.balanced,
-            seed=seed,
-            class_weight=weight,
-        )
-        return train, WindowBatches(windows, split.valid, self.batch_size) if len(split.valid) else None
 
     def _build(self, **facts: Any) -> nn.Module:
         self._check_model()
@@ -324,7 +301,7 @@ class EEGClassifier(ModuleEstimator):
             raise DataError(
                 f"{windows.name}: has {windows.rate:g} samples per second, fitted were {rate:g}; resample"
             )
-        return self._scaled(windows)
+        return scaled(windows, self.schema_["scale"])
 
     def predict_proba(self, X: Any, *, by: str = "window", **how: Any) -> NDArray[np.float32]:
         """Probabilities, a column per class of ``classes_``.
@@ -364,13 +341,13 @@ class EEGClassifier(ModuleEstimator):
         """
         windows = self.windows(X, y, **how)
         chosen = torch.arange(len(windows)) if index is None else torch.as_tensor(index)
-        return eeg_metrics(_labels(windows)[chosen].numpy(), self._scores(windows, chosen))
+        return eeg_metrics(labels_of(windows)[chosen].numpy(), self._scores(windows, chosen))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, **how: Any) -> float:
         """Accuracy over windows; see `evaluate`."""
         windows = self.windows(X, y, **how)
         guess = self._scores(windows, torch.arange(len(windows))).argmax(1)
-        return float(accuracy_score(_labels(windows).numpy(), guess, sample_weight=sample_weight))
+        return float(accuracy_score(labels_of(windows).numpy(), guess, sample_weight=sample_weight))
 
     def gates(self, X: Any, **how: Any) -> dict[str, dict[str, float]]:
         """What the network weights how much, the mean over the windows of X.
@@ -410,9 +387,3 @@ class EEGClassifier(ModuleEstimator):
 
     def _read_more(self, folder: Path) -> None:
         self.schema_ = {"band": self.band, **runs.read_yaml(folder / SCHEMA_FILE)}
-
-
-def _labels(windows: Windows) -> Tensor:
-    if windows.y is None:
-        raise DataError(f"{windows.name}: has no labels; read it with label=, or pass y")
-    return windows.y
