@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from timm.layers import trunc_normal_
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from graphrec.kernels import RelativeBias, Source, attention, joint_attention
 from graphrec.kernels.patterns import Halo
+from graphrec.kernels.remembered import kept
 
 from .pieces import mlp_in_pieces
 
@@ -23,6 +25,13 @@ def axis_distances(queries: int, keys: int, trained: int, device: torch.device) 
     A key is the mean of the positions that adaptive pooling gives it. Distances are measured in eighths of
     the map that the model was trained on, and compressed by a logarithm.
     """
+    make = _axis_distances.__wrapped__ if torch.compiler.is_compiling() else _axis_distances
+    return make(queries, keys, trained, device)
+
+
+@lru_cache(maxsize=64)
+@kept
+def _axis_distances(queries: int, keys: int, trained: int, device: torch.device) -> tuple[Tensor, Tensor]:
     centres = [key * queries // keys + -(-(key + 1) * queries // keys) - 1 for key in range(keys)]  # doubled
     step = 2 if len({one % 2 for one in centres}) == 1 else 1
     low, high = -centres[-1], 2 * (queries - 1) - centres[0]
@@ -30,6 +39,22 @@ def axis_distances(queries: int, keys: int, trained: int, device: torch.device) 
     values = values / max(trained - 1, 1) * 8
     places = 2 * torch.arange(queries, device=device)[:, None] - torch.tensor(centres, device=device)
     return values.sign() * (values.abs() + 1).log2() / 3, (places - low) // step
+
+
+def local_keys(size: Size, window: int, device: torch.device) -> Tensor:
+    """How many keys each query sees in its window, (L, 1)."""
+    make = _local_keys.__wrapped__ if torch.compiler.is_compiling() else _local_keys
+    return make(size, window, device)
+
+
+@lru_cache(maxsize=64)
+@kept
+def _local_keys(size: Size, window: int, device: torch.device) -> Tensor:
+    far, counts = window // 2, []
+    for one in size:
+        place = torch.arange(one, device=device)
+        counts.append((place + far).clamp(max=one - 1) - (place - far).clamp(min=0) + 1)
+    return (counts[0][:, None] * counts[1]).reshape(-1, 1)
 
 
 class CosineAttention(nn.Module):
@@ -117,7 +142,7 @@ class AggregatedAttention(CosineAttention):
         local = RelativeBias(self.relative_pos_bias_local.flip(-1), (reach, reach))
         pattern = Halo(size, 1, self.window // 2)
         near, far = self._keys_values(x), self._keys_values(self._pool(x, pooled))
-        many = self._local_keys(size, x.device) + pooled[0] * pooled[1]
+        many = local_keys(size, self.window, x.device) + pooled[0] * pooled[1]
         mixed = joint_attention(
             self.scaled(q, many).to(near[1].dtype),
             [
@@ -137,11 +162,3 @@ class AggregatedAttention(CosineAttention):
         """The pooled map (B, h, w, C): convolution, GELU, mean, norm."""
         found = F.adaptive_avg_pool2d(F.gelu(self.sr(x.permute(0, 3, 1, 2))), size)
         return self.norm(found.permute(0, 2, 3, 1))
-
-    def _local_keys(self, size: Size, device: torch.device) -> Tensor:
-        """How many keys each query sees in its window, (L, 1)."""
-        far, counts = self.window // 2, []
-        for one in size:
-            place = torch.arange(one, device=device)
-            counts.append((place + far).clamp(max=one - 1) - (place - far).clamp(min=0) + 1)
-        return (counts[0][:, None] * counts[1]).reshape(-1, 1)
