@@ -54,9 +54,9 @@ WHY_NOT = (
     " ratio. VOLO unfolds in 4 of 18 blocks, and linear layers bound the rest. ConViT's peer is timm's, which"
     " keeps its positions; the official code makes them anew. In ConViT's training step, linear layers and"
     " torch's fused attention take four fifths of the time. TransNeXt makes its biases by a"
-    " network of distances in every block, whatever the batch. Where memory is some MB above the peer's (Swin,"
-    " MaxViT), it is pages of libraries: a gradient that is written out, and making the plans of windows, once,"
-    " run some 2 MB of torch's code that the peer does not need."
+    " network of distances in every block, whatever the batch. Where memory is some MB above the peer's"
+    " (Swin, MaxViT), it is pages of libraries: a gradient that is written out, and making the plans of"
+    " windows, once, run some 2 MB of torch's code that the peer does not need."
 )
 """Why some figures miss the goal; kept beside the table."""
 PARTIAL = common.RESULTS / "vision_cpu.partial.json"
