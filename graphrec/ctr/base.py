@@ -98,16 +98,17 @@ class CTRModel(nn.Module):
         """Probabilities (B, T), float32."""
         return torch.sigmoid(self(batch.features).float())
 
-    def regularise(self, counts: Mapping[str, Any], l2: float) -> None:
+    def regularise(self, counts: Mapping[str, Any], l2: float, rows: int = 0) -> None:
         """Give every embedding row a Gaussian prior; see `FusedEmbedding.regularise`.
 
         Args:
             counts: Occurrences of each id in the training data, by vocabulary (`EncodedTable.counts`).
             l2: The prior's precision; 0 for none.
+            rows: Training rows; 0 leaves the curves of numeric fields without a prior.
         """
         for module in self.modules():
             if isinstance(module, FusedEmbedding):
-                module.regularise(counts, l2)
+                module.regularise(counts, l2, rows)
 
     def field_interactions(self, features: Features) -> Tensor | None:
         """Importance of each pair of fields on these rows: (F, F), not negative; None if there is none.

@@ -19,55 +19,8 @@ from graphrec.pipelines.tables.features import Features, FeatureSpec, Field, Fie
 from graphrec.training.huge_pages import empty_table, in_huge_pages
 
 from .flat_fields import FlatFields, NumericVectors
-
-
-def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum the rows of ``values`` that share an index.
-
-    Args:
-        index: (n,) integer ids.
-        values: (n, d) rows.
-
-    Returns:
-        The distinct ids in ascending order, (u,) int64, their sums, (u, d), and how often each occurs, (u,).
-        Sorting and bagging are cheaper on a CPU than `torch.Tensor.coalesce`.
-    """
-    ordered, permutation = index.sort(stable=True)
-    rows, counts = ordered.unique_consecutive(return_counts=True)
-    sums = nn.functional.embedding_bag(permutation, values, counts.cumsum(0) - counts, mode="sum")
-    return rows.long(), sums, counts
-
-
-class _RowGather(torch.autograd.Function):
-    """``weight[index]`` whose gradient is a coalesced sparse COO tensor.
-
-    With ``decay`` (one number per row of ``weight``), each occurrence of a row adds
-    ``scale * decay[row] * weight[row]`` to its gradient.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, index: Tensor, decay: Tensor | None, scale: float) -> Tensor:
-        ctx.save_for_backward(weight, index, decay)
-        ctx.scale = scale
-        return weight.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        weight, index, decay = ctx.saved_tensors
-        rows, sums, counts = sum_rows(index, grad)
-        if decay is not None:
-            pull = decay.index_select(0, rows) * counts
-            sums.addcmul_(pull[:, None], weight.index_select(0, rows), value=ctx.scale)
-        grad = torch.sparse_coo_tensor(
-            rows[None], sums, weight.shape, is_coalesced=True, check_invariants=False
-        )
-        return grad, None, None, None
-
-
-@torch.compiler.disable
-def _gather_sparse(weight: Tensor, index: Tensor, decay: Tensor | None, scale: float) -> Tensor:
-    return _RowGather.apply(weight, index, decay, scale)
-
+from .piecewise import piecewise_vectors, with_prior
+from .row_gather import gather_sparse
 
 LOG_ODDS_PRIOR = 0.1
 """`prior` of tables of log-odds: with the default precision a deviation of 0.5."""
@@ -77,8 +30,9 @@ class FusedEmbedding(nn.Module):
     """Embeds every field of a `FeatureSpec` into vectors of one width.
 
     Categorical fields look up a row; numeric fields scale one learned vector by the value (AutoInt, Song et
-    al. 2019, eq. 4) and use a second learned vector where the value is missing; list fields are pooled over
-    their real items, and an empty list is the zero vector. Fields with the same ``vocabulary`` share rows.
+    al. 2019, eq. 4), or with `knots` follow a learned curve (see `piecewise`), and use another learned
+    vector where the value is missing; list fields are pooled over their real items, and an empty list is the
+    zero vector. Fields with the same ``vocabulary`` share rows.
     A field with ``quotient`` is embedded as the product of a remainder row and a quotient row
     (Shi et al. 2020, arXiv 1909.02107, eq. 5).
 
@@ -119,11 +73,16 @@ class FusedEmbedding(nn.Module):
         numeric = len(spec.numeric)
         self.numeric_weight = nn.Parameter(torch.empty(numeric, dim)) if numeric else None
         self.numeric_missing = nn.Parameter(torch.empty(numeric, dim)) if numeric else None
+        knots = [f.knots for f in spec.numeric if f.knots]
+        steps = torch.empty(len(knots), max(2, *knots) - 1, dim) if knots else None
+        self.numeric_steps = None if steps is None else nn.Parameter(steps)
+        """(numeric fields with knots, most knots - 1, d): see `piecewise_vectors`."""
         offsets = [self._offsets[f.vocabulary] for f in spec.categorical]
         self.register_buffer(
             "_categorical_offsets", torch.tensor(offsets, dtype=torch.int32), persistent=False
         )
         self._decay: Tensor | None
+        self._steps_pull = 0.0
         self.register_buffer("_decay", None, persistent=False)
         self.reset_parameters()
 
@@ -134,23 +93,25 @@ class FusedEmbedding(nn.Module):
             for field in self._quotient_fields:
                 start = self._offsets[field.vocabulary] + field.quotient
                 self.weight[start : start + -(-field.size // field.quotient)] += 1.0
-            if self.numeric_weight is not None and self.numeric_missing is not None:
-                self.numeric_weight.normal_(0.0, self.init_std)
-                self.numeric_missing.normal_(0.0, self.init_std)
+            for weight in (self.numeric_weight, self.numeric_missing, self.numeric_steps):
+                if weight is not None:
+                    weight.normal_(0.0, self.init_std)
 
-    def regularise(self, counts: Mapping[str, Any], l2: float) -> None:
+    def regularise(self, counts: Mapping[str, Any], l2: float, rows: int = 0) -> None:
         """Pull each row towards zero in inverse proportion to how often it occurs.
 
         The penalty ``l2 / 2 * ||row||^2`` (``l2`` times `prior`, if that is not 1), a Gaussian prior of
         variance ``1 / l2`` against the sum of the losses, is spread evenly over the row's occurrences in the
         training data, so one pass over the data applies it once to each row and a step still costs what its
         batch touches. Ids that occur twice are held near zero, ids that occur a million times are free:
-        without this, deep CTR models over-fit from their second epoch on. Only ``weight`` is pulled, and
-        only with sparse gradients.
+        without this, deep CTR models over-fit from their second epoch on. ``weight`` is pulled only with
+        sparse gradients. With ``rows`` the same prior holds the steps of curves (``numeric_steps``), which
+        every row touches; no other parameter is pulled.
 
         Args:
             counts: For each vocabulary, how often each id occurs in the training data, (size,).
             l2: The prior's precision; 0 turns it off.
+            rows: Training rows; 0 leaves curves without a prior.
 
         Raises:
             ConfigError: ``l2`` is negative, or a vocabulary has no counts, or counts of another size.
@@ -159,6 +120,7 @@ class FusedEmbedding(nn.Module):
             raise ConfigError(f"embedding_l2: {l2} is negative; use 0 for none, or a positive number")
         pull = self.prior * l2 / self._row_counts(counts).clamp(min=1.0) if l2 else None
         self._decay = None if pull is None else in_huge_pages(pull)
+        self._steps_pull = self.prior * l2 / rows if rows else 0.0
 
     def _row_counts(self, counts: Mapping[str, Any]) -> Tensor:
         total = torch.zeros(len(self.weight), device=self.weight.device)
@@ -198,14 +160,16 @@ class FusedEmbedding(nn.Module):
         }
         pieces: list[Tensor | NumericVectors] = []
         taken = {FieldKind.CATEGORICAL: 0, FieldKind.NUMERIC: 0}
-        for kind, run in groupby(self.fields, key=lambda f: f.kind):
+        for (kind, curved), run in groupby(self.fields, key=lambda f: (f.kind, f.knots > 0)):
             members = list(run)
             if kind not in taken:
                 pieces += [pooled[f.name][:, None] for f in members]
                 continue
             columns = slice(taken[kind], taken[kind] + len(members))  # as consecutive as the fields
             taken[kind] = columns.stop
-            if kind is FieldKind.NUMERIC:
+            if curved:
+                pieces.append(self._curved(features.numeric, columns))
+            elif kind is FieldKind.NUMERIC:
                 pieces.append(self._numeric(features.numeric, columns))
             else:
                 pieces.append(categorical[:, columns])
@@ -230,7 +194,7 @@ class FusedEmbedding(nn.Module):
     def _gather(self, index: Tensor, n_rows: int) -> Tensor:
         """Rows of ``weight``; ``n_rows`` is the batch size B, over which the loss is a mean."""
         if self.sparse and torch.is_grad_enabled() and self.weight.requires_grad:
-            return _gather_sparse(self.weight, index, self._decay, 1.0 / max(n_rows, 1))
+            return gather_sparse(self.weight, index, self._decay, 1.0 / max(n_rows, 1))
         return self.weight.index_select(0, index)
 
     def _index(self, field: Field, ids: Tensor) -> list[Tensor]:
@@ -279,6 +243,17 @@ class FusedEmbedding(nn.Module):
         return NumericVectors.of(
             values[:, columns], self.numeric_weight[columns], self.numeric_missing[columns]
         )
+
+    def _curved(self, values: Tensor, columns: slice) -> Tensor:
+        assert self.numeric_weight is not None
+        assert self.numeric_missing is not None
+        assert self.numeric_steps is not None
+        before = sum(f.knots > 0 for f in self.spec.numeric[: columns.start])
+        steps = self.numeric_steps[before : before + columns.stop - columns.start]
+        if self._steps_pull:
+            steps = with_prior(steps, self._steps_pull)
+        weights = self.numeric_weight[columns], self.numeric_missing[columns]
+        return piecewise_vectors(values[:, columns], steps, *weights)
 
 
 def _rows_of(field: Field) -> int:

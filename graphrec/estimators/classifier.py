@@ -225,7 +225,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         settings.check(self, seed)
         spec, schema = prepared.encoder.spec, prepared.schema
         module = build(self.model, spec, settings.model_options(self), seed)
-        module.regularise(prepared.parts["train"].counts(), settings.embedding_l2(self))
+        rows = prepared.parts["train"]
+        module.regularise(rows.counts(), settings.embedding_l2(self), rows=len(rows))
         config = settings.train_config(self, seed, rows=len(prepared.parts["train"]))
         from_arrays = classes is not None
         if classes is None:

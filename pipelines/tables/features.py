@@ -47,6 +47,8 @@ class Field:
         quotient: For quotient-remainder compression, the number of remainders; 0 for one row per id.
             Id ``i`` is then embedded as the product of row ``i % quotient`` of one table and row
             ``i // quotient`` of a second (Shi et al., 2020, arXiv 1909.02107).
+        knots: Of a numeric field that holds positions among knots, in ``[0, knots - 1]``, their number; 0 if
+            it holds the scaled number itself.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Field:
     pooling: str = "mean"
     vocabulary: str = ""
     quotient: int = 0
+    knots: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", FieldKind(self.kind))

@@ -218,7 +218,7 @@ def _options(name: str, role: Role, kind: pl.DataType, values: pl.Series) -> dic
     import polars as pl
 
     if role is Role.NUMERIC:
-        return {"transform": _transform(values)}
+        return {"transform": "piecewise"}
     if role is Role.TIMESTAMP:
         unit = (_unit(values) or "s") if kind.is_numeric() else None
         return {"parts": ("weekday", "month") if kind == pl.Date else ("hour", "weekday"), "unit": unit}
@@ -227,20 +227,6 @@ def _options(name: str, role: Role, kind: pl.DataType, values: pl.Series) -> dic
     if role is Role.CATEGORICAL and len(values) >= 1000 and values.n_unique() == len(values):
         return {"note": "every sampled value is different: consider ignoring it"}
     return {}
-
-
-def _transform(values: pl.Series) -> str:
-    """``"log"`` for long tails, ``"standard"`` otherwise."""
-    import polars as pl
-
-    if not values.dtype.is_numeric():
-        values = values.cast(pl.Float64, strict=False) if values.dtype == pl.String else values.to_physical()
-    numbers = values.cast(pl.Float64, strict=False).drop_nulls().to_numpy()
-    numbers = numbers[np.isfinite(numbers)]
-    if len(numbers) < 10 or np.ptp(numbers) == 0:
-        return "standard"
-    centred = (numbers - numbers.mean()) / numbers.std()
-    return "log" if abs(float((centred**3).mean())) > 2 and np.abs(numbers).max() > 10 else "standard"
 
 
 def _share(columns: list[Column], sample: pl.DataFrame) -> list[Column]:

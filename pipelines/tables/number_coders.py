@@ -10,7 +10,7 @@ from graphrec.errors import SchemaError
 
 from .features import FIRST_ID, NULL_ID, Field, FieldKind
 from .schema import PARTS, Column
-from .transforms import Bucketer, Scaler
+from .transforms import Bucketer, Knots, Scaler
 from .values import as_floats, text_in_numbers
 
 if TYPE_CHECKING:
@@ -20,20 +20,23 @@ if TYPE_CHECKING:
 
 
 class NumericCoder:
-    """A numeric column to scaled float32."""
+    """A numeric column to scaled float32, or to positions among knots."""
 
     def __init__(self, column: Column, scaler: Scaler | None = None) -> None:
         self.column = column
-        self.scaler = scaler or Scaler(column.transform)
+        if scaler is None:
+            piecewise = column.transform == "piecewise"
+            scaler = Knots(column.bins) if piecewise else Scaler(column.transform)
+        self.scaler = scaler
 
     def fit(self, array: pa.Array, train: Rows) -> np.ndarray:
-        """(n,) float32 raw values; takes the moments of the training rows."""
+        """(n,) float32 raw values; takes the moments, or a sample, of the training rows."""
         raw = self.scaler.raw(_numbers(array, self.column.name))
         self.scaler.observe(raw if train is None else raw[train])
         return raw
 
     def finish(self) -> None:
-        """Fix shift and factor."""
+        """Fix shift and factor, or the knots."""
         self.scaler.finish()
 
     def final(self, raw: np.ndarray) -> np.ndarray:
@@ -46,7 +49,8 @@ class NumericCoder:
 
     def field(self) -> Field:
         """The encoded field."""
-        return Field(self.column.name, FieldKind.NUMERIC)
+        knots = self.scaler.knots if isinstance(self.scaler, Knots) else None
+        return Field(self.column.name, FieldKind.NUMERIC, knots=0 if knots is None else len(knots))
 
     def counts(self) -> np.ndarray:
         """Nothing: a number has no vocabulary."""

@@ -14,7 +14,7 @@ from .coders import CategoryCoder, Coder, ListCoder
 from .features import FIRST_ID
 from .number_coders import BucketCoder, NumericCoder, PartCoder
 from .schema import Column, Role, TableSchema
-from .transforms import Bucketer, Scaler
+from .transforms import Bucketer, Knots, Scaler
 from .vocabulary import Codebook, HashedVocabulary, Vocabulary
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _restore(schema: TableSchema, column: Column, books: dict[str, Codebook], sa
         edges, counts = np.array(entry["edges"], np.float32), np.array(entry["counts"], np.int64)
         return [BucketCoder(column, Bucketer(column.bins, edges, counts))]
     if column.role is Role.NUMERIC:
-        return [NumericCoder(column, Scaler(**entry))]
+        return [NumericCoder(column, Knots(column.bins, **entry) if "knots" in entry else Scaler(**entry))]
     book = books[column.shares or column.name]
     if column.role is Role.CATEGORICAL:
         return [CategoryCoder(column, book)]

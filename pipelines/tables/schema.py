@@ -35,7 +35,7 @@ FEATURE_ROLES = (Role.CATEGORICAL, Role.NUMERIC, Role.SEQUENCE, Role.MULTI, Role
 PARTS = {"hour": 24, "weekday": 7, "day": 31, "month": 12, "hour_of_week": 168, "weekend": 2}
 """Parts of a timestamp and the number of their values."""
 
-Transform = Literal["standard", "log", "minmax", "quantile", "none"]
+Transform = Literal["standard", "log", "minmax", "quantile", "piecewise", "none"]
 Part = Literal["hour", "weekday", "day", "month", "hour_of_week", "weekend"]
 
 
@@ -53,8 +53,9 @@ class Column(BaseModel):
             a number says how many remainders.
         shares: Name of the categorical column whose vocabulary this one uses.
         transform: Of a numeric column: ``"standard"``; ``"log"`` (sign(x) log(1 + |x|), then standardised);
-            ``"minmax"``; ``"quantile"`` (buckets, a categorical field); ``"none"``.
-        bins: Buckets of ``transform="quantile"``.
+            ``"minmax"``; ``"piecewise"`` (a learned curve through knots, see `graphrec.ctr.piecewise`);
+            ``"quantile"`` (buckets, a categorical field); ``"none"``.
+        bins: Buckets of ``transform="quantile"``, intervals between knots of ``"piecewise"``.
         max_length: Ids kept of a list: the last ones of a sequence, the first ones of a multi column.
         pooling: How a multi column's vectors become one.
         separator: Splits strings into lists, such as ``"|"`` in ``"Comedy|Drama"``.

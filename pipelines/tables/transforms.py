@@ -1,7 +1,8 @@
-"""Numeric transforms, fitted on training rows in one pass: moments, finite range, and quantile edges."""
+"""Numeric transforms, fitted on training rows in one pass: moments, range, quantile edges and knots."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,59 @@ class Scaler:
         return {"transform": self.transform, **{k: getattr(self, k) for k in keys}}
 
 
+class Knots(Scaler):
+    """One numeric column to positions among its knots, float32 in ``[0, K - 1]``, NaN where it is missing.
+
+    Positions are linear between two knots, and those of values outside stop at the first or the last knot. A
+    value that more than one in `bins` training rows has is a knot itself, so that a column that is mostly 0
+    keeps a curve for the rest; the other knots divide the other rows evenly. Where there are no more than
+    `bins` different values, they are the knots.
+
+    Args:
+        bins: Intervals between knots, at most.
+        knots: Knots that are known already, ascending, relative to the pivot.
+    """
+
+    def __init__(self, bins: int, knots: Sequence[float] | None = None, pivot: float | None = None) -> None:
+        super().__init__("piecewise")
+        self.bins, self.pivot = bins, pivot
+        self.knots = None if knots is None else np.array(knots, np.float64)
+        self._sample = _Sample()
+
+    def observe(self, raw: np.ndarray) -> None:
+        """Take training values (what `raw` gave) into the sample."""
+        self._sample.add(raw)
+
+    def finish(self) -> None:
+        """Turn the sample into knots."""
+        self.pivot = self.pivot or 0.0
+        sample = self._sample.take()
+        if not len(sample):
+            self.knots = np.zeros(1)
+            return
+        values, counts = np.unique(sample, return_counts=True)
+        if len(values) <= self.bins:
+            self.knots = values
+            return
+        frequent = counts * self.bins > len(sample)
+        rest = np.repeat(values[~frequent], counts[~frequent])
+        intervals = max(1, self.bins - int(frequent.sum()))
+        spread = np.quantile(rest, np.linspace(0, 1, intervals + 1)) if len(rest) else rest
+        self.knots = np.unique(np.concatenate([values[frequent], spread]))
+
+    def scale(self, raw: np.ndarray) -> np.ndarray:
+        """(n,) float32 positions; NaN stays NaN."""
+        assert self.knots is not None
+        if len(self.knots) == 1:  # np.interp would give NaN that position too
+            return np.where(np.isnan(raw), raw, np.float32(0.0))
+        return np.interp(raw, self.knots, np.arange(len(self.knots))).astype(np.float32)
+
+    def state(self) -> dict[str, Any]:
+        """What a saved encoder needs."""
+        assert self.knots is not None
+        return {"knots": self.knots.tolist(), "pivot": self.pivot}
+
+
 class Bucketer:
     """One numeric column to ids of quantile buckets: null is 0, the lowest bucket is `FIRST_ID`.
 
@@ -99,28 +153,19 @@ class Bucketer:
     def __init__(self, bins: int, edges: np.ndarray | None = None, counts: np.ndarray | None = None) -> None:
         self.bins, self.edges = bins, edges
         self.counts = np.zeros(0, np.int64) if counts is None else counts
-        self._sample: list[np.ndarray] = []
-        self._stride, self._offset, self._kept = 1, 0, 0
+        self._sample = _Sample()
 
     def observe(self, values: np.ndarray) -> None:
-        """Keep every k-th finite training value, with k doubling whenever the sample is full."""
-        values = values[np.isfinite(values)]
-        picked = values[(-self._offset) % self._stride :: self._stride]
-        self._offset += len(values)
-        self._sample.append(picked.astype(np.float64))
-        self._kept += len(picked)
-        if self._kept > 2 * _SAMPLE:
-            merged = np.concatenate(self._sample)[::2]
-            self._sample, self._kept, self._stride = [merged], len(merged), self._stride * 2
+        """Take training values into the sample."""
+        self._sample.add(values)
 
     def finish(self) -> None:
         """Turn the sample into edges."""
-        sample = np.concatenate(self._sample) if self._sample else np.zeros(0)
+        sample = self._sample.take()
         quantiles = np.quantile(sample, np.arange(1, self.bins) / self.bins) if len(sample) else np.zeros(0)
         edges = np.unique(quantiles.astype(np.float32))
         self.edges = edges[edges > np.float32(sample.min())] if len(sample) else edges
         self.counts = np.zeros(self.size, np.int64)
-        self._sample = []
 
     @property
     def size(self) -> int:
@@ -133,3 +178,28 @@ class Bucketer:
         out = np.searchsorted(self.edges, values, side="right").astype(np.int32) + np.int32(FIRST_ID)
         out[np.isnan(values)] = NULL_ID
         return out
+
+
+class _Sample:
+    """Every k-th finite value of what is added, with k doubling whenever the sample is full."""
+
+    def __init__(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._stride, self._offset, self._kept = 1, 0, 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Add values, (n,)."""
+        values = values[np.isfinite(values)]
+        picked = values[(-self._offset) % self._stride :: self._stride]
+        self._offset += len(values)
+        self._parts.append(picked.astype(np.float64))
+        self._kept += len(picked)
+        if self._kept > 2 * _SAMPLE:
+            merged = np.concatenate(self._parts)[::2]
+            self._parts, self._kept, self._stride = [merged], len(merged), self._stride * 2
+
+    def take(self) -> np.ndarray:
+        """The sample, float64, which is given up."""
+        sample = np.concatenate(self._parts) if self._parts else np.zeros(0)
+        self._parts = []
+        return sample

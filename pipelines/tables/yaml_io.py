@@ -17,7 +17,7 @@ _HEADER = f"""\
 # roles: {", ".join(Role)}
 # of categorical, sequence and multi: min_count, max_size, hash_buckets, quotient_remainder, shares
 # also of sequence and multi: max_length, separator (multi: pooling mean, sum, max)
-# of numeric: transform standard, log, minmax, quantile (with bins), none
+# of numeric: transform piecewise or quantile (with bins), standard, log, minmax, none
 # of timestamp: parts {", ".join(PARTS)}; unit s, ms, us, ns when it is a number
 # of label: classes [negative, positive]
 """

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphrec.ctr.embedding import FusedEmbedding, sum_rows
+from graphrec.ctr.embedding import FusedEmbedding
+from graphrec.ctr.row_gather import sum_rows
 from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec, Field
 

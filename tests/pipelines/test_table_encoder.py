@@ -85,7 +85,8 @@ def test_vocabulary_comes_from_training_rows_only() -> None:
     frame = pl.DataFrame(
         {"x": ["a", "a", "b", "b"] + ["c"] * 6, "v": [1.0, 2, 3, 4] + [1e6] * 6, "y": [0, 1] * 5}
     )
-    encoder, parts = fit(frame, split=Split.order(valid=0.6, test=0))
+    split = Split.order(valid=0.6, test=0)
+    encoder, parts = fit(frame, split=split, changes={"v": {"transform": "standard"}})
     assert encoder.spec.fields[0].size == 4
     assert column(encoder, parts["valid"], "x").tolist() == [1] * 6
     assert parts["train"].counts()["x"].tolist() == [0, 0, 2, 2]

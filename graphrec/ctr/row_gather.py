@@ -1,0 +1,57 @@
+"""Gathering rows of a table, whose gradient is a sparse tensor with one entry per distinct row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum the rows of ``values`` that share an index.
+
+    Args:
+        index: (n,) integer ids.
+        values: (n, d) rows.
+
+    Returns:
+        The distinct ids in ascending order, (u,) int64, their sums, (u, d), and how often each occurs, (u,).
+        Sorting and bagging are cheaper on a CPU than `torch.Tensor.coalesce`.
+    """
+    ordered, permutation = index.sort(stable=True)
+    rows, counts = ordered.unique_consecutive(return_counts=True)
+    sums = nn.functional.embedding_bag(permutation, values, counts.cumsum(0) - counts, mode="sum")
+    return rows.long(), sums, counts
+
+
+class _RowGather(torch.autograd.Function):
+    """``weight[index]`` whose gradient is a coalesced sparse COO tensor.
+
+    With ``decay`` (one number per row of ``weight``), each occurrence of a row adds
+    ``scale * decay[row] * weight[row]`` to its gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, index: Tensor, decay: Tensor | None, scale: float) -> Tensor:
+        ctx.save_for_backward(weight, index, decay)
+        ctx.scale = scale
+        return weight.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        weight, index, decay = ctx.saved_tensors
+        rows, sums, counts = sum_rows(index, grad)
+        if decay is not None:
+            pull = decay.index_select(0, rows) * counts
+            sums.addcmul_(pull[:, None], weight.index_select(0, rows), value=ctx.scale)
+        grad = torch.sparse_coo_tensor(
+            rows[None], sums, weight.shape, is_coalesced=True, check_invariants=False
+        )
+        return grad, None, None, None
+
+
+@torch.compiler.disable
+def gather_sparse(weight: Tensor, index: Tensor, decay: Tensor | None, scale: float) -> Tensor:
+    """``weight[index]`` with row gradients; see `_RowGather`."""
+    return _RowGather.apply(weight, index, decay, scale)
