@@ -59,11 +59,15 @@ def train() -> dict[str, Any]:
     import torch
 
     from graphrec import create_model
-    from graphrec.pipelines.tables import BatchLoader, Split, TableEncoder, TableSchema, open_table
+    from graphrec.pipelines.tables import BatchLoader, Role, Split, TableEncoder, TableSchema, open_table
     from graphrec.training import TrainConfig, Trainer
 
     table = open_table(str(Path(given["data"]) / "ctr_1m.parquet"))
-    encoder = TableEncoder(TableSchema.infer(table, label="label", ignore=given.get("ignore", [])))
+    schema = TableSchema.infer(table, label="label", ignore=given.get("ignore", []))
+    for column in schema.features:
+        if column.role is Role.NUMERIC:  # the peers scale one vector by the number
+            schema = schema.replace(column.name, transform=given.get("numbers", "standard"))
+    encoder = TableEncoder(schema)
     parts = encoder.fit_encode(table, Split.order(valid=0.1, test=0.1), cache_dir=WORK)
     torch.manual_seed(given.get("seed", 0))
     model = create_model(given["model"], encoder.spec, **given.get("options", {}))

@@ -9,7 +9,8 @@ import numpy as np
 
 from .features import FIRST_ID, NULL_ID
 
-_SAMPLE = 1 << 18
+_SAMPLE = 1 << 16
+"""Values that a sample has at least, where there are as many: a quantile's error is a fifth of a per cent."""
 
 
 class Scaler:
