@@ -97,7 +97,7 @@ def test_fitting_leaves_the_callers_random_numbers_alone(log: pl.DataFrame) -> N
 
 
 def test_several_labels(log: pl.DataFrame) -> None:
-    model = quick("mmoe").fit(log, label=["click", "like"])
+    model = quick("mmoe", epochs=10, learning_rate=0.02).fit(log, label=["click", "like"])
     proba = model.predict_proba(log)
     assert proba.shape == (800, 2)
     assert roc_auc_score(log["like"], proba[:, 1]) > 0.65

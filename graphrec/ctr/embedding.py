@@ -52,6 +52,7 @@ class FusedEmbedding(nn.Module):
     """
 
     _categorical_offsets: Tensor
+    _centres: Tensor
 
     def __init__(
         self,
@@ -77,6 +78,8 @@ class FusedEmbedding(nn.Module):
         steps = torch.empty(len(knots), max(2, *knots) - 1, dim) if knots else None
         self.numeric_steps = None if steps is None else nn.Parameter(steps)
         """(numeric fields with knots, most knots - 1, d): see `piecewise_vectors`."""
+        centres = torch.tensor([f.centre for f in spec.numeric if f.knots], dtype=torch.int64)
+        self.register_buffer("_centres", centres, persistent=False)
         offsets = [self._offsets[f.vocabulary] for f in spec.categorical]
         self.register_buffer(
             "_categorical_offsets", torch.tensor(offsets, dtype=torch.int32), persistent=False
@@ -249,11 +252,12 @@ class FusedEmbedding(nn.Module):
         assert self.numeric_missing is not None
         assert self.numeric_steps is not None
         before = sum(f.knots > 0 for f in self.spec.numeric[: columns.start])
-        steps = self.numeric_steps[before : before + columns.stop - columns.start]
+        curves = slice(before, before + columns.stop - columns.start)
+        steps = self.numeric_steps[curves]
         if self._steps_pull:
             steps = with_prior(steps, self._steps_pull)
         weights = self.numeric_weight[columns], self.numeric_missing[columns]
-        return piecewise_vectors(values[:, columns], steps, *weights)
+        return piecewise_vectors(values[:, columns], steps, *weights, self._centres[curves])
 
 
 def _rows_of(field: Field) -> int:

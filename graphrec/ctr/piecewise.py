@@ -4,10 +4,11 @@ Tabular Deep Learning, NeurIPS 2022, arXiv 2203.05556, eq. 1), followed by a lin
 Idea: a number scales one vector in the usual embedding of CTR models, so that its effect has one direction;
 with knots between which it interpolates, the vector follows any curve, as bins would, but without steps.
 
-    e(x) = b + sum_k clip(p(x) - k, 0, 1) w_k,   k = 0 ... K - 2
+    e(x) = b + sum_k (clip(p(x) - k, 0, 1) - [k < c]) w_k,   k = 0 ... K - 2
 
 p(x) is the number's position among its K knots: 0 at the first, K - 1 at the last, linear between two. The
-table encoder finds the knots and hands over p (``transform: piecewise`` of a column).
+table encoder finds the knots and hands over p (``transform: piecewise`` of a column). c is the knot nearest
+the median of the training rows: the paper has c = 0, where a first step on any w moves all rows the same way.
 Official code: https://github.com/yandex-research/rtdl-num-embeddings (its ``PiecewiseLinearEmbeddings``).
 """
 
@@ -19,30 +20,35 @@ import torch
 from torch import Tensor
 
 
-def piecewise_vectors(positions: Tensor, steps: Tensor, base: Tensor, missing: Tensor) -> Tensor:
+def piecewise_vectors(
+    positions: Tensor, steps: Tensor, base: Tensor, missing: Tensor, centres: Tensor
+) -> Tensor:
     """Vectors of numeric fields, (B, N, d); differentiable once, and not in the positions.
 
     Args:
         positions: (B, N) positions among the knots; NaN where a value is missing.
         steps: (N, K - 1, d), the vectors w between knots; those past a field's last knot are not used.
-        base: (N, d), the vectors b of the first knots.
+        base: (N, d), the vectors b of the central knots.
         missing: (N, d), what stands for a missing value.
+        centres: (N,) int64, the central knots c.
     """
     if torch.is_grad_enabled() and (steps.requires_grad or base.requires_grad):
-        found: Tensor = _Curves.apply(positions, steps, base, missing)
+        found: Tensor = _Curves.apply(positions, steps, base, missing, centres)
         return found
-    return _interpolated(positions, steps, base, missing)
+    return _interpolated(positions, steps, base, missing, centres)
 
 
-def _interpolated(positions: Tensor, steps: Tensor, base: Tensor, missing: Tensor) -> Tensor:
+def _interpolated(positions: Tensor, steps: Tensor, base: Tensor, missing: Tensor, centres: Tensor) -> Tensor:
     """By looking up the vectors of the knots beside each position."""
-    first, unknown, last = base.unsqueeze(1), positions.isnan(), steps.shape[1]
+    count, unknown = steps.shape[1], positions.isnan()
+    risen = torch.cat([torch.zeros_like(base).unsqueeze(1), steps.cumsum(1)], dim=1)  # (N, K, d)
+    fields = torch.arange(len(base), device=base.device)
+    curves = risen + (base - risen[fields, centres]).unsqueeze(1)
     nothing = missing.unsqueeze(1)  # twice, as a position's second knot is the next row
-    table = torch.cat([first, first + steps.cumsum(1), nothing, nothing], dim=1)  # (N, K + 2, d)
-    below = positions.floor().clamp(max=last - 1).masked_fill(unknown, last + 1)
+    table = torch.cat([curves, nothing, nothing], dim=1)
+    below = positions.floor().clamp(max=count - 1).masked_fill(unknown, count + 1)
     share = (positions - below).masked_fill(unknown, 0.0).to(table.dtype)
-    fields = torch.arange(len(table), dtype=torch.int32, device=table.device)
-    rows = (below.int() + fields * table.shape[1]).flatten()
+    rows = (below.int() + fields.int() * table.shape[1]).flatten()
     knots = table.flatten(0, 1)
     return torch.lerp(knots[rows], knots[rows + 1], share.view(-1, 1)).unflatten(0, positions.shape)
 
@@ -51,14 +57,16 @@ class _Curves(torch.autograd.Function):
     """Look-ups forward; backward one product with what the equation multiplies, as rows share few knots."""
 
     @staticmethod
-    def forward(ctx: Any, positions: Tensor, steps: Tensor, base: Tensor, missing: Tensor) -> Tensor:
-        ctx.save_for_backward(positions)
+    def forward(
+        ctx: Any, positions: Tensor, steps: Tensor, base: Tensor, missing: Tensor, centres: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(positions, centres)
         ctx.count = steps.shape[1]
-        return _interpolated(positions, steps, base, missing)
+        return _interpolated(positions, steps, base, missing, centres)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:  # type: ignore[override]
-        (positions,) = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        positions, centres = ctx.saved_tensors
         unknown, grad = positions.isnan(), grad.transpose(0, 1)  # (N, B, d)
         starts = torch.arange(ctx.count, dtype=grad.dtype, device=grad.device)
         places = positions.masked_fill(unknown, 0.0).to(grad.dtype).t().unsqueeze(-1)
@@ -66,7 +74,9 @@ class _Curves(torch.autograd.Function):
         one = grad.shape[2] == 1  # products of one column are slow
         steps = (covered * grad).sum(1).unsqueeze(-1) if one else torch.bmm(covered.mT, grad)
         missing = torch.bmm(unknown.t().unsqueeze(1).to(grad.dtype), grad).squeeze(1)
-        return None, steps, grad.sum(1) - missing, missing
+        base = grad.sum(1) - missing
+        before = (starts < centres.unsqueeze(1)).to(grad.dtype)  # (N, K - 1)
+        return None, steps - before.unsqueeze(-1) * base.unsqueeze(1), base, missing, None
 
 
 def with_prior(weight: Tensor, precision: float) -> Tensor:

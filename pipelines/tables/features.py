@@ -49,6 +49,7 @@ class Field:
             ``i // quotient`` of a second (Shi et al., 2020, arXiv 1909.02107).
         knots: Of a numeric field that holds positions among knots, in ``[0, knots - 1]``, their number; 0 if
             it holds the scaled number itself.
+        centre: The knot nearest the median of the training rows.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Field:
     vocabulary: str = ""
     quotient: int = 0
     knots: int = 0
+    centre: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", FieldKind(self.kind))

@@ -49,8 +49,10 @@ class NumericCoder:
 
     def field(self) -> Field:
         """The encoded field."""
-        knots = self.scaler.knots if isinstance(self.scaler, Knots) else None
-        return Field(self.column.name, FieldKind.NUMERIC, knots=0 if knots is None else len(knots))
+        if not isinstance(self.scaler, Knots) or self.scaler.knots is None:
+            return Field(self.column.name, FieldKind.NUMERIC)
+        knots, centre = len(self.scaler.knots), self.scaler.centre
+        return Field(self.column.name, FieldKind.NUMERIC, knots=knots, centre=centre)
 
     def counts(self) -> np.ndarray:
         """Nothing: a number has no vocabulary."""

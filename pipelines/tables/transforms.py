@@ -11,6 +11,8 @@ from .features import FIRST_ID, NULL_ID
 
 _SAMPLE = 1 << 16
 """Values that a sample has at least, where there are as many: a quantile's error is a fifth of a per cent."""
+_ROWS = 50
+"""Training rows that an interval between knots has at least: noise is learned from fewer."""
 
 
 class Scaler:
@@ -96,16 +98,24 @@ class Knots(Scaler):
     Positions are linear between two knots, and those of values outside stop at the first or the last knot. A
     value that more than one in `bins` training rows has is a knot itself, so that a column that is mostly 0
     keeps a curve for the rest; the other knots divide the other rows evenly. Where there are no more than
-    `bins` different values, they are the knots.
+    `bins` different values, they are the knots. Few rows get fewer intervals, of 50 rows or more.
 
     Args:
         bins: Intervals between knots, at most.
         knots: Knots that are known already, ascending, relative to the pivot.
+        centre: Then, which one is nearest the median of the training rows.
+        pivot: And their pivot.
     """
 
-    def __init__(self, bins: int, knots: Sequence[float] | None = None, pivot: float | None = None) -> None:
+    def __init__(
+        self,
+        bins: int,
+        knots: Sequence[float] | None = None,
+        centre: int = 0,
+        pivot: float | None = None,
+    ) -> None:
         super().__init__("piecewise")
-        self.bins, self.pivot = bins, pivot
+        self.bins, self.centre, self.pivot = bins, centre, pivot
         self.knots = None if knots is None else np.array(knots, np.float64)
         self._sample = _Sample()
 
@@ -120,15 +130,8 @@ class Knots(Scaler):
         if not len(sample):
             self.knots = np.zeros(1)
             return
-        values, counts = np.unique(sample, return_counts=True)
-        if len(values) <= self.bins:
-            self.knots = values
-            return
-        frequent = counts * self.bins > len(sample)
-        rest = np.repeat(values[~frequent], counts[~frequent])
-        intervals = max(1, self.bins - int(frequent.sum()))
-        spread = np.quantile(rest, np.linspace(0, 1, intervals + 1)) if len(rest) else rest
-        self.knots = np.unique(np.concatenate([values[frequent], spread]))
+        self.knots = _spread(sample, max(2, min(self.bins, len(sample) // _ROWS)))
+        self.centre = round(float(np.interp(np.median(sample), self.knots, np.arange(len(self.knots)))))
 
     def scale(self, raw: np.ndarray) -> np.ndarray:
         """(n,) float32 positions; NaN stays NaN."""
@@ -140,7 +143,19 @@ class Knots(Scaler):
     def state(self) -> dict[str, Any]:
         """What a saved encoder needs."""
         assert self.knots is not None
-        return {"knots": self.knots.tolist(), "pivot": self.pivot}
+        return {"knots": self.knots.tolist(), "centre": self.centre, "pivot": self.pivot}
+
+
+def _spread(sample: np.ndarray, bins: int) -> np.ndarray:
+    """At most ``bins + 1`` ascending knots; frequent values are knots, the others divide the other rows."""
+    values, counts = np.unique(sample, return_counts=True)
+    if len(values) <= bins:
+        return values
+    frequent = counts * bins > len(sample)
+    rest = np.repeat(values[~frequent], counts[~frequent])
+    intervals = max(1, bins - int(frequent.sum()))
+    between = np.quantile(rest, np.linspace(0, 1, intervals + 1)) if len(rest) else rest
+    return np.unique(np.concatenate([values[frequent], between]))
 
 
 class Bucketer:

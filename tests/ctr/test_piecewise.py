@@ -16,12 +16,12 @@ from graphrec.pipelines.tables.features import Features, FeatureSpec, Field
 
 SPEC = FeatureSpec(
     (
-        Field("a", "numeric", knots=5),
+        Field("a", "numeric", knots=5, centre=2),
         Field("b", "numeric"),
         Field("c", "numeric", knots=2),
         Field("item", "categorical", size=4),
         Field("constant", "numeric", knots=1),
-        Field("d", "numeric", knots=4),
+        Field("d", "numeric", knots=4, centre=3),
     )
 )
 
@@ -36,7 +36,7 @@ def batch(rows: int = 9) -> Features:
 
 
 def expected(embedding: FusedEmbedding, features: Features, field: str) -> torch.Tensor:
-    """One field by a loop over rows: the first knot's vector and the steps that the position has covered."""
+    """One field by a loop over rows: the central knot's vector and the steps from there to the position."""
     number = [f.name for f in SPEC.numeric].index(field)
     curve = [f.name for f in SPEC.numeric if f.knots].index(field)
     rows = []
@@ -45,8 +45,9 @@ def expected(embedding: FusedEmbedding, features: Features, field: str) -> torch
             rows.append(embedding.numeric_missing[number])
             continue
         vector = embedding.numeric_weight[number]
-        for k in range(math.ceil(position)):
-            vector = vector + min(position - k, 1.0) * embedding.numeric_steps[curve, k]
+        for k in range(SPEC.numeric[number].knots - 1):
+            covered = min(max(position - k, 0.0), 1.0) - (k < SPEC.numeric[number].centre)
+            vector = vector + covered * embedding.numeric_steps[curve, k]
         rows.append(vector)
     return torch.stack(rows)
 

@@ -60,7 +60,7 @@ def test_a_frequent_value_leaves_knots_for_the_rest() -> None:
 
 def test_large_numbers_keep_their_differences() -> None:
     values = 1_700_000_000.0 + np.arange(100)
-    np.testing.assert_allclose(fit(values, bins=4)[2], np.arange(100) / 99 * 4, atol=1e-5)
+    np.testing.assert_allclose(fit(values, bins=2)[2], np.arange(100) / 99 * 2, atol=1e-5)
 
 
 @pytest.mark.parametrize(
