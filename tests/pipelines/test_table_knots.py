@@ -86,3 +86,17 @@ def test_saving_keeps_them(tmp_path: Path) -> None:
     got, kept = (e.encode(new).read(0, 4).features.numeric.numpy() for e in (loaded, encoder))
     np.testing.assert_array_equal(got, kept)
     assert sorted(part.read(0, 300).features.numeric[:, 0].tolist()) == sorted(positions.tolist())
+
+
+def test_few_rows_get_fewer_knots() -> None:
+    assert fit(DRAW.normal(size=300))[0].spec.fields[0].knots == 7
+    assert fit(DRAW.normal(size=40))[0].spec.fields[0].knots == 3
+
+
+@pytest.mark.parametrize(("zeros", "centre"), [(0.0, 4), (0.8, 0)])
+def test_the_centre_is_the_median(zeros: float, centre: int, tmp_path: Path) -> None:
+    values = np.where(DRAW.random(4000) < zeros, 0.0, DRAW.lognormal(0, 1, 4000))
+    encoder = fit(values)[0]
+    assert encoder.spec.fields[0].centre == centre
+    encoder.save(tmp_path / "encoder")
+    assert TableEncoder.load(tmp_path / "encoder").spec == encoder.spec
