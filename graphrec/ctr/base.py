@@ -96,7 +96,9 @@ class CTRModel(nn.Module):
 
     def predict(self, batch: Batch) -> Tensor:
         """Probabilities (B, T), float32."""
-        return torch.sigmoid(self(batch.features).float())
+        logits = self(batch.features)
+        wide = torch.float32 if logits.device.type == "mps" else torch.float64
+        return torch.sigmoid(logits.to(wide)).float()  # in float32 a last bit depends on the rows beside it
 
     def regularise(self, counts: Mapping[str, Any], l2: float, rows: int = 0) -> None:
         """Give every embedding row a Gaussian prior; see `FusedEmbedding.regularise`.

@@ -26,7 +26,7 @@ def piecewise_vectors(
     """Vectors of numeric fields, (B, N, d); differentiable once, and not in the positions.
 
     Args:
-        positions: (B, N) positions among the knots; NaN where a value is missing.
+        positions: (B, N) positions among the knots, clipped to them; NaN where a value is missing.
         steps: (N, K - 1, d), the vectors w between knots; those past a field's last knot are not used.
         base: (N, d), the vectors b of the central knots.
         missing: (N, d), what stands for a missing value.
@@ -41,6 +41,7 @@ def piecewise_vectors(
 def _interpolated(positions: Tensor, steps: Tensor, base: Tensor, missing: Tensor, centres: Tensor) -> Tensor:
     """By looking up the vectors of the knots beside each position."""
     count, unknown = steps.shape[1], positions.isnan()
+    positions = positions.clamp(0.0, count)
     risen = torch.cat([torch.zeros_like(base).unsqueeze(1), steps.cumsum(1)], dim=1)  # (N, K, d)
     fields = torch.arange(len(base), device=base.device)
     curves = risen + (base - risen[fields, centres]).unsqueeze(1)
@@ -50,7 +51,12 @@ def _interpolated(positions: Tensor, steps: Tensor, base: Tensor, missing: Tenso
     share = (positions - below).masked_fill(unknown, 0.0).to(table.dtype)
     rows = (below.int() + fields.int() * table.shape[1]).flatten()
     knots = table.flatten(0, 1)
-    return torch.lerp(knots[rows], knots[rows + 1], share.view(-1, 1)).unflatten(0, positions.shape)
+    start = knots.index_select(
+        0, rows
+    )  # torch.lerp rounds the last few of its numbers otherwise than the others
+    return (start + share.view(-1, 1) * (knots.index_select(0, rows + 1) - start)).unflatten(
+        0, positions.shape
+    )
 
 
 class _Curves(torch.autograd.Function):

@@ -155,6 +155,7 @@ def random_features(spec: FeatureSpec, rows: int) -> Features:
     columns = [ids(field.size, rows) for field in spec.categorical]
     categorical = torch.stack(columns, 1) if columns else torch.zeros(rows, 0, dtype=torch.int32)
     numeric = torch.randn(rows, len(spec.numeric), generator=draw)
+    numeric *= torch.tensor([max(field.knots, 1) for field in spec.numeric])
     numeric[torch.rand(numeric.shape, generator=draw) < 0.1] = float("nan")
     lists = []
     for field in spec.lists:
