@@ -41,7 +41,7 @@ def piecewise_vectors(
 def _interpolated(positions: Tensor, steps: Tensor, base: Tensor, missing: Tensor, centres: Tensor) -> Tensor:
     """By looking up the vectors of the knots beside each position."""
     count, unknown = steps.shape[1], positions.isnan()
-    positions = positions.clamp(0.0, count)
+    positions = positions.clamp(0.0, float(count))
     risen = torch.cat([torch.zeros_like(base).unsqueeze(1), steps.cumsum(1)], dim=1)  # (N, K, d)
     fields = torch.arange(len(base), device=base.device)
     curves = risen + (base - risen[fields, centres]).unsqueeze(1)
