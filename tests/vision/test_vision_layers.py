@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 from graphrec import vision
@@ -12,6 +13,7 @@ from graphrec.vision.layers import (
     GELU,
     ConvNorm,
     GridAttention,
+    Linear,
     LinearNorm,
     PatchEmbed,
     ReLU,
@@ -172,3 +174,104 @@ def test_network_in_pieces_is_differentiated_twice_and_frozen_in_part() -> None:
 
     torch.testing.assert_close(second(mlp_in_pieces(x, first, last)), second(last(first(x).relu())))
     assert first.weight.grad is None
+
+
+def plain(layer: Linear) -> nn.Linear:
+    """torch's layer with the same weights."""
+    twin = nn.Linear(
+        layer.in_features, layer.out_features, bias=layer.bias is not None, dtype=layer.weight.dtype
+    )
+    twin.load_state_dict(layer.state_dict())
+    return twin
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("eps", [1e-5, 1e-6])
+def test_linear_layer_behind_a_norm_is_differentiated_twice(bias: bool, eps: float) -> None:
+    norm, ours = nn.LayerNorm(7, eps=eps, dtype=torch.float64), Linear(7, 5, bias=bias, dtype=torch.float64)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True)
+    found = []
+    for layer in (ours, plain(ours)):
+        wanted = [x, *norm.parameters(), *layer.parameters()]
+        out = layer(norm(x))
+        first = torch.autograd.grad(out.square().sum(), wanted, create_graph=True)
+        second = torch.autograd.grad(sum(one.square().sum() for one in first), wanted)
+        found.append([out, *first, *second])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def kept_bytes(out: torch.Tensor) -> int:
+    """Bytes of distinct storages that the graph behind a tensor keeps."""
+    storages, nodes = {}, [out.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        kept = [getattr(node, name) for name in dir(node) if name.startswith("_saved")]
+        for one in [*kept, *getattr(node, "saved_tensors", ())]:
+            if isinstance(one, torch.Tensor):
+                storages[one.untyped_storage().data_ptr()] = one.untyped_storage()
+        nodes += [before for before, _ in node.next_functions if before is not None]
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def test_output_of_a_norm_is_not_kept() -> None:
+    ours = Linear(64, 3)
+    x = torch.randn(100, 64)
+    saved = [kept_bytes(layer(nn.LayerNorm(64)(x))) for layer in (plain(ours), ours)]
+    assert saved[0] - saved[1] == x.numel() * x.element_size()
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.LayerNorm(8, elementwise_affine=False),
+        nn.LayerNorm((3, 8)),
+        nn.LayerNorm(8).requires_grad_(False),
+        nn.LayerNorm(8, bias=False),
+    ],
+)
+def test_linear_layer_behind_other_norms(norm: nn.LayerNorm) -> None:
+    ours, x = Linear(8, 5), torch.randn(2, 3, 8, requires_grad=True)
+    found = []
+    for layer in (ours, plain(ours)):
+        out = layer(norm(x))
+        found.append([out, *torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_linear_layer_behind_a_norm_in_bfloat16_and_frozen() -> None:
+    model = nn.Sequential(nn.LayerNorm(8), Linear(8, 5))
+    x = torch.randn(3, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(x).dtype == torch.bfloat16
+    model[1].requires_grad_(False)
+    model(x).sum().backward()
+    assert x.grad is not None
+    assert model[1].weight.grad is None
+    low = nn.Sequential(nn.LayerNorm(8), Linear(8, 5)).bfloat16()
+    low(x.bfloat16()).sum().backward()
+    assert low[1].weight.grad is not None
+
+
+def test_linear_layer_behind_a_norm_under_a_checkpoint() -> None:
+    runs = 0
+
+    class Block(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            nonlocal runs
+            runs += 1
+            return super().forward(x)
+
+    block = Block(nn.LayerNorm(8), Linear(8, 5))
+    x = torch.randn(3, 8, requires_grad=True)
+    wanted = [x, *block.parameters()]
+    first = torch.autograd.grad(block(x).square().sum(), wanted)
+    runs = 0
+    out = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
+    again = torch.autograd.grad(out.square().sum(), wanted)
+    assert runs == 2
+    for one, other in zip(first, again, strict=True):
+        torch.testing.assert_close(one, other)

@@ -23,7 +23,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import GELU, GridAttention, Mlp, Stage, drop_path_rates, init_linear_and_conv
+from ..layers import GELU, GridAttention, Linear, Mlp, Stage, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 
@@ -37,7 +37,7 @@ class RoutedAttention(nn.Module):
     def __init__(self, dim: int, heads: int, windows: int, topk: int) -> None:
         super().__init__()
         self.heads, self.windows, self.topk = heads, windows, topk
-        self.to_qkv = nn.Linear(dim, 3 * dim)
+        self.to_qkv = Linear(dim, 3 * dim)
         self.lepe = _depthwise(dim, 5)
         self.wo = nn.Linear(dim, dim)
 

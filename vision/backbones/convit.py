@@ -25,6 +25,7 @@ from graphrec.registry import Card, Variant
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
+    Linear,
     PatchEmbed,
     SequenceHead,
     TokenAttention,
@@ -76,8 +77,8 @@ class GatedAttention(nn.Module):
     def __init__(self, dim: int, heads: int, grid: tuple[int, int], drop: float) -> None:
         super().__init__()
         self.heads, self.grid = heads, grid
-        self.qk = nn.Linear(dim, 2 * dim, bias=False)
-        self.v = nn.Linear(dim, dim, bias=False)
+        self.qk = Linear(dim, 2 * dim, bias=False)
+        self.v = Linear(dim, dim, bias=False)
         self.proj = nn.Linear(dim, dim)
         self.pos_proj = PositionProjection(heads)
         self.gating_param = nn.Parameter(torch.ones(heads))

@@ -23,7 +23,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Mlp, Stage, convolved, drop_path_rates, init_linear_and_conv
+from ..layers import Linear, Mlp, Stage, convolved, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 
@@ -120,7 +120,7 @@ class CSWinBlock(nn.Module):
         super().__init__()
         self.split = split
         self.norm1 = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         parts = 1 if split is None else 2
         self.attns = nn.ModuleList(LePEAttention(dim // parts, heads // parts) for _ in range(parts))
         self.proj = nn.Linear(dim, dim)

@@ -21,7 +21,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import GridAttention, Mlp, Stage, convolved, drop_path_rates, init_linear_and_conv
+from ..layers import GridAttention, Linear, Mlp, Stage, convolved, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 
@@ -83,7 +83,7 @@ class ChannelAttention(nn.Module):
     def __init__(self, dim: int, heads: int, qkv_bias: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:

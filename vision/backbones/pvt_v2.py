@@ -20,6 +20,7 @@ from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
     GELU,
+    Linear,
     NormedStage,
     OverlapDownsample,
     OverlapPatchEmbed,
@@ -35,7 +36,7 @@ class ConvMlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, *, relu: bool, drop: float) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = Linear(dim, hidden)
         self.relu = ReLU() if relu else nn.Identity()
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.act = GELU()

@@ -25,6 +25,7 @@ from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
     GridAttention,
+    Linear,
     Mlp,
     PatchEmbed,
     Stage,
@@ -43,7 +44,7 @@ class PatchMerging(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * dim)
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), 2C)."""

@@ -21,7 +21,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Mlp, SequenceHead, drop_path_rates, resize_positions
+from ..layers import Linear, Mlp, SequenceHead, drop_path_rates, resize_positions
 from ..models import register_backbone
 
 STRIDE = 4
@@ -43,8 +43,8 @@ class TNTAttention(nn.Module):
     def __init__(self, dim: int, heads: int, drop: float) -> None:
         super().__init__()
         self.heads = heads
-        self.qk = nn.Linear(dim, 2 * dim, bias=False)
-        self.v = nn.Linear(dim, dim, bias=False)
+        self.qk = Linear(dim, 2 * dim, bias=False)
+        self.v = Linear(dim, dim, bias=False)
         self.proj = nn.Linear(dim, dim)
         self.drop = nn.Dropout(drop)
 
@@ -61,7 +61,7 @@ class WordProjection(nn.Module):
     def __init__(self, words: int, inner: int, outer: int, *, bias: bool) -> None:
         super().__init__()
         self.proj_norm1 = nn.LayerNorm(words * inner)
-        self.proj = nn.Linear(words * inner, outer, bias=bias)
+        self.proj = Linear(words * inner, outer, bias=bias)
         self.proj_norm2 = nn.LayerNorm(outer)
 
     def forward(self, x: Tensor, patches: int) -> Tensor:

@@ -27,6 +27,7 @@ from ..layers import (
     AggregatedAttention,
     CosineAttention,
     CosineFullAttention,
+    Linear,
     NormedStage,
     OverlapDownsample,
     OverlapPatchEmbed,
@@ -42,7 +43,7 @@ class ConvolutionalGLU(nn.Module):
     def __init__(self, dim: int, hidden: int, drop: float) -> None:
         super().__init__()
         width = int(2 * hidden / 3)
-        self.fc1 = nn.Linear(dim, 2 * width)
+        self.fc1 = Linear(dim, 2 * width)
         self.dwconv = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.act = GELU()
         self.fc2 = nn.Linear(width, dim)

@@ -19,6 +19,7 @@ from .mobile import (
     merging_stage,
 )
 from .neighborhood import NeighborhoodAttention, resize_rpb
+from .normed import Linear
 from .patch_embed import OverlapDownsample, OverlapPatchEmbed, PatchEmbed, convolved
 from .reduced_attention import ReducedAttention
 from .sequence_head import SequenceHead
@@ -38,6 +39,7 @@ __all__ = [
     "CosineFullAttention",
     "CrossStage",
     "GridAttention",
+    "Linear",
     "LinearNorm",
     "Mlp",
     "NeighborhoodAttention",

@@ -14,6 +14,7 @@ from graphrec.kernels import RelativeBias, Source, attention, joint_attention
 from graphrec.kernels.patterns import Halo
 from graphrec.kernels.remembered import kept
 
+from .normed import Linear
 from .pieces import mlp_in_pieces
 
 Size = tuple[int, int]
@@ -101,7 +102,7 @@ class CosineFullAttention(CosineAttention):
 
     def __init__(self, dim: int, heads: int, trained: Size, qkv_bias: bool, drop: float) -> None:
         super().__init__(dim, heads, trained, drop)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to the same shape."""

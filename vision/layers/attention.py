@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from graphrec.kernels import RelativeBias, attention, split_heads
 from graphrec.kernels.patterns import Full, Pattern, Windows
 
+from .normed import Linear
 from .tables import relative_bias_table
 
 
@@ -33,7 +34,7 @@ class GridAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.bias_window = heads, bias_window
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.relative_position_bias_table: nn.Parameter | None = None
@@ -46,22 +47,19 @@ class GridAttention(nn.Module):
         """Mixed positions of a map.
 
         Args:
-            x: (B, H, W, C).
+            x: (B, H, W, C), or tokens (B, N, C).
             pattern: Who sees whom; all see all if None.
             bias: Added to the logits, in place of the layer's own table.
 
         Returns:
-            (B, H, W, C).
+            The same shape.
         """
-        batch, height, width, dim = x.shape
-        q, k, v = split_heads(
-            self.qkv(x).view(batch, height * width, 3 * dim), self.heads
-        )  # [B, heads, L, D]
+        q, k, v = split_heads(self.qkv(x).flatten(1, -2), self.heads)  # [B, heads, L, D]
         table = self.relative_position_bias_table
         if bias is None and table is not None and self.bias_window is not None:
             bias = RelativeBias(table.T, self.bias_window)
         mixed = attention(q, k, v, pattern or Full(), bias=bias)
-        return self.proj_drop(self.proj(mixed.transpose(1, 2).reshape(batch, height, width, dim)))
+        return self.proj_drop(self.proj(mixed.transpose(1, 2).reshape(x.shape)))
 
 
 def shifted_windows(size: tuple[int, int], window: tuple[int, int], shifted: bool) -> Windows:

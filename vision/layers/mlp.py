@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import timm.layers
 import torch
 from torch import Tensor, nn
+
+from .normed import Linear
 
 
 class GELU(nn.GELU):
@@ -32,7 +33,7 @@ class ReLU(nn.ReLU):
         return super().forward(x) if torch.is_grad_enabled() else torch.relu_(x)
 
 
-class Mlp(timm.layers.Mlp):
+class Mlp(nn.Module):
     """``fc2(gelu(fc1(x)))`` over the last axis, with timm's names.
 
     Args:
@@ -43,10 +44,15 @@ class Mlp(timm.layers.Mlp):
     """
 
     def __init__(self, dim: int, hidden: int, *, drop: float = 0.0, approximate: str = "none") -> None:
-        super().__init__(dim, hidden, drop=drop)
+        super().__init__()
+        self.fc1 = Linear(dim, hidden)
         self.act = GELU(approximate)
+        self.drop1 = nn.Dropout(drop)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop2 = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) to the same shape."""
         x = self.drop1(self.act(self.fc1(x)))
-        return self.drop2(self.fc2(x))  # type: ignore[no-any-return]
+        out: Tensor = self.drop2(self.fc2(x))
+        return out

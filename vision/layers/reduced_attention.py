@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from graphrec.kernels import attention
 
 from .mlp import GELU
+from .normed import Linear
 
 
 class ReducedAttention(nn.Module):
@@ -34,8 +35,8 @@ class ReducedAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads = heads
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
-        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.q = Linear(dim, dim, bias=qkv_bias)
+        self.kv = Linear(dim, 2 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.drop = nn.Dropout(drop)
         self.pool = nn.AdaptiveAvgPool2d(pooled) if pooled else nn.Identity()

@@ -9,6 +9,7 @@ from graphrec.kernels import attention, split_heads
 
 from .attention import GridAttention
 from .mlp import Mlp
+from .normed import Linear
 
 
 class TokenAttention(GridAttention):
@@ -16,7 +17,7 @@ class TokenAttention(GridAttention):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """(B, N, C) to the same shape."""
-        return super().forward(x[:, None])[:, 0]
+        return super().forward(x)
 
 
 class ClassAttention(nn.Module):
@@ -33,7 +34,7 @@ class ClassAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.q = nn.Linear(dim, dim, bias=bias)
-        self.kv = nn.Linear(dim, 2 * dim, bias=bias)
+        self.kv = Linear(dim, 2 * dim, bias=bias)
         self.proj = nn.Linear(dim, dim)
         self.drop = nn.Dropout(drop)
 

@@ -1,0 +1,71 @@
+"""A linear layer behind a layer norm: one tensor is kept for the gradient where torch keeps two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphrec.kernels.registering import listened_to
+
+_NORM = "NativeLayerNormBackward0"
+
+
+class Linear(nn.Linear):
+    """A linear layer that does not keep the output of a layer norm, but computes it again for its gradient.
+
+    The norm keeps its input and, per row, the mean and the inverse of the deviation; torch's linear layer
+    keeps what the norm makes of them as well. Autograd says where an argument comes from. Of any other
+    origin, in 16 bits or under autocast (which copies it), and where something watches the operations or what
+    they keep (such as a checkpoint, which would run its part of the network to answer), this is
+    `torch.nn.Linear`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        if (
+            x.grad_fn is None
+            or x.grad_fn.name() != _NORM
+            or not (self.weight.requires_grad and torch.is_grad_enabled())
+            or x.dtype.itemsize < 4
+            or torch.is_autocast_enabled(x.device.type)
+            or listened_to()
+            or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+        ):
+            return super().forward(x)
+        norm: Any = x.grad_fn  # its attributes are documented, if not typed
+        kept = (norm._saved_input, norm._saved_result1, norm._saved_result2)
+        scale = (norm._saved_weight, norm._saved_bias)
+        if None in scale or len(norm._saved_normalized_shape) > 1:
+            return super().forward(x)
+        out: Tensor = _LinearOfNorm.apply(x, self.weight, self.bias, *kept, *scale)
+        return out
+
+
+class _LinearOfNorm(torch.autograd.Function):
+    """``normed @ weight.T + bias`` that keeps what the norm keeps."""
+
+    @staticmethod
+    def forward(ctx: Any, normed: Tensor, weight: Tensor, bias: Tensor | None, *kept: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, *kept)
+        return nn.functional.linear(normed, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *kept = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        rows = grad.flatten(0, -2)
+        dx = grad @ weight if wanted[0] else None
+        dweight = rows.mT @ _normalised(*kept).flatten(0, -2) if wanted[1] else None
+        return dx, dweight, rows.sum(0) if wanted[2] else None, *(None,) * len(kept)
+
+
+def _normalised(x: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What the norm has made of its input (..., C) with a mean and an inverse deviation (..., 1)."""
+    if not torch.is_grad_enabled():
+        return x.sub(mean).mul_(inverse).mul_(weight).add_(bias)
+    # Differentiated twice: both are functions of x, with the norm's epsilon, which only they tell.
+    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
+    inverse = (variance + (inverse.pow(-2) - variance).detach()).rsqrt()
+    return (x - mean) * inverse * weight + bias
