@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from vision_tools import assert_equals_recording, assert_official_keys, relative
 
 from graphrec import vision
-from graphrec.vision.layers.aggregated_attention import axis_distances
+from graphrec.vision.layers.aggregated_attention import CosineAttention, axis_distances
 
 AGGREGATED = {"poolings": (16, 8, 4, 2)}
 
@@ -47,3 +47,27 @@ def test_what_should_not_decay() -> None:
     names = vision.create_model("transnext_test").no_weight_decay()
     parts = {"temperature", "query_embedding", "relative_pos_bias_local", "cpb_fc1.weight", "cpb_fc2.bias"}
     assert all(any(name.endswith(part) for name in names) for part in parts)
+
+
+def test_biases_follow_weights_and_sizes() -> None:
+    model = vision.create_model("transnext_test").eval()
+    images = [torch.randn(1, 3, side, side) for side in (64, 96, 64)]
+    with torch.no_grad():
+        for image in images:
+            model(image)
+    layer = next(one for one in model.modules() if isinstance(one, CosineAttention))
+    for change in (
+        lambda: layer.cpb_fc1.weight.data.mul_(3),
+        lambda: layer.cpb_fc2.bias.data.add_(1),
+        lambda: None,
+    ):
+        change()  # past autograd's count of changes
+        for image in images:
+            with_gradients = model(image).detach()
+            with torch.no_grad():
+                torch.testing.assert_close(model(image), with_gradients)
+    with torch.inference_mode():
+        model(images[0])
+    model.double()
+    with torch.no_grad():
+        assert model(images[0].double()).dtype == torch.float64
