@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from graphrec.errors import ConfigError, DataError
 
 from .batches import FirstBatch, count_rows, device_batches
+from .capture_check import leave_out_capture_check
 from .checkpoint import copy_tensors
 from .compiled import compiled
 from .config import TrainConfig
@@ -93,6 +94,9 @@ class FitLoop:
         self.ranks.equalise(model)
         self.params = [p for p in model.parameters() if p.requires_grad]
         self.optimizers = build_optimizers(model, config)
+        if self.fabric.device.type == "cpu":
+            for optimizer in self.optimizers:
+                leave_out_capture_check(optimizer)
         self.schedule = Schedule(self.optimizers, config, config.epochs * self.train.steps)
         self.norms = batch_norms(model)
         self.exchange = GradientExchange(self.ranks, model)

@@ -43,3 +43,10 @@ def test_non_finite_norm_is_returned_and_changes_nothing():
 
 def test_no_gradients():
     assert clip_gradients([nn.Parameter(torch.ones(2))], 1.0) == 0.0
+
+
+def test_large_gradients_are_not_copied_side_by_side(monkeypatch):
+    params = gradients(False)
+    expected = clip_gradients(params, 1e9)
+    monkeypatch.setattr("graphrec.training.gradients._FEW", 3)
+    assert clip_gradients(params, 1e9) == pytest.approx(expected, rel=1e-6)
