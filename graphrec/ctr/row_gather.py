@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+
+class Groups(NamedTuple):
+    """Places of equal ids.
+
+    Attributes:
+        rows: The distinct ids in ascending order, (u,) int64.
+        counts: How often each occurs, (u,).
+        order: Places of the first id, then of the second, and so on, (n,) int64.
+    """
+
+    rows: Tensor
+    counts: Tensor
+    order: Tensor
+
+
+_last: tuple[Tensor, Groups] | None = None
+"""Models with several tables of the same ids (factors and weights) sort them once in a step, not for each."""
+
+
+def group_ids(index: Tensor) -> Groups:
+    """Sort ids (n,), or say again what the last call found for the same ones."""
+    global _last
+    compared = index.device.type == "cpu"  # elsewhere a comparison waits
+    if compared and _last is not None and _last[0].dtype == index.dtype and torch.equal(_last[0], index):
+        return _last[1]
+    ordered, order = index.sort(stable=True)
+    rows, counts = ordered.unique_consecutive(return_counts=True)
+    groups = Groups(rows.long(), counts, order)
+    if compared:
+        _last = (index.clone(), groups)
+    return groups
 
 
 def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -19,10 +51,9 @@ def sum_rows(index: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         The distinct ids in ascending order, (u,) int64, their sums, (u, d), and how often each occurs, (u,).
         Sorting and bagging are cheaper on a CPU than `torch.Tensor.coalesce`.
     """
-    ordered, permutation = index.sort(stable=True)
-    rows, counts = ordered.unique_consecutive(return_counts=True)
-    sums = nn.functional.embedding_bag(permutation, values, counts.cumsum(0) - counts, mode="sum")
-    return rows.long(), sums, counts
+    rows, counts, order = group_ids(index)
+    sums = nn.functional.embedding_bag(order, values, counts.cumsum(0) - counts, mode="sum")
+    return rows, sums, counts
 
 
 class _RowGather(torch.autograd.Function):

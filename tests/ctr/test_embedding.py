@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphrec.ctr.embedding import FusedEmbedding
-from graphrec.ctr.row_gather import sum_rows
+from graphrec.ctr.row_gather import group_ids, sum_rows
 from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec, Field
 
@@ -138,6 +138,18 @@ def test_quotient_fields_beside_others_are_pulled_once_per_occurrence() -> None:
 def test_a_single_field_of_any_kind(fields: tuple[Field, ...]) -> None:
     spec = FeatureSpec(fields)
     assert FusedEmbedding(spec, 3)(batch(5, spec)).shape == (5, 1, 3)
+
+
+def test_ids_that_were_grouped_before_and_ids_that_changed_in_place() -> None:
+    ids = torch.tensor([5, 2, 5, 9], dtype=torch.int32)
+    first = group_ids(ids)
+    assert group_ids(ids.clone()) is first
+    ids[1] = 5
+    rows, counts, order = group_ids(ids)
+    assert rows.tolist() == [5, 9]
+    assert counts.tolist() == [3, 1]
+    assert order.tolist() == [0, 1, 2, 3]
+    assert group_ids(ids.long()).rows.dtype == torch.int64
 
 
 def test_sum_rows_of_nothing() -> None:
