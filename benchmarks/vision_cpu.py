@@ -1,11 +1,13 @@
 """CPU time and peak memory of backbones, ours and timm's or the official code's.
 
 python benchmarks/vision_cpu.py --only swin
-python benchmarks/vision_cpu.py --official ~/clones --resume
+python benchmarks/vision_cpu.py --official ~/clones --batch 1 8 --resume
+python benchmarks/vision_cpu.py --official ~/clones --dtype bfloat16 --name vision_cpu_bf16 \\
+    --title "Backbones on a CPU in bfloat16"
 
 ``--official`` is a folder with clones of whai362/PVT, microsoft/CSWin-Transformer, rayleizhu/BiFormer,
 DaiShiResearch/TransNeXt and SHI-Labs/Neighborhood-Attention-Transformer; they need einops. Without it the
-systems that timm lacks are left out. Each finished system is kept in ``vision_cpu.partial.json``, from which
+systems that timm lacks are left out. Each finished system is kept in ``<name>.partial.json``, from which
 ``--resume`` goes on.
 """
 
@@ -53,13 +55,12 @@ WHY_NOT = (
     " each; the calls around it, in Python, take about as long (in SHViT too), and what both pay bounds its"
     " ratio. VOLO unfolds in 4 of 18 blocks, and linear layers bound the rest. ConViT's peer is timm's, which"
     " keeps its positions; the official code makes them anew. In ConViT's training step, linear layers and"
-    " torch's fused attention take four fifths of the time. TransNeXt makes its biases by a"
-    " network of distances in every block, whatever the batch. Where memory is some MB above the peer's"
-    " (Swin, MaxViT), it is pages of libraries: a gradient that is written out, and making the plans of"
-    " windows, once, run some 2 MB of torch's code that the peer does not need."
+    " torch's fused attention take four fifths of the time."
+    " While it trains, TransNeXt makes its biases by a network of distances in every block, whatever the"
+    " batch. On a processor without bfloat16's instructions (the machine is named below) both take up to ten"
+    " times as long in it as in float32."
 )
 """Why some figures miss the goal; kept beside the table."""
-PARTIAL = common.RESULTS / "vision_cpu.partial.json"
 
 
 def make_cases(options: argparse.Namespace) -> list[common.Job]:
@@ -113,14 +114,15 @@ def run(case: common.Job, threads: int) -> list[common.Job]:
 def run_all(cases: list[common.Job], options: argparse.Namespace) -> list[common.Job]:
     """All cases, but for those that a former run has finished."""
     kept: dict[str, list[dict[str, object]]] = {}
-    if options.resume and PARTIAL.exists():
-        kept = json.loads(PARTIAL.read_text(encoding="utf-8"))
+    partial = common.RESULTS / f"{options.name}.partial.json"
+    if options.resume and partial.exists():
+        kept = json.loads(partial.read_text(encoding="utf-8"))
     jobs = []
     for case in cases:
         if case.name not in kept:
             done = run(case, options.threads)
             kept[case.name] = [asdict(job) | {"python": ""} for job in done]
-            PARTIAL.write_text(json.dumps(kept), encoding="utf-8")
+            partial.write_text(json.dumps(kept), encoding="utf-8")
         jobs += [common.Job(**job) for job in kept[case.name]]
     return jobs
 
@@ -194,12 +196,14 @@ def main() -> None:
     parser.add_argument("--memory-batch", type=int, default=2, help="0 measures no memory")
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--official", default="", help="folder with clones of official repositories")
+    parser.add_argument("--name", default="vision_cpu", help="of the result file")
+    parser.add_argument("--title", default="Backbones on a CPU")
     parser.add_argument("--resume", action="store_true", help="keep what a former run has finished")
     options = parser.parse_args()
     jobs = run_all(common.available(make_cases(options), options.only), options)
-    common.record("vision_cpu", "Backbones on a CPU", text(jobs), jobs, options)
+    common.record(options.name, options.title, text(jobs), jobs, options)
     if not options.dry:
-        PARTIAL.unlink()
+        (common.RESULTS / f"{options.name}.partial.json").unlink()
 
 
 if __name__ == "__main__":

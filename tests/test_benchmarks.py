@@ -332,7 +332,6 @@ def test_backbones_are_recorded_as_they_finish(
 
     monkeypatch.setattr(common, "work", work)
     monkeypatch.setattr(common, "RESULTS", tmp_path)
-    monkeypatch.setattr(vision_cpu, "PARTIAL", tmp_path / "partial.json")
     arguments = ["vision_cpu.py", "--only", "swin_tiny_", "convnext_tiny", "--resume"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(common.WorkerError):
@@ -343,4 +342,4 @@ def test_backbones_are_recorded_as_they_finish(
     asked_of = "| model | batch 1, forward | batch 2, peak memory of a training step |"
     assert asked_of in page
     assert "| swin_tiny_patch4_window7_224 | 0.50 (1 / 2 ms) | 0.75 (3 / 4 MB, of files 1 / 2) |" in page
-    assert not (tmp_path / "partial.json").exists()
+    assert not (tmp_path / "vision_cpu.partial.json").exists()
