@@ -275,3 +275,14 @@ def test_linear_layer_behind_a_norm_under_a_checkpoint() -> None:
     assert runs == 2
     for one, other in zip(first, again, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_linear_layer_behind_a_norm_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphrec.vision.layers.normed._PIECE", 20)
+    norm, ours, x = nn.LayerNorm(6), Linear(6, 5), torch.randn(2, 4, 6, requires_grad=True)
+    found = []
+    for layer in (ours, plain(ours)):
+        wanted = [x, *norm.parameters(), *layer.parameters()]
+        found.append(torch.autograd.grad(layer(norm(x)).square().sum(), wanted))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
