@@ -57,8 +57,7 @@ WHY_NOT = (
     " keeps its positions; the official code makes them anew. In ConViT's training step, linear layers and"
     " torch's fused attention take four fifths of the time."
     " While it trains, TransNeXt makes its biases by a network of distances in every block, whatever the"
-    " batch. On a processor without bfloat16's instructions (the machine is named below) both take up to ten"
-    " times as long in it as in float32."
+    " batch."
 )
 """Why some figures miss the goal; kept beside the table."""
 

@@ -29,9 +29,10 @@ _last: tuple[Tensor, Groups] | None = None
 def group_ids(index: Tensor) -> Groups:
     """Sort ids (n,), or say again what the last call found for the same ones."""
     global _last
+    known = _last  # read once: another thread may train too
     compared = index.device.type == "cpu"  # elsewhere a comparison waits
-    if compared and _last is not None and _last[0].dtype == index.dtype and torch.equal(_last[0], index):
-        return _last[1]
+    if compared and known is not None and known[0].dtype == index.dtype and torch.equal(known[0], index):
+        return known[1]
     ordered, order = index.sort(stable=True)
     rows, counts = ordered.unique_consecutive(return_counts=True)
     groups = Groups(rows.long(), counts, order)

@@ -49,6 +49,14 @@ def test_what_should_not_decay() -> None:
     assert all(any(name.endswith(part) for name in names) for part in parts)
 
 
+def test_biases_are_made_once_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, image = vision.create_model("transnext_test").eval(), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        first = model(image)
+        monkeypatch.setattr("graphrec.vision.layers.aggregated_attention.mlp_in_pieces", None)
+        assert torch.equal(model(image), first)
+
+
 def test_biases_follow_weights_and_sizes() -> None:
     model = vision.create_model("transnext_test").eval()
     images = [torch.randn(1, 3, side, side) for side in (64, 96, 64)]

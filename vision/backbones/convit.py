@@ -25,10 +25,10 @@ from graphrec.registry import Card, Variant
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
+    GridAttention,
     Linear,
     PatchEmbed,
     SequenceHead,
-    TokenAttention,
     TransformerBlock,
     drop_path_rates,
     resize_positions,
@@ -172,7 +172,7 @@ class ConViT(Backbone):
             attn = (
                 GatedAttention(embed_dim, num_heads, self.grid, drop_rate)
                 if number < local
-                else TokenAttention(embed_dim, num_heads, qkv_bias=False, proj_drop=drop_rate)
+                else GridAttention(embed_dim, num_heads, qkv_bias=False, proj_drop=drop_rate)
             )
             block = JoiningBlock if number == local else TransformerBlock
             self.stages.append(block(embed_dim, attn, mlp_ratio, drop=drop_rate, drop_path=rate, eps=EPSILON))

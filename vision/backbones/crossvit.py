@@ -31,7 +31,7 @@ from ..layers import (
     BranchHead,
     BranchNorm,
     CrossStage,
-    TokenAttention,
+    GridAttention,
     TransformerBlock,
     drop_path_rates,
     resize_positions,
@@ -210,7 +210,7 @@ def _blocks(dim: int, heads: int, mlp_ratio: float, drop: float, rates: Sequence
         *(
             TransformerBlock(
                 dim,
-                TokenAttention(dim, heads, proj_drop=drop),
+                GridAttention(dim, heads, proj_drop=drop),
                 mlp_ratio,
                 drop=drop,
                 drop_path=rate,

@@ -25,7 +25,7 @@ from .reduced_attention import ReducedAttention
 from .sequence_head import SequenceHead
 from .stage import NormedStage, Stage, drop_path_rates
 from .tables import relative_bias_table, resize_bias_table, resize_positions
-from .tokens import ClassAttention, TokenAttention, TransformerBlock
+from .tokens import ClassAttention, TransformerBlock
 
 __all__ = [
     "GELU",
@@ -54,7 +54,6 @@ __all__ = [
     "Residual",
     "SequenceHead",
     "Stage",
-    "TokenAttention",
     "TransformerBlock",
     "conv_stem",
     "convolved",

@@ -39,7 +39,7 @@ class Linear(nn.Linear):
         norm: Any = x.grad_fn  # its attributes are documented, if not typed
         kept = (norm._saved_input, norm._saved_result1, norm._saved_result2)
         scale = (norm._saved_weight, norm._saved_bias)
-        if None in scale or len(norm._saved_normalized_shape) > 1:
+        if any(one is None for one in scale) or len(norm._saved_normalized_shape) > 1:
             return super().forward(x)
         out: Tensor = _LinearOfNorm.apply(x, self.weight, self.bias, *kept, *scale)
         return out
@@ -59,20 +59,21 @@ class _LinearOfNorm(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         rows = grad.flatten(0, -2)
         dx = grad @ weight if wanted[0] else None
-        dweight = rows.mT @ _normalised(*kept).flatten(0, -2) if wanted[1] else None
+        dweight = (
+            rows.mT @ _normalised(*(one.flatten(0, -2) for one in kept[:3]), *kept[3:]) if wanted[1] else None
+        )
         return dx, dweight, rows.sum(0) if wanted[2] else None, *(None,) * len(kept)
 
 
 def _normalised(x: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What the norm has made of its input (..., C) with a mean and an inverse deviation (..., 1)."""
+    """What the norm has made of its input (N, C) with a mean and an inverse deviation (N, 1)."""
     if not torch.is_grad_enabled():
-        whole = [one.flatten(0, -2) for one in (x, mean, inverse)]
-        out = torch.empty_like(whole[0])
+        out = torch.empty_like(x)
         rows = max(_PIECE // x.shape[-1], 1) if x.device.type == "cpu" else max(len(out), 1)
-        pieces = zip(out.split(rows), *(one.split(rows) for one in whole), strict=True)
+        pieces = zip(*(one.split(rows) for one in (out, x, mean, inverse)), strict=True)
         for into, row, centre, scale in pieces:  # four passes, all but the first in the cache
             torch.sub(row, centre, out=into).mul_(scale).mul_(weight).add_(bias)
-        return out.view(x.shape)
+        return out
     # Differentiated twice: both are functions of x, with the norm's epsilon, which only they tell.
     variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
     inverse = (variance + (inverse.pow(-2) - variance).detach()).rsqrt()

@@ -7,17 +7,8 @@ from torch import Tensor, nn
 
 from graphrec.kernels import attention, split_heads
 
-from .attention import GridAttention
 from .mlp import Mlp
 from .normed import Linear
-
-
-class TokenAttention(GridAttention):
-    """Attention of tokens that all see all."""
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """(B, N, C) to the same shape."""
-        return super().forward(x)
 
 
 class ClassAttention(nn.Module):
