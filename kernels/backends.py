@@ -87,6 +87,16 @@ def triton_refusal(*tensors: Tensor) -> str | None:
     return None
 
 
+def plainly(requested: str | None, x: Tensor) -> bool:
+    """Whether torch's backend runs, without a look at anything else: on a CPU, where none is asked for.
+
+    Operators that take microseconds ask this before they list what other backends lack for :func:`choose`.
+    """
+    if requested is not None or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return not (_STOPPING.get() or interpreting())
+
+
 def choose(operator: str, requested: str | None, refusals: dict[str, str | None]) -> Choice:
     """The backend to run: the requested one, or the first of Triton and torch that can.
 

@@ -27,12 +27,11 @@ _PLAIN = (Tensor, Parameter)
 def _plain(values: tuple[Any, ...]) -> bool:
     """Whether no argument is a tensor subclass, and none inside a list asks for a gradient."""
     for one in values:
-        if isinstance(one, Tensor):
-            if type(one) not in _PLAIN:
-                return False
-        elif isinstance(one, list) and any(
-            isinstance(x, Tensor) and (type(x) not in _PLAIN or x.requires_grad) for x in one
-        ):
+        if type(one) is list:
+            for x in one:
+                if isinstance(x, Tensor) and (type(x) not in _PLAIN or x.requires_grad):
+                    return False
+        elif isinstance(one, Tensor) and type(one) not in _PLAIN:
             return False
     return True
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import GINConv, global_add_pool
+from torch_geometric.utils import to_undirected
 
 from graphrec.graph import GraphBatches, GraphModel
 from graphrec.module_estimator import ClassMetrics
@@ -26,17 +27,20 @@ from graphrec.pipelines.graphs import GraphSet
 from graphrec.training import TrainConfig, Trainer
 from graphrec.training.freed_memory import VARIABLE, keep_freed_memory
 
-FEATURES, CLASSES = 16, 2
+FEATURES, CLASSES = 7, 2
 
 
-def make(graphs: int, nodes: int, degree: int) -> list[Data]:
-    """Graphs of so many nodes and ``degree`` undirected edges for each two nodes, drawn uniformly."""
+def make(graphs: int, nodes: int, degree: float) -> list[Data]:
+    """Graphs of two thirds to four thirds of ``nodes`` nodes, with ``degree / 2`` undirected edges for each,
+    drawn uniformly without loops and duplicates; one-hot features.
+    """
     generator = torch.Generator().manual_seed(0)
     found = []
     for i in range(graphs):
-        pairs = torch.randint(0, nodes, (2, nodes * degree // 2), generator=generator)
-        x = torch.randn(nodes, FEATURES, generator=generator)
-        edge_index = torch.cat([pairs, pairs.flip(0)], 1)
+        size = int(torch.randint(2 * nodes // 3, 4 * nodes // 3 + 1, (), generator=generator))
+        pairs = torch.randint(0, size, (2, int(size * degree / 2)), generator=generator)
+        edge_index = to_undirected(pairs[:, pairs[0] != pairs[1]], num_nodes=size)
+        x = F.one_hot(torch.randint(0, FEATURES, (size,), generator=generator), FEATURES).float()
         found.append(Data(x=x, edge_index=edge_index, y=torch.tensor([i % CLASSES])))
     return found
 
@@ -46,18 +50,17 @@ class PyG(nn.Module):
 
     def __init__(self, model: GraphModel) -> None:
         super().__init__()
-        backbone = model.backbone
-        self.embed, self.norms, self.head = backbone.embed, backbone.norms, model.head
-        self.convs = nn.ModuleList(GINConv(conv.nn, train_eps=True) for conv in backbone.convs)
-        for conv, ours in zip(self.convs, backbone.convs, strict=True):
-            conv.eps.data.copy_(ours.eps.data)
+        self.head = model.head
+        layers = (nn.Sequential(*conv.nn, nn.ReLU()) for conv in model.backbone.convs)
+        self.convs = nn.ModuleList(GINConv(layer) for layer in layers)
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
         """(B, C)."""
-        x = self.embed(x)
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(x, edge_index)).relu()
-        return self.head(global_add_pool(x, batch))
+        pooled = []
+        for conv in self.convs:
+            x = conv(x, edge_index)
+            pooled.append(global_add_pool(x, batch))
+        return self.head(torch.cat(pooled, 1))
 
 
 def check(model: GraphModel, graphs: GraphSet) -> None:
@@ -66,13 +69,12 @@ def check(model: GraphModel, graphs: GraphSet) -> None:
     Raises:
         SystemExit: They do not.
     """
-    network = PyG(model)  # first: PyG's layers draw their weights anew, and ours share them
+    network = PyG(model)  # PyG's layers share the weights with ours, and draw them anew when they are made
     batch, chosen = graphs.batch(range(8)), torch.arange(8)
     ours = model.logits(GraphBatches(graphs, 8).cut(chosen))
     theirs = network(batch.x, batch.edge_index, batch.batch)
-    grads = [
-        torch.autograd.grad(one.square().sum(), model.backbone.embed.weight)[0] for one in (ours, theirs)
-    ]
+    first = model.backbone.convs[0].nn[0].weight
+    grads = [torch.autograd.grad(one.square().sum(), first)[0] for one in (ours, theirs)]
     for what, (one, other) in {"logits": (ours, theirs), "gradients": grads}.items():
         wrong = float((one - other).norm() / other.norm())
         if wrong > 1e-4:
@@ -113,7 +115,8 @@ def main() -> None:
     torch.manual_seed(0)
     graphs = make(case["graphs"], case["nodes"], case["degree"])
     sizes = {"hidden": case["hidden"], "layers": case["layers"]}
-    model = GraphModel(FEATURES, CLASSES, conv="gin", readout="sum", **sizes)
+    form: dict[str, Any] = {"conv": "gin0", "norm": "none", "embed": False, "readout": "sum", "jk": "cat"}
+    model = GraphModel(FEATURES, CLASSES, **form, **sizes)
     check(model, GraphSet.from_data_list(graphs))
     make_training = train_with_graphrec if case["system"] == "graphrec" else train_with_pyg
     if not case["kept"]:

@@ -44,14 +44,14 @@ class _Adapter(nn.Module):
         return self.conv(x, topology)
 
 
-def _gin(in_features: int, width: int, heads: int) -> nn.Module:
+def _gin(in_features: int, width: int, heads: int, train_eps: bool = True) -> nn.Module:
     layers = nn.Sequential(
         nn.Linear(in_features, width),
         BatchNorm(width, allow_single_element=True),
         nn.ReLU(inplace=True),  # no norm, and no convolution below, needs its output for its gradient
         nn.Linear(width, width),
     )
-    return GINConv(layers, train_eps=True)
+    return GINConv(layers, train_eps=train_eps)
 
 
 def _gat(in_features: int, width: int, heads: int) -> nn.Module:
@@ -63,13 +63,15 @@ def _gat(in_features: int, width: int, heads: int) -> nn.Module:
 CONVOLUTIONS: dict[str, Callable[[int, int, int], nn.Module] | None] = {
     "gcn": lambda in_features, width, heads: GCNConv(in_features, width),
     "gin": _gin,
+    "gin0": lambda in_features, width, heads: _gin(in_features, width, heads, train_eps=False),
     "gat": _gat,
     "graphsage": lambda in_features, width, heads: SAGEConv(in_features, width),
     "gatedgcn": lambda in_features, width, heads: GatedGCNConv(in_features, width, normalise=True),
     "gps": lambda in_features, width, heads: _GPS(width, heads),
     "mlp": None,
 }
-"""Name -> maker of a layer of a width with so many heads. ``"mlp"`` has no edges, a floor to compare with."""
+"""Name -> maker of a layer of a width with so many heads. ``"gin0"`` is GIN with an epsilon that stays 0 (the
+paper's GIN-0); ``"mlp"`` has no edges, a floor to compare with."""
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": lambda width: BatchNorm(width, allow_single_element=True),

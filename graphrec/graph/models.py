@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,7 +17,7 @@ from graphrec.errors import ConfigError
 from .backbones import Backbone
 from .batches import GraphBatch
 from .histograph import HistoGraph, History, graph_ptr
-from .readouts import make_readout
+from .readouts import SegmentPooling, make_readout
 from .rows import Features
 from .topology import Topology
 
@@ -64,10 +65,15 @@ class GraphNetwork(Network):
         backbone: See `Network`.
         classes: C.
         hidden: D, of every activation.
-        readout: ``"histograph"`` or one of `readouts.READOUTS`, which see the last layer alone.
+        readout: ``"histograph"`` or one of `readouts.READOUTS`.
+        jk: What such a readout sees of the history: ``"last"``, or ``"cat"`` for all layers side by side
+            (jumping knowledge, arXiv:1806.03536; GIN's eq. 4.2). HISTOGRAPH reads all layers its own way.
         dropout: Before the last layer.
         heads: Of HISTOGRAPH's attention.
         readout_options: Further arguments of `HistoGraph`.
+
+    Raises:
+        ConfigError: ``readout`` or ``jk`` is unknown, or ``jk="cat"`` given with HISTOGRAPH.
     """
 
     def __init__(
@@ -77,19 +83,24 @@ class GraphNetwork(Network):
         hidden: int,
         *,
         readout: str,
+        jk: str = "last",
         dropout: float = 0.0,
         heads: int = 4,
         readout_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone)
+        if jk not in ("last", "cat"):
+            raise ConfigError(f"jk={jk!r}: must be last or cat")
+        self.jk = jk
         self.readout: nn.Module
         if readout == "histograph":
-            self.readout, width = (
-                self._histograph(hidden, {"heads": heads, **(readout_options or {})}),
-                hidden,
-            )
+            if jk != "last":
+                raise ConfigError(f"jk={jk!r}: readout='histograph' reads all layers its own way")
+            options = {"heads": heads, **(readout_options or {})}
+            self.readout, width = self._histograph(hidden, options), hidden
         else:
-            self.readout, width = make_readout(readout, hidden)
+            seen: int = self.backbone.depth if jk == "cat" else 1  # type: ignore[assignment]
+            self.readout, width = make_readout(readout, hidden * seen)
         self.head = nn.Sequential(
             nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
         )
@@ -114,8 +125,12 @@ class GraphNetwork(Network):
         """Logits (B, C) from a history."""
         if isinstance(self.readout, HistoGraph):
             return self.head(self.readout(history, ptr=ptr))
-        last = history[:, -1] if isinstance(history, Tensor) else history[-1]
-        return self.head(self.readout(last, batch, dim_size=len(ptr) - 1))
+        layers = history.unbind(1) if isinstance(history, Tensor) else history
+        seen = layers if self.jk == "cat" else layers[-1:]
+        given = {"ptr": ptr, "dim_size": ptr.shape[0] - 1}
+        if isinstance(self.readout, SegmentPooling):  # the same, without all nodes' layers side by side
+            return self.head(torch.cat([self.readout(one, batch, **given) for one in seen], 1))
+        return self.head(self.readout(torch.cat(list(seen), 1), batch, **given))
 
     def logits(self, batch: GraphBatch) -> Tensor:
         """(B, C)."""
@@ -131,11 +146,13 @@ class GraphModel(GraphNetwork):
         hidden: D.
         layers: Convolutions.
         conv: See `backbones.CONVOLUTIONS`.
-        readout: ``"histograph"`` or one of `readouts.READOUTS`, which see the last layer alone.
+        readout: See `GraphNetwork`.
+        jk: See `GraphNetwork`.
         norm: See `Backbone`.
         dropout: In the backbone and before the last layer.
         residual: See `Backbone`.
         heads: Of every attention.
+        embed: See `Backbone`. GPS always needs it.
         readout_options: Further arguments of `HistoGraph`.
     """
 
@@ -148,18 +165,21 @@ class GraphModel(GraphNetwork):
         layers: int = 5,
         conv: str = "gin",
         readout: str = "histograph",
+        jk: str = "last",
         norm: str = "batch",
         dropout: float = 0.0,
         residual: bool = False,
         heads: int = 4,
+        embed: bool = True,
         readout_options: dict[str, Any] | None = None,
     ) -> None:
         more: dict[str, Any] = {"norm": norm, "dropout": dropout, "residual": residual, "heads": heads}
         super().__init__(
-            Backbone(in_features, hidden, layers, conv=conv, **more),
+            Backbone(in_features, hidden, layers, conv=conv, embed=embed, **more),
             classes,
             hidden,
             readout=readout,
+            jk=jk,
             dropout=dropout,
             heads=heads,
             readout_options=readout_options,

@@ -1,21 +1,35 @@
-"""From the nodes of each graph to one vector: PyG's aggregations under one name each, and DGCNN's."""
+"""From the nodes of each graph to one vector: sum, mean and maximum by our kernels, PyG's aggregations under
+one name each, and DGCNN's."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import (
-    AttentionalAggregation,
-    MaxAggregation,
-    MeanAggregation,
-    Set2Set,
-    SumAggregation,
-)
+from torch_geometric.nn import AttentionalAggregation, Set2Set
 from torch_geometric.utils import to_dense_batch
 
 from graphrec.errors import ConfigError
+from graphrec.kernels.graph import segment_reduce
 
 READOUTS = ("mean", "sum", "max", "attention", "set2set", "sort")
+
+
+class SegmentPooling(nn.Module):
+    """Each feature's sum, mean or maximum over a graph's nodes; 0 for a graph without nodes.
+
+    Args:
+        reduce: ``"sum"``, ``"mean"`` or ``"max"``.
+    """
+
+    def __init__(self, reduce: Literal["sum", "mean", "max"]) -> None:
+        super().__init__()
+        self.reduce = reduce
+
+    def forward(self, x: Tensor, index: Tensor, ptr: Tensor, dim_size: int) -> Tensor:
+        """(N, D) -> (B, D)."""
+        return segment_reduce(x, ptr, self.reduce)
 
 
 class SortPooling(nn.Module):
@@ -54,7 +68,7 @@ class SortPooling(nn.Module):
 
 
 def make_readout(name: str, width: int) -> tuple[nn.Module, int]:
-    """A readout called as PyG's aggregations are, ``readout(x, index, ptr=None, dim_size=None)``.
+    """A readout called as PyG's aggregations are, ``readout(x, index, ptr, dim_size)``.
 
     Args:
         name: One of `READOUTS`.
@@ -66,12 +80,8 @@ def make_readout(name: str, width: int) -> tuple[nn.Module, int]:
     Raises:
         ConfigError: The name is unknown.
     """
-    if name == "mean":
-        return MeanAggregation(), width
-    if name == "sum":
-        return SumAggregation(), width
-    if name == "max":
-        return MaxAggregation(), width
+    if name == "sum" or name == "mean" or name == "max":
+        return SegmentPooling(name), width
     if name == "attention":
         return AttentionalAggregation(nn.Linear(width, 1)), width
     if name == "set2set":

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 
-def rows_of(ptr: Tensor, edges: int) -> Tensor:
-    """The row of every edge, (E,), like ``ptr``."""
-    nodes = torch.arange(len(ptr) - 1, device=ptr.device, dtype=ptr.dtype)
-    return torch.repeat_interleave(nodes, ptr.diff(), output_size=edges)
+def rows_of(degree: Tensor, edges: int) -> Tensor:
+    """The row of every edge, (E,), in the type of ``degree``, the edges of every row."""
+    nodes = torch.arange(degree.shape[0], device=degree.device, dtype=degree.dtype)
+    return torch.repeat_interleave(nodes, degree, output_size=edges)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class CSR:
     def row(self) -> Tensor:
         """The receiving node of every edge, (E,)."""
         with torch.inference_mode(False):
-            return rows_of(self.ptr, self.edges)
+            return rows_of(self.degree, self.edges)
 
     @cached_property
     def degree(self) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..backends import Backend, choose, triton_refusal
+from ..backends import Backend, choose, plainly, triton_refusal
 from ..checking import checked, remember, unreadable
 from . import reference, registered
 from .csr import CSR, rows_of
@@ -18,12 +18,16 @@ Reduce = Literal["sum", "mean", "max"]
 
 
 def _select(operator: str, backend: str | None, *tensors: Tensor) -> Backend:
+    if plainly(backend, tensors[0]):
+        return "torch"
     refused = triton_refusal(*tensors)
     return choose(operator, backend, {"reference": None, "torch": None, "triton": refused}).backend
 
 
 def _together(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """Tensors in the widest of their dtypes, as their products would be."""
+    if len({one.dtype for one in tensors if one is not None}) == 1:
+        return tensors
     kind = reduce_pairs(torch.promote_types, (one.dtype for one in tensors if one is not None))
     return tuple(None if one is None else one.to(kind) for one in tensors)
 
@@ -83,44 +87,46 @@ def segment_reduce(x: Tensor, ptr: Tensor, reduce: Reduce = "sum", *, backend: s
     _check_reduce(reduce)
     if x.dim() < 1 or not x.is_floating_point():
         raise ValueError(f"x must be floating point of shape (E, ...), got {x.dtype} of {tuple(x.shape)}")
-    _check_ptr(ptr, x)
+    degree = _degree(ptr, x)
     name = _select("segment_reduce", backend, x)
     if name == "reference":
         return reference.segment_reduce(x, ptr, reduce)
     ptr = ptr if ptr.dtype == torch.int32 else ptr.long()
-    edges = torch.arange(len(x), device=x.device, dtype=ptr.dtype)
-    row = rows_of(ptr, len(x))
-    one_each = torch.arange(len(x) + 1, device=x.device, dtype=ptr.dtype)
-    flat = x.reshape(len(x), prod(x.shape[1:]))
-    found = _reduce([ptr, edges, row, one_each, row, edges], flat, None, reduce, ptr.diff(), name)
-    return found.view(len(ptr) - 1, *x.shape[1:])
+    row = rows_of(degree.to(ptr.dtype), x.shape[0])
+    one_each = torch.arange(x.shape[0] + 1, device=x.device, dtype=ptr.dtype)
+    graph = [ptr, one_each[:-1], row, one_each, row, one_each[:-1]]
+    flat = x if x.dim() == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
+    found = _reduce(graph, flat, None, reduce, degree if reduce == "mean" else None, name)
+    return found if x.dim() == 2 else found.view(ptr.shape[0] - 1, *x.shape[1:])
 
 
-def _check_ptr(ptr: Tensor, x: Tensor) -> None:
+def _degree(ptr: Tensor, x: Tensor) -> Tensor:
+    """Length of every run, (rows,); raise ValueError unless ``ptr`` covers ``x``."""
     if ptr.dim() != 1 or len(ptr) < 1 or ptr.is_floating_point() or ptr.dtype == torch.bool:
         raise ValueError(f"ptr must be a vector of integers, got {ptr.dtype} of shape {tuple(ptr.shape)}")
     if ptr.device != x.device:
         raise ValueError(f"ptr is on {ptr.device}, x on {x.device}: they must agree")
+    degree = ptr.diff()
     if unreadable() or checked(ptr, len(x)):
-        return
-    if int(ptr[0]) != 0 or int(ptr[-1]) != len(x) or bool((ptr.diff() < 0).any()):
+        return degree
+    if int(ptr[0]) != 0 or int(ptr[-1]) != len(x) or bool((degree < 0).any()):
         raise ValueError(
             f"ptr of shape {tuple(ptr.shape)} must run from 0, never decrease, and end in {len(x)},"
             " the rows of x"
         )
     remember(ptr, len(x))
+    return degree
 
 
 def _reduce(
-    graph: list[Tensor], x: Tensor, weight: Tensor | None, reduce: str, degree: Tensor, backend: str
+    graph: list[Tensor], x: Tensor, weight: Tensor | None, reduce: str, degree: Tensor | None, backend: str
 ) -> Tensor:
-    """Reduce (columns, D) over the edges of each row, (rows, D)."""
+    """Reduce (columns, D) over the edges of each row, (rows, D); a mean needs the degrees."""
     if reduce == "max":
         top: Tensor = registered.maxima(x, weight, graph, backend)[0]
         return top
-    scale = None if weight is None else weight.unsqueeze(1)
-    total: Tensor = registered.sums(x.unsqueeze(1), scale, graph, False, len(degree), backend).squeeze(1)
-    return total if reduce == "sum" else total / degree.clamp(min=1).unsqueeze(-1).to(x.dtype)
+    total: Tensor = registered.sums(x, weight, graph, False, graph[0].shape[0] - 1, backend)
+    return total if degree is None else total / degree.clamp(min=1).unsqueeze(-1).to(x.dtype)
 
 
 def spmm(
@@ -163,11 +169,9 @@ def spmm(
     wide, factor, share = _together(x, weight, own)
     assert wide is not None
     if share is None:
-        return _reduce(graph.tensors(back), wide, factor, reduce, graph.degree, name)
-    scale = None if factor is None else factor.unsqueeze(1)
-    total: Tensor = registered.own_sums(
-        wide.unsqueeze(1), scale, share, graph.tensors(back), False, name
-    ).squeeze(1)
+        degree = graph.degree if reduce == "mean" else None
+        return _reduce(graph.tensors(back), wide, factor, reduce, degree, name)
+    total: Tensor = registered.own_sums(wide, factor, share, graph.tensors(back), False, name)
     return total
 
 

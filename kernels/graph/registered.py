@@ -61,15 +61,15 @@ def sums(
     """``weight[e, h] * x[other, h]`` added up per owner.
 
     Args:
-        x: (nodes at the other end, H, D).
-        weight: (E, H) in ``x``'s dtype.
+        x: (nodes at the other end, H, D), or without heads (nodes, D).
+        weight: (E, H) in ``x``'s dtype, or (E,).
         graph: its tensors.
         flipped: owners are the graph's columns.
         count: number of owners.
         backend: "torch" or "triton".
 
     Returns:
-        (count, H, D), contiguous.
+        (count, H, D) or (count, D), contiguous.
     """
     found: Tensor = _module(backend).sums(walk(graph, flipped, count), x, weight)
     return found
@@ -84,18 +84,25 @@ def _(
 
 def _sums_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, graph, ctx.flipped, _, ctx.backend = inputs
-    ctx.save_for_backward(x, weight, *graph)
+    ctx.columns = x.shape[0]
+    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight, *graph)
 
 
 def _sums_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, *graph = ctx.saved_tensors
     dx = dweight = None
     if ctx.needs_input_grad[0]:
-        dx = sums(grad, weight, graph, not ctx.flipped, x.shape[0], ctx.backend)
+        dx = sums(grad, weight, graph, not ctx.flipped, ctx.columns, ctx.backend)
     if ctx.needs_input_grad[1]:
-        pair = (x, grad) if ctx.flipped else (grad, x)
-        dweight = products(*pair, graph, ctx.backend)
+        dweight = _weight_gradient(ctx, grad, x, graph)
     return dx, dweight, [None] * len(graph), None, None, None
+
+
+def _weight_gradient(ctx: Any, grad: Tensor, x: Tensor, graph: list[Tensor]) -> Tensor:
+    pair = (x, grad) if ctx.flipped else (grad, x)
+    if grad.dim() == 3:
+        return products(*pair, graph, ctx.backend)
+    return products(*(one.unsqueeze(1) for one in pair), graph, ctx.backend).squeeze(1)
 
 
 sums.register_autograd(_sums_backward, setup_context=_sums_setup)
@@ -122,7 +129,7 @@ def _(
 
 def _own_sums_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, own, graph, ctx.flipped, ctx.backend = inputs
-    ctx.save_for_backward(x, weight, own, *graph)
+    ctx.save_for_backward(x if any(ctx.needs_input_grad[1:3]) else None, weight, own, *graph)
 
 
 def _own_sums_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -131,8 +138,7 @@ def _own_sums_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     if ctx.needs_input_grad[0]:
         dx = own_sums(grad, weight, own, graph, not ctx.flipped, ctx.backend)
     if ctx.needs_input_grad[1]:
-        pair = (x, grad) if ctx.flipped else (grad, x)
-        dweight = products(*pair, graph, ctx.backend)
+        dweight = _weight_gradient(ctx, grad, x, graph)
     if ctx.needs_input_grad[2]:
         down = torch.dot(grad.flatten(), x.flatten()).view(1)
     return dx, dweight, down, [None] * len(graph), None, None

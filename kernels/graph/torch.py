@@ -22,11 +22,13 @@ _CHUNK = 1 << 18
 
 def sums(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
     """See :func:`graphrec.kernels.graph.registered.sums`."""
-    count = len(owners.ptr) - 1
-    if len(owners.other) == 0 or x.numel() == 0:
+    count = owners.ptr.shape[0] - 1
+    if owners.other.shape[0] == 0 or x.numel() == 0:
         return x.new_zeros(count, *x.shape[1:])
     if weight is not None and owners.order is not None:
         weight = weight.index_select(0, owners.order)
+    if x.dim() == 2:
+        return _bags(owners, x, weight)
     if weight is None:
         return _bags(owners, x.flatten(1), None).view(count, *x.shape[1:])
     if x.shape[1] == 1:
@@ -38,14 +40,9 @@ def sums(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
 def _bags(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
     """Weighted sums of rows of (N, D)."""
     weight = None if weight is None else weight.contiguous()
-    return F.embedding_bag(
-        owners.other,
-        x.detach().contiguous(),  # else torch makes what its own backward would need
-        owners.ptr,
-        mode="sum",
-        per_sample_weights=weight,
-        include_last_offset=True,
-    )
+    x = x.detach().contiguous()  # else torch makes what its own backward would need
+    # mode 0 is the sum; torch.nn.functional's embedding_bag takes as long again to call this
+    return torch.embedding_bag(x, owners.other, owners.ptr, False, 0, False, weight, True)[0]
 
 
 def products(graph: list[Tensor], a: Tensor, b: Tensor) -> Tensor:

@@ -55,10 +55,13 @@ def sums(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
     """See :func:`graphrec.kernels.graph.registered.sums`."""
     from . import triton_kernels
 
-    count, heads, dim = len(owners.ptr) - 1, *x.shape[1:]
-    out = x.new_empty(count, heads, dim)
+    count = owners.ptr.shape[0] - 1
+    out = x.new_empty(count, *x.shape[1:])
     if out.numel() == 0:
         return out
+    if x.dim() == 2:
+        x, weight = x.unsqueeze(1), None if weight is None else weight.unsqueeze(1)
+    heads, dim = x.shape[1:]
     config = graph_config(dim)
     tiles = -(-dim // config.features)
     order = owners.other if owners.order is None else owners.order

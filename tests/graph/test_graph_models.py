@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.nn import MaxAggregation, MeanAggregation, SumAggregation, global_add_pool
 
 from graphrec.errors import ConfigError
 from graphrec.graph.backbones import CONVOLUTIONS, Backbone
@@ -66,13 +67,50 @@ def test_batch_independence(name: str) -> None:
     assert (together[1] - together[4]).abs().max() > 1e-4, "graphs must differ for this to mean anything"
 
 
+@pytest.mark.parametrize("jk", ["last", "cat"])
 @pytest.mark.parametrize("readout", READOUTS)
-def test_batch_independence_of_readouts(readout: str) -> None:
-    model, graphs = evaluating("gin", readout=readout), GraphSet.from_data_list(ODD)
+def test_batch_independence_of_readouts(readout: str, jk: str) -> None:
+    model, graphs = evaluating("gin", readout=readout, jk=jk), GraphSet.from_data_list(ODD)
     batch = graphs.batch()
     together = model(batch.x.double(), batch.edge_index, batch.batch)
     alone = torch.cat([model(one.x.double(), one.edge_index) for one in graphs])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("reduce", "pyg"), [("sum", SumAggregation), ("mean", MeanAggregation), ("max", MaxAggregation)]
+)
+def test_pooling_equals_pyg(reduce: str, pyg: type[torch.nn.Module]) -> None:
+    batch = GraphSet.from_data_list(ODD).batch()
+    pool, width = make_readout(reduce, 4)
+    assert width == 4
+    found, grads = [], []
+    for one, more in ((pool, {"ptr": batch.ptr}), (pyg(), {})):
+        x = batch.x.double().requires_grad_()
+        found.append(one(x, batch.batch, dim_size=len(ODD), **more))
+        grads.append(torch.autograd.grad(found[-1].sin().sum(), x)[0])
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("readout", ["sum", "sort"])
+def test_jumping_knowledge_reads_all_layers(readout: str) -> None:
+    """As published for GIN: layers of one's own size, epsilon 0, the readouts of all layers side by side."""
+    torch.manual_seed(0)
+    model = GraphModel(
+        4, 3, hidden=8, layers=3, conv="gin0", norm="none", embed=False, readout=readout, jk="cat"
+    )
+    batch = GraphSet.from_data_list(ODD).batch()
+    layers, x = [], batch.x
+    for conv in model.backbone.convs:
+        assert not conv.eps.requires_grad
+        sums = x.clone().index_add(0, batch.edge_index[1], x[batch.edge_index[0]])
+        layers.append(x := conv.nn(sums).relu())
+    if readout == "sum":
+        pooled = torch.cat([global_add_pool(one, batch.batch) for one in layers], 1)
+    else:
+        pooled = model.readout(torch.cat(layers, 1), batch.batch, dim_size=len(ODD))
+    torch.testing.assert_close(model(batch.x, batch.edge_index, batch.batch), model.head(pooled))
 
 
 @pytest.mark.parametrize("name", GRAPH_MODELS)
@@ -150,6 +188,10 @@ def test_wrong_names_are_named() -> None:
         GraphModel(4, 2, conv="gnn")
     with pytest.raises(ConfigError, match="readout='first'"):
         GraphModel(4, 2, readout="first")
+    with pytest.raises(ConfigError, match="jk='max'"):
+        GraphModel(4, 2, readout="sum", jk="max")
+    with pytest.raises(ConfigError, match=r"jk='cat'.*histograph"):
+        GraphModel(4, 2, jk="cat")
     with pytest.raises(ConfigError, match="readout='sum'"):
         NodeModel(4, 2, readout="sum")
     with pytest.raises(ConfigError, match="layers=0"):

@@ -115,6 +115,8 @@ def test_operators_are_registered() -> None:
     assert (len(alone), len(both)) == (3, 6)
     torch.library.opcheck(registered.sums.registered, (x, scores, alone, False, 3, "torch"))
     torch.library.opcheck(registered.sums.registered, (q, scores, both, True, 4, "torch"))
+    flat, weight = (one.detach()[:, 0].clone().requires_grad_() for one in (x, scores))
+    torch.library.opcheck(registered.sums.registered, (flat, weight, alone, False, 3, "torch"))
     torch.library.opcheck(registered.products.registered, (q, x, both, "torch"))
     torch.library.opcheck(registered.softmax.registered, (scores, both, "torch"))
     torch.library.opcheck(registered.softmax_backward.registered, (scores, grad, both, "torch"))
@@ -194,3 +196,17 @@ def test_a_maximum_of_zero_has_a_whole_gradient(backend: str) -> None:
     out = spmm(graph, x, reduce="max", backend=backend)
     assert out.tolist() == [[0], [-1]]
     assert torch.autograd.grad(out.sum(), x)[0].tolist() == [[1], [0.5], [0.5]]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_sum_without_weights_keeps_no_rows(own: bool) -> None:
+    """Its gradient is a sum of gradients: what it was made of may go."""
+    torch.manual_seed(0)
+    graph = draw_graph(5, 5, 9)
+    x = torch.randn(5, 4, requires_grad=True)
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one) or one, lambda one: one):
+        found = spmm(graph, x, own=torch.ones(1) if own else None)
+    found.sum().backward()
+    assert kept
+    assert not any(one.is_floating_point() and one.numel() > 1 for one in kept)
