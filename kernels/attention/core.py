@@ -27,6 +27,11 @@ def _slow_types() -> tuple[torch.dtype, ...]:
 _SLOW_TYPES = _slow_types()
 
 
+def emulated(dtype: torch.dtype) -> bool:
+    """Whether this processor multiplies matrices of a dtype number by number."""
+    return dtype in _SLOW_TYPES
+
+
 def as_given(compute: Callable[Given, Made]) -> Callable[Given, Made]:
     """Compute in the dtypes that are there: autocast would narrow what was widened on purpose."""
 
@@ -46,7 +51,7 @@ def widened(x: Tensor) -> Tensor:
     torch then takes eight times as long as in float32: oneDNN wants AVX-512 for bfloat16, and its 16-bit
     extension for float16.
     """
-    return x.float() if x.dtype in _SLOW_TYPES and x.device.type == "cpu" else x
+    return x.float() if emulated(x.dtype) and x.device.type == "cpu" else x
 
 
 def probabilities(

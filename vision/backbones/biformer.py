@@ -23,12 +23,12 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import GELU, GridAttention, Linear, Mlp, Stage, drop_path_rates, init_linear_and_conv
+from ..layers import GELU, Conv2d, GridAttention, Linear, Mlp, Stage, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 
 def _depthwise(dim: int, kernel: int) -> nn.Conv2d:
-    return nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+    return Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
 
 
 class RoutedAttention(nn.Module):
@@ -39,7 +39,7 @@ class RoutedAttention(nn.Module):
         self.heads, self.windows, self.topk = heads, windows, topk
         self.to_qkv = Linear(dim, 3 * dim)
         self.lepe = _depthwise(dim, 5)
-        self.wo = nn.Linear(dim, dim)
+        self.wo = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to the same shape.
@@ -172,23 +172,23 @@ class BiFormer(Backbone):
 
 def _stem(in_chans: int, dim: int) -> nn.Sequential:
     """Two 3x3 convolutions of stride 2."""
-    first, second = nn.Conv2d(in_chans, dim // 2, 3, 2, 1), nn.Conv2d(dim // 2, dim, 3, 2, 1)
+    first, second = Conv2d(in_chans, dim // 2, 3, 2, 1), Conv2d(dim // 2, dim, 3, 2, 1)
     return nn.Sequential(first, nn.BatchNorm2d(dim // 2), GELU(), second, nn.BatchNorm2d(dim))
 
 
 def _halve(dim: int, out: int) -> nn.Sequential:
     """A 3x3 convolution of stride 2."""
-    return nn.Sequential(nn.Conv2d(dim, out, 3, 2, 1), nn.BatchNorm2d(out))
+    return nn.Sequential(Conv2d(dim, out, 3, 2, 1), nn.BatchNorm2d(out))
 
 
 def _patches(in_chans: int, dim: int) -> nn.Sequential:
     """Patches of 4x4 pixels."""
-    return nn.Sequential(nn.Conv2d(in_chans, dim, 4, 4), nn.BatchNorm2d(dim))
+    return nn.Sequential(Conv2d(in_chans, dim, 4, 4), nn.BatchNorm2d(dim))
 
 
 def _merge(dim: int, out: int) -> nn.Sequential:
     """Patches of 2x2 positions."""
-    return nn.Sequential(nn.BatchNorm2d(dim), nn.Conv2d(dim, out, 2, 2))
+    return nn.Sequential(nn.BatchNorm2d(dim), Conv2d(dim, out, 2, 2))
 
 
 def _keys(block: str, second: int) -> KeyMap:

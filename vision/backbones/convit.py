@@ -79,7 +79,7 @@ class GatedAttention(nn.Module):
         self.heads, self.grid = heads, grid
         self.qk = Linear(dim, 2 * dim, bias=False)
         self.v = Linear(dim, dim, bias=False)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.pos_proj = PositionProjection(heads)
         self.gating_param = nn.Parameter(torch.ones(heads))
         self.drop = nn.Dropout(drop)

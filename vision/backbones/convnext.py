@@ -18,7 +18,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Mlp, Stage, drop_path_rates, init_linear_and_conv
+from ..layers import Conv2d, Mlp, Stage, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 _norm = partial(LayerNorm2d, eps=1e-6)
@@ -29,7 +29,7 @@ class ConvNeXtBlock(nn.Module):
 
     def __init__(self, dim: int, drop_path: float, scale: float | None) -> None:
         super().__init__()
-        self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+        self.dwconv = Conv2d(dim, dim, 7, padding=3, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, 4 * dim)
         self.gamma = None if scale is None else nn.Parameter(scale * torch.ones(dim))
@@ -84,7 +84,7 @@ class ConvNeXt(Backbone):
             num_classes=num_classes,
             global_pool=global_pool,
         )
-        patches = nn.Conv2d(in_chans, dims[0], patch_size, patch_size)
+        patches = Conv2d(in_chans, dims[0], patch_size, patch_size)
         self.stem = nn.Sequential(patches, *([_norm(dims[0])] if stem_norm else []))
         rates = drop_path_rates(drop_path_rate, depths)
         self.stages = nn.ModuleList(
@@ -104,7 +104,7 @@ class ConvNeXt(Backbone):
 
 def _downsample(dim: int, out: int) -> nn.Sequential:
     """Half the height and width."""
-    return nn.Sequential(_norm(dim), nn.Conv2d(dim, out, 2, 2))
+    return nn.Sequential(_norm(dim), Conv2d(dim, out, 2, 2))
 
 
 _BLOCKS = (

@@ -30,6 +30,7 @@ from ..layers import (
     Branches,
     BranchHead,
     BranchNorm,
+    Conv2d,
     CrossStage,
     GridAttention,
     TransformerBlock,
@@ -64,7 +65,7 @@ class Branch(nn.Module):
             self.proj = _patches(in_chans, dim, patch)
             self.grid = (_steps(size[0], patch), _steps(size[1], patch))
         else:
-            self.proj = nn.Sequential(nn.Conv2d(in_chans, dim, patch, patch))
+            self.proj = nn.Sequential(Conv2d(in_chans, dim, patch, patch))
             self.grid = (size[0] // patch, size[1] // patch)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.grid[0] * self.grid[1], dim))
@@ -88,11 +89,11 @@ def _patches(in_chans: int, dim: int, patch: int) -> nn.Sequential:
     quarter, half = dim // 4, dim // 2
     middle, last = ((3, 0), (1, 1)) if patch == 12 else ((2, 1), (2, 1))  # stride and padding
     return nn.Sequential(
-        nn.Conv2d(in_chans, quarter, 7, 4, 3),
+        Conv2d(in_chans, quarter, 7, 4, 3),
         nn.ReLU(inplace=True),
-        nn.Conv2d(quarter, half, 3, *middle),
+        Conv2d(quarter, half, 3, *middle),
         nn.ReLU(inplace=True),
-        nn.Conv2d(half, dim, 3, *last),
+        Conv2d(half, dim, 3, *last),
     )
 
 

@@ -23,7 +23,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Linear, Mlp, Stage, convolved, drop_path_rates, init_linear_and_conv
+from ..layers import Conv2d, Linear, Mlp, Stage, convolved, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 
@@ -32,7 +32,7 @@ class OverlappingPatches(nn.Module):
 
     def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, 7, 4, 2)
+        self.proj = Conv2d(in_chans, dim, 7, 4, 2)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class MergeBlock(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim, 2 * dim, 3, 2, 1)
+        self.conv = Conv2d(dim, 2 * dim, 3, 2, 1)
         self.norm = nn.LayerNorm(2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class LePEAttention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.get_v = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.get_v = Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, qkv: Tensor, window: tuple[int, int]) -> Tensor:
         """What queries find in their windows.
@@ -123,7 +123,7 @@ class CSWinBlock(nn.Module):
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         parts = 1 if split is None else 2
         self.attns = nn.ModuleList(LePEAttention(dim // parts, heads // parts) for _ in range(parts))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
         self.drop_path = DropPath(drop_path)

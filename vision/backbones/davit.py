@@ -21,7 +21,16 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import GridAttention, Linear, Mlp, Stage, convolved, drop_path_rates, init_linear_and_conv
+from ..layers import (
+    Conv2d,
+    GridAttention,
+    Linear,
+    Mlp,
+    Stage,
+    convolved,
+    drop_path_rates,
+    init_linear_and_conv,
+)
 from ..models import register_backbone
 
 
@@ -31,7 +40,7 @@ class Downsample(nn.Module):
     def __init__(self, dim: int, out: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.proj = nn.Conv2d(dim, out, 2, 2)
+        self.proj = Conv2d(dim, out, 2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), out)."""
@@ -47,7 +56,7 @@ class Stem(nn.Module):
 
     def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, 7, 4, padding=3)
+        self.proj = Conv2d(in_chans, dim, 7, 4, padding=3)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,7 +72,7 @@ class PositionEncoding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.proj = Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """The map with its neighbours' sum."""
@@ -84,7 +93,7 @@ class ChannelAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to the same shape."""

@@ -22,6 +22,7 @@ from graphrec.registry import Card, Variant
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
+    Conv2d,
     Mlp,
     NeighborhoodAttention,
     PatchEmbed,
@@ -40,8 +41,8 @@ class ConvTokenizer(nn.Module):
 
     def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim // 2, 3, 2, 1)
-        self.reduction = nn.Conv2d(dim // 2, dim, 3, 2, 1)
+        self.proj = Conv2d(in_chans, dim // 2, 3, 2, 1)
+        self.reduction = Conv2d(dim // 2, dim, 3, 2, 1)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ class ConvDownsampler(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.reduction = nn.Conv2d(dim, 2 * dim, 3, 2, 1, bias=False)
+        self.reduction = Conv2d(dim, 2 * dim, 3, 2, 1, bias=False)
         self.norm = nn.LayerNorm(2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ from timm.layers import (
     LayerNorm2d,
     NormMlpClassifierHead,
     SqueezeExcite,
-    create_conv2d,
     create_pool2d,
+    pad_same,
 )
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,12 +33,25 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap
-from ..layers import GridAttention, Mlp, Stage, drop_path_rates, init_linear_and_conv
+from ..layers import Conv2d, GridAttention, Mlp, Stage, drop_path_rates, init_linear_and_conv
 from ..models import register_backbone
 
 _norm_act = partial(BatchNormAct2d, eps=1e-3, act_layer="gelu_tanh")
 Order = Literal["local", "grid"]
-_conv = partial(create_conv2d, padding="same")
+
+
+class SameConv2d(Conv2d):
+    """A convolution padded as TensorFlow does it: with a step, more at the bottom and the right."""
+
+    def __init__(
+        self, in_chans: int, out: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
+    ) -> None:
+        padding = (kernel - 1) // 2 if stride == 1 else 0
+        super().__init__(in_chans, out, kernel, stride, padding, groups=groups, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
+        return super().forward(x if self.stride == (1, 1) else pad_same(x, self.kernel_size, self.stride))
 
 
 class Shortcut(nn.Module):
@@ -47,7 +60,7 @@ class Shortcut(nn.Module):
     def __init__(self, dim: int, out: int) -> None:
         super().__init__()
         self.pool = create_pool2d("avg", 2, padding="same")
-        self.expand = nn.Identity() if dim == out else nn.Conv2d(dim, out, 1)
+        self.expand = nn.Identity() if dim == out else Conv2d(dim, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out, ceil(H / 2), ceil(W / 2))."""
@@ -62,12 +75,12 @@ class MBConv(nn.Module):
         wide = 4 * out
         self.shortcut = Shortcut(dim, out) if stride == 2 else nn.Identity()
         self.pre_norm = _norm_act(dim, apply_act=False)
-        self.conv1_1x1 = _conv(dim, wide, 1)
+        self.conv1_1x1 = SameConv2d(dim, wide, 1)
         self.norm1 = _norm_act(wide)
-        self.conv2_kxk = _conv(wide, wide, 3, stride=stride, groups=wide)
+        self.conv2_kxk = SameConv2d(wide, wide, 3, stride=stride, groups=wide)
         self.norm2 = _norm_act(wide)
         self.se = SqueezeExcite(wide, rd_channels=out // 4, act_layer=nn.SiLU)
-        self.conv3_1x1 = _conv(wide, out, 1, bias=True)
+        self.conv3_1x1 = SameConv2d(wide, out, 1, bias=True)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,9 +157,9 @@ class Stem(nn.Module):
 
     def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
-        self.conv1 = _conv(in_chans, dim, 3, stride=2, bias=True)
+        self.conv1 = SameConv2d(in_chans, dim, 3, stride=2, bias=True)
         self.norm1 = _norm_act(dim)
-        self.conv2 = _conv(dim, dim, 3, bias=True)
+        self.conv2 = SameConv2d(dim, dim, 3, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) to (B, dim, H / 2, W / 2)."""

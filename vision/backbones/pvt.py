@@ -24,7 +24,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Mlp, ReducedAttention, SequenceHead, Stage, drop_path_rates, resize_positions
+from ..layers import Conv2d, Mlp, ReducedAttention, SequenceHead, Stage, drop_path_rates, resize_positions
 from ..models import register_backbone
 
 _norm = partial(nn.LayerNorm, eps=1e-6)
@@ -64,7 +64,7 @@ class Patches(nn.Module):
 
     def __init__(self, in_chans: int, dim: int, patch: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, patch, patch)
+        self.proj = Conv2d(in_chans, dim, patch, patch)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tokens:

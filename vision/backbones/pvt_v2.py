@@ -20,6 +20,7 @@ from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
     GELU,
+    Conv2d,
     Linear,
     NormedStage,
     OverlapDownsample,
@@ -38,9 +39,9 @@ class ConvMlp(nn.Module):
         super().__init__()
         self.fc1 = Linear(dim, hidden)
         self.relu = ReLU() if relu else nn.Identity()
-        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.dwconv = Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.act = GELU()
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = Linear(hidden, dim)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:

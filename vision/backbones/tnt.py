@@ -21,7 +21,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import Linear, Mlp, SequenceHead, drop_path_rates, resize_positions
+from ..layers import Conv2d, Linear, Mlp, SequenceHead, drop_path_rates, resize_positions
 from ..models import register_backbone
 
 STRIDE = 4
@@ -45,7 +45,7 @@ class TNTAttention(nn.Module):
         self.heads = heads
         self.qk = Linear(dim, 2 * dim, bias=False)
         self.v = Linear(dim, dim, bias=False)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,7 +184,7 @@ class TNT(Backbone):
         self.patch_size = patch_size
         self.grid = (self.img_size[0] // patch_size, self.img_size[1] // patch_size)
         words = (patch_size // STRIDE) ** 2
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_chans, inner_dim, 7, STRIDE, 3)})
+        self.patch_embed = nn.ModuleDict({"proj": Conv2d(in_chans, inner_dim, 7, STRIDE, 3)})
         self.into = WordProjection(words, inner_dim, outer_dim, bias=True)
         self.cls_token = nn.Parameter(torch.empty(1, 1, outer_dim))
         self.outer_pos = nn.Parameter(torch.empty(1, 1 + self.grid[0] * self.grid[1], outer_dim))

@@ -25,6 +25,7 @@ from ..keys import KeyMap, Rename
 from ..layers import (
     GELU,
     AggregatedAttention,
+    Conv2d,
     CosineAttention,
     CosineFullAttention,
     Linear,
@@ -44,9 +45,9 @@ class ConvolutionalGLU(nn.Module):
         super().__init__()
         width = int(2 * hidden / 3)
         self.fc1 = Linear(dim, 2 * width)
-        self.dwconv = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.dwconv = Conv2d(width, width, 3, padding=1, groups=width)
         self.act = GELU()
-        self.fc2 = nn.Linear(width, dim)
+        self.fc2 = Linear(width, dim)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:

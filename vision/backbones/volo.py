@@ -23,8 +23,10 @@ from ..backbone import Backbone
 from ..keys import KeyMap, Rename
 from ..layers import (
     ClassAttention,
+    Conv2d,
     ConvNorm,
     GridAttention,
+    Linear,
     Mlp,
     SequenceHead,
     Stage,
@@ -43,9 +45,9 @@ class OutlookAttention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads, self.scale = heads, (dim // heads) ** -0.5
-        self.v = nn.Linear(dim, dim, bias=False)
-        self.attn = nn.Linear(dim, KERNEL**4 * heads)
-        self.proj = nn.Linear(dim, dim)
+        self.v = Linear(dim, dim, bias=False)
+        self.attn = Linear(dim, KERNEL**4 * heads)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to the same shape."""
@@ -78,7 +80,7 @@ class Downsample(nn.Module):
 
     def __init__(self, dim: int, out: int, grid: tuple[int, int], drop: float) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(dim, out, 2, 2)
+        self.proj = Conv2d(dim, out, 2, 2)
         self.pos_embed = nn.Parameter(torch.empty(1, *grid, out))
         trunc_normal_(self.pos_embed, std=0.02)
         self.drop = nn.Dropout(drop)
@@ -96,7 +98,7 @@ class DenseHead(SequenceHead):
         super().reset(num_classes, pool_type)
         self.aux: nn.Module | None = None
         if num_classes:
-            self.aux = nn.Linear(self.num_features, num_classes)
+            self.aux = Linear(self.num_features, num_classes)
             trunc_normal_(self.aux.weight, std=0.02)
             nn.init.zeros_(self.aux.bias)
 
@@ -199,7 +201,7 @@ def _stem(in_chans: int, hidden: int, dim: int) -> nn.Sequential:
         nn.ReLU(inplace=True),
         ConvNorm(hidden, hidden, 3, 1, 1),
         nn.ReLU(inplace=True),
-        nn.Conv2d(hidden, dim, 4, 4),
+        Conv2d(hidden, dim, 4, 4),
     )
 
 

@@ -26,6 +26,7 @@ from .sequence_head import SequenceHead
 from .stage import NormedStage, Stage, drop_path_rates
 from .tables import relative_bias_table, resize_bias_table, resize_positions
 from .tokens import ClassAttention, TransformerBlock
+from .wide import Conv2d
 
 __all__ = [
     "GELU",
@@ -34,6 +35,7 @@ __all__ = [
     "BranchNorm",
     "Branches",
     "ClassAttention",
+    "Conv2d",
     "ConvNorm",
     "CosineAttention",
     "CosineFullAttention",

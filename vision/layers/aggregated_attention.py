@@ -19,6 +19,7 @@ from graphrec.kernels.remembered import kept
 
 from .normed import Linear
 from .pieces import mlp_in_pieces
+from .wide import Conv2d
 
 Size = tuple[int, int]
 
@@ -87,9 +88,9 @@ class CosineAttention(nn.Module):
         self.temperature = nn.Parameter(torch.full((heads, 1, 1), start))
         self.query_embedding = nn.Parameter(torch.empty(heads, 1, dim // heads))
         trunc_normal_(self.query_embedding, std=0.02)
-        self.cpb_fc1 = nn.Linear(2, 512)
-        self.cpb_fc2 = nn.Linear(512, heads)
-        self.proj = nn.Linear(dim, dim)
+        self.cpb_fc1 = Linear(2, 512)
+        self.cpb_fc2 = Linear(512, heads)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(drop)
 
     def split(self, x: Tensor) -> Tensor:
@@ -156,9 +157,9 @@ class AggregatedAttention(CosineAttention):
     ) -> None:
         super().__init__(dim, heads, trained, drop)
         self.window, self.pooling = window, pooling
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
-        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
-        self.sr = nn.Conv2d(dim, dim, 1)
+        self.q = Linear(dim, dim, bias=qkv_bias)
+        self.kv = Linear(dim, 2 * dim, bias=qkv_bias)
+        self.sr = Conv2d(dim, dim, 1)
         self.norm = nn.LayerNorm(dim)
         self.relative_pos_bias_local = nn.Parameter(torch.empty(heads, window**2))
         self.learnable_tokens = nn.Parameter(torch.empty(heads, dim // heads, window**2))

@@ -35,7 +35,7 @@ class GridAttention(nn.Module):
         super().__init__()
         self.heads, self.bias_window = heads, bias_window
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self.relative_position_bias_table: nn.Parameter | None = None
         if bias_window is not None:

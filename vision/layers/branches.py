@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
 
+from .normed import Linear
 from .sequence_head import SequenceHead
 from .stage import Stage
 from .tokens import ClassAttention
@@ -38,7 +39,7 @@ class CrossBlock(nn.Module):
 
 def _between(dim: int, out: int) -> nn.Sequential:
     """A class token from one branch's width to the other's."""
-    return nn.Sequential(nn.LayerNorm(dim, eps=EPSILON), nn.GELU(), nn.Linear(dim, out))
+    return nn.Sequential(nn.LayerNorm(dim, eps=EPSILON), nn.GELU(), Linear(dim, out))
 
 
 class CrossStage(Stage):

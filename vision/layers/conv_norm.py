@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .normed import Linear
+from .wide import Conv2d
+
 
 class ConvNorm(nn.Sequential):
     """``bn(conv(x))`` without a bias in the convolution, named ``c`` and ``bn`` as LeViT's code has it.
@@ -38,7 +41,7 @@ class ConvNorm(nn.Sequential):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.c = nn.Conv2d(in_chans, out_chans, kernel, stride, padding, dilation, groups, bias=False)
+        self.c = Conv2d(in_chans, out_chans, kernel, stride, padding, dilation, groups, bias=False)
         self.bn = nn.BatchNorm2d(out_chans, eps=eps)
         nn.init.constant_(self.bn.weight, scale)
 
@@ -76,7 +79,7 @@ class LinearNorm(nn.Sequential):
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, std: float = 0.02) -> None:
         super().__init__()
         self.bn = nn.BatchNorm1d(in_features)
-        self.l = nn.Linear(in_features, out_features, bias=bias)
+        self.l = Linear(in_features, out_features, bias=bias)
         nn.init.trunc_normal_(self.l.weight, std=std)
         if bias:
             nn.init.zeros_(self.l.bias)
@@ -89,9 +92,7 @@ class LinearNorm(nn.Sequential):
         assert norm.running_mean is not None
         scale: Tensor = norm.weight / (norm.running_var + norm.eps).sqrt()
         shift = norm.bias - norm.running_mean * scale
-        one = nn.Linear(
-            last.in_features, last.out_features, device=last.weight.device, dtype=last.weight.dtype
-        )
+        one = Linear(last.in_features, last.out_features, device=last.weight.device, dtype=last.weight.dtype)
         one.weight.copy_(last.weight * scale)
         one.bias.copy_(last.weight @ shift + (0 if last.bias is None else last.bias))
         return one

@@ -48,7 +48,7 @@ class Mlp(nn.Module):
         self.fc1 = Linear(dim, hidden)
         self.act = GELU(approximate)
         self.drop1 = nn.Dropout(drop)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = Linear(hidden, dim)
         self.drop2 = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from timm.layers import DropPath, SelectAdaptivePool2d, SqueezeExcite
 from torch import Tensor, nn
 
 from .conv_norm import ConvNorm, LinearNorm
+from .normed import Linear
 
 
 class Residual(nn.Module):
@@ -115,7 +116,7 @@ class NormHead(nn.Module):
             self.pool = SelectAdaptivePool2d(pool_type=pool_type, flatten=bool(pool_type))
         self.fc: nn.Module = nn.Identity()
         if num_classes:
-            self.fc = nn.Linear(self.num_features, num_classes)
+            self.fc = Linear(self.num_features, num_classes)
             nn.init.trunc_normal_(self.fc.weight, std=0.02)
             nn.init.zeros_(self.fc.bias)
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from graphrec.kernels.registering import listened_to
 
+from .wide import emulated_type, wide_linear
+
 _NORM = "NativeLayerNormBackward0"
 _PIECE = 1 << 16
 """Numbers at a time: a quarter of a megabyte in float32."""
@@ -21,11 +23,13 @@ class Linear(nn.Linear):
     keeps what the norm makes of them as well. Autograd says where an argument comes from. Of any other
     origin, in 16 bits or under autocast (which copies it), and where something watches the operations or what
     they keep (such as a checkpoint, which would run its part of the network to answer), this is
-    `torch.nn.Linear`.
+    `torch.nn.Linear`; of 16-bit numbers on a CPU that would emulate them, `wide_linear`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
+        if (low := emulated_type(x, self.weight)) is not None:
+            return wide_linear(x, self.weight, self.bias, low)
         if (
             x.grad_fn is None
             or x.grad_fn.name() != _NORM

@@ -9,6 +9,8 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .wide import Conv2d
+
 
 def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A convolution of a map with channels last, (B, H, W, C) to (B, H', W', C').
@@ -44,7 +46,7 @@ class PatchEmbed(nn.Module):
     ) -> None:
         super().__init__()
         self.patch: tuple[int, int] = to_2tuple(patch)
-        self.proj = nn.Conv2d(in_chans, dim, self.patch, self.patch)
+        self.proj = Conv2d(in_chans, dim, self.patch, self.patch)
         self.norm = nn.Identity() if norm is None else norm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ class OverlapPatchEmbed(nn.Module):
 
     def __init__(self, in_chans: int, dim: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, kernel, stride, kernel // 2)
+        self.proj = Conv2d(in_chans, dim, kernel, stride, kernel // 2)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:

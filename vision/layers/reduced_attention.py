@@ -8,6 +8,7 @@ from graphrec.kernels import attention
 
 from .mlp import GELU
 from .normed import Linear
+from .wide import Conv2d
 
 
 class ReducedAttention(nn.Module):
@@ -37,13 +38,13 @@ class ReducedAttention(nn.Module):
         self.heads = heads
         self.q = Linear(dim, dim, bias=qkv_bias)
         self.kv = Linear(dim, 2 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.drop = nn.Dropout(drop)
         self.pool = nn.AdaptiveAvgPool2d(pooled) if pooled else nn.Identity()
         self.sr: nn.Conv2d | None = None
         if pooled or ratio > 1:
             side = 1 if pooled else ratio
-            self.sr = nn.Conv2d(dim, dim, side, side)
+            self.sr = Conv2d(dim, dim, side, side)
             self.norm = nn.LayerNorm(dim)
         self.act = GELU() if pooled else nn.Identity()
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
 
+from .normed import Linear
+
 
 class SequenceHead(nn.Module):
     """Classifier of tokens (B, prefix + N, C), used as timm's heads are.
@@ -37,7 +39,7 @@ class SequenceHead(nn.Module):
         self.pool_type: str = self.pool_type if pool_type is None else pool_type
         self.fc: nn.Module = nn.Identity()
         if num_classes:
-            self.fc = nn.Linear(self.num_features, num_classes)
+            self.fc = Linear(self.num_features, num_classes)
             trunc_normal_(self.fc.weight, std=0.02)
             nn.init.zeros_(self.fc.bias)
 

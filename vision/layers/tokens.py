@@ -24,9 +24,9 @@ class ClassAttention(nn.Module):
     def __init__(self, dim: int, heads: int, *, bias: bool = True, drop: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
-        self.q = nn.Linear(dim, dim, bias=bias)
+        self.q = Linear(dim, dim, bias=bias)
         self.kv = Linear(dim, 2 * dim, bias=bias)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,110 @@
+"""Convolutions and linear layers whose 16-bit products are made in float32 where a CPU has none of its own.
+
+Without instructions for it torch multiplies bfloat16 number by number, and convolves group by group: five to
+ten times as long as float32 takes. Sums are in float32 either way, so that what is made here differs by less
+rounding: under autocast neither weights nor, unless they are kept for a gradient, inputs are rounded. What is
+kept for gradients is as narrow as torch keeps it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphrec.kernels.attention.core import as_given, emulated
+from graphrec.kernels.registering import listened_to
+
+
+def emulated_type(x: Tensor, weight: Tensor) -> torch.dtype | None:
+    """The dtype of a product that this processor emulates; None where torch's own way is as good, or watched.
+
+    Args:
+        x: Input of a layer.
+        weight: Its weight.
+    """
+    cast = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if cast else x.dtype
+    if not emulated(dtype) or x.device.type != "cpu" or x.dtype == torch.float64:
+        return None
+    return dtype if (cast or weight.dtype == dtype) and not listened_to() else None
+
+
+def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """``x @ weight.T + bias``, made in float32 and rounded to ``dtype``."""
+    if not torch.is_grad_enabled():
+        return _linear(x, weight, bias, dtype)
+    out: Tensor = _Linear.apply(x, weight, bias, dtype)
+    return out
+
+
+class Conv2d(nn.Conv2d):
+    """`torch.nn.Conv2d` that convolves 16-bit numbers in float32 on a CPU that would emulate them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, out_channels, H', W')."""
+        dtype = emulated_type(x, self.weight)
+        if dtype is None or self.padding_mode != "zeros" or isinstance(self.padding, str):
+            return super().forward(x)
+        how = (self.stride, self.padding, self.dilation, self.groups)
+        run = _Conv2d.apply if torch.is_grad_enabled() else _conv2d
+        out: Tensor = run(x, self.weight, self.bias, dtype, how)
+        return out
+
+
+@as_given
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    return nn.functional.linear(x.float(), weight.float(), _float(bias)).to(dtype)
+
+
+@as_given
+def _conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, how: tuple[Any, ...]
+) -> Tensor:
+    return nn.functional.conv2d(x.float(), weight.float(), _float(bias), *how).to(dtype)
+
+
+def _float(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.float()
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        ctx.given = x.dtype
+        ctx.save_for_backward(x.to(dtype), weight)
+        return _linear(x, weight, bias, dtype)
+
+    @staticmethod
+    @as_given
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wanted, grad = ctx.needs_input_grad, grad.float()
+        rows = grad.flatten(0, -2)
+        dx = (grad @ weight.float()).to(ctx.given) if wanted[0] else None
+        dweight = (rows.mT @ x.flatten(0, -2).float()).to(weight.dtype) if wanted[1] else None
+        return dx, dweight, rows.sum(0).to(weight.dtype) if wanted[2] else None, None
+
+
+class _Conv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, how: tuple[Any, ...]
+    ) -> Tensor:
+        ctx.given, ctx.how = x.dtype, how
+        ctx.save_for_backward(x.to(dtype), weight)
+        return _conv2d(x, weight, bias, dtype, how)
+
+    @staticmethod
+    @as_given
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.how
+        found = torch.ops.aten.convolution_backward(
+            grad.float(), x.float(), weight.float(), [len(weight)], stride, padding, dilation,
+            False, [0, 0], groups, ctx.needs_input_grad[:3],
+        )  # fmt: skip
+        dtypes = (ctx.given, weight.dtype, weight.dtype)
+        narrow = [None if one is None else one.to(dtype) for one, dtype in zip(found, dtypes, strict=True)]
+        return *narrow, None, None
