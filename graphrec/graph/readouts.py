@@ -13,6 +13,8 @@ from torch_geometric.utils import to_dense_batch
 from graphrec.errors import ConfigError
 from graphrec.kernels.graph import segment_reduce
 
+Reduce = Literal["sum", "mean", "max"]
+_BY_SEGMENT: dict[str, Reduce] = {"sum": "sum", "mean": "mean", "max": "max"}
 READOUTS = ("mean", "sum", "max", "attention", "set2set", "sort")
 
 
@@ -23,7 +25,7 @@ class SegmentPooling(nn.Module):
         reduce: ``"sum"``, ``"mean"`` or ``"max"``.
     """
 
-    def __init__(self, reduce: Literal["sum", "mean", "max"]) -> None:
+    def __init__(self, reduce: Reduce) -> None:
         super().__init__()
         self.reduce = reduce
 
@@ -80,8 +82,8 @@ def make_readout(name: str, width: int) -> tuple[nn.Module, int]:
     Raises:
         ConfigError: The name is unknown.
     """
-    if name == "sum" or name == "mean" or name == "max":
-        return SegmentPooling(name), width
+    if name in _BY_SEGMENT:
+        return SegmentPooling(_BY_SEGMENT[name]), width
     if name == "attention":
         return AttentionalAggregation(nn.Linear(width, 1)), width
     if name == "set2set":

@@ -51,7 +51,8 @@ class SameConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
-        return super().forward(x if self.stride == (1, 1) else pad_same(x, self.kernel_size, self.stride))
+        steps = list(self.stride)
+        return super().forward(x if steps == [1, 1] else pad_same(x, list(self.kernel_size), steps))
 
 
 class Shortcut(nn.Module):

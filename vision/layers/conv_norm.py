@@ -79,7 +79,7 @@ class LinearNorm(nn.Sequential):
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, std: float = 0.02) -> None:
         super().__init__()
         self.bn = nn.BatchNorm1d(in_features)
-        self.l = Linear(in_features, out_features, bias=bias)
+        self.l: nn.Linear = Linear(in_features, out_features, bias=bias)
         nn.init.trunc_normal_(self.l.weight, std=std)
         if bias:
             nn.init.zeros_(self.l.bias)
