@@ -7,29 +7,40 @@ import weakref
 import torch
 from torch import Tensor
 
-_seen: dict[int, tuple[weakref.ref[Tensor], int, object]] = {}
-"""By a tensor's ``id``: itself, its version, and what it was found fit for."""
+_seen: dict[int, tuple[weakref.ref[Tensor], int, object, tuple[Tensor, ...]]] = {}
+"""By a tensor's ``id``: itself, its version, what it was found fit for, and what was made of it."""
 
 
-def unreadable() -> bool:
+def unreadable(x: Tensor) -> bool:
     """Whether no numbers can be looked at: a compiler is tracing, or a CUDA graph is being captured."""
-    return torch.compiler.is_compiling() or (
-        torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-    )
+    return torch.compiler.is_compiling() or (x.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def checked(x: Tensor, what: object) -> bool:
     """Whether :func:`remember` was told of this tensor with an equal ``what``, and it is unchanged since."""
+    return recalled(x, what) is not None
+
+
+def recalled(x: Tensor, what: object) -> tuple[Tensor, ...] | None:
+    """What :func:`remember` was given with this tensor and an equal ``what``, if the tensor is unchanged."""
     held = _seen.get(id(x))
-    return held is not None and held[0]() is x and not x.is_inference() and held[1:] == (x._version, what)
+    if held is None or held[0]() is not x or x.is_inference() or held[1:3] != (x._version, what):
+        return None
+    return held[3]
 
 
-def remember(x: Tensor, what: object) -> None:
-    """Spare later calls the look at a tensor's numbers, for which the GPU would have to be waited for."""
+def remember(x: Tensor, what: object, *made: Tensor) -> None:
+    """Spare later calls the look at a tensor's numbers, for which the GPU would have to be waited for.
+
+    Args:
+        x: the tensor.
+        what: what it was found fit for.
+        made: made of it, to be used again; neither it nor a view of it, which would keep it alive.
+    """
     if x.is_inference():  # has no version
         return
     place = id(x)
-    _seen[place] = weakref.ref(x, lambda _: _seen.pop(place, None)), x._version, what
+    _seen[place] = weakref.ref(x, lambda _: _seen.pop(place, None)), x._version, what, made
 
 
 def check_floating(**given: Tensor | None) -> None:

@@ -98,7 +98,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, index: Tensor, bias: Tensor | None) 
     if bias is not None and not broadcasts(bias, (batch, heads, q_len, index.shape[3])):
         size = (batch, heads, q_len, index.shape[3])
         raise ValueError(f"bias of shape {tuple(bias.shape)} must be 4-D and broadcast to {size}")
-    if unreadable() or not index.numel() or checked(index, k_len):
+    if unreadable(index) or not index.numel() or checked(index, k_len):
         return
     low, high = int(index.min()), int(index.max())
     if low < -1 or high >= k_len:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..backends import Backend, choose, plainly, triton_refusal
-from ..checking import checked, remember, unreadable
+from ..checking import recalled, remember, unreadable
+from ..remembered import kept
 from . import reference, registered
 from .csr import CSR, rows_of
 
@@ -87,35 +88,49 @@ def segment_reduce(x: Tensor, ptr: Tensor, reduce: Reduce = "sum", *, backend: s
     _check_reduce(reduce)
     if x.dim() < 1 or not x.is_floating_point():
         raise ValueError(f"x must be floating point of shape (E, ...), got {x.dtype} of {tuple(x.shape)}")
-    degree = _degree(ptr, x)
+    ptr, degree, row, one_each = _runs(ptr, x)
     name = _select("segment_reduce", backend, x)
     if name == "reference":
         return reference.segment_reduce(x, ptr, reduce)
-    ptr = ptr if ptr.dtype == torch.int32 else ptr.long()
-    row = rows_of(degree.to(ptr.dtype), x.shape[0])
-    one_each = torch.arange(x.shape[0] + 1, device=x.device, dtype=ptr.dtype)
     graph = [ptr, one_each[:-1], row, one_each, row, one_each[:-1]]
     flat = x if x.dim() == 2 else x.reshape(x.shape[0], prod(x.shape[1:]))
     found = _reduce(graph, flat, None, reduce, degree if reduce == "mean" else None, name)
     return found if x.dim() == 2 else found.view(ptr.shape[0] - 1, *x.shape[1:])
 
 
-def _degree(ptr: Tensor, x: Tensor) -> Tensor:
-    """Length of every run, (rows,); raise ValueError unless ``ptr`` covers ``x``."""
+def _runs(ptr: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``ptr`` as int32 or int64, the length of every run, the run of every row, and 0 to the number of rows.
+
+    Raises:
+        ValueError: ``ptr`` does not cover ``x``.
+    """
     if ptr.dim() != 1 or len(ptr) < 1 or ptr.is_floating_point() or ptr.dtype == torch.bool:
         raise ValueError(f"ptr must be a vector of integers, got {ptr.dtype} of shape {tuple(ptr.shape)}")
     if ptr.device != x.device:
         raise ValueError(f"ptr is on {ptr.device}, x on {x.device}: they must agree")
+    ptr = ptr if ptr.dtype == torch.int32 else ptr.long()
+    rows = x.shape[0]
+    if unreadable(ptr):
+        return ptr, *_derived(ptr, rows)
+    made = recalled(ptr, rows)
+    if made is None:
+        if int(ptr[0]) != 0 or int(ptr[-1]) != rows or bool((ptr.diff() < 0).any()):
+            raise ValueError(
+                f"ptr of shape {tuple(ptr.shape)} must run from 0, never decrease, and end in {rows},"
+                " the rows of x"
+            )
+        made = _kept_runs(ptr, rows)
+        remember(ptr, rows, *made)
+    degree, row, one_each = made
+    return ptr, degree, row, one_each
+
+
+def _derived(ptr: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
     degree = ptr.diff()
-    if unreadable() or checked(ptr, len(x)):
-        return degree
-    if int(ptr[0]) != 0 or int(ptr[-1]) != len(x) or bool((degree < 0).any()):
-        raise ValueError(
-            f"ptr of shape {tuple(ptr.shape)} must run from 0, never decrease, and end in {len(x)},"
-            " the rows of x"
-        )
-    remember(ptr, len(x))
-    return degree
+    return degree, rows_of(degree, rows), torch.arange(rows + 1, device=ptr.device, dtype=ptr.dtype)
+
+
+_kept_runs = kept(_derived)
 
 
 def _reduce(

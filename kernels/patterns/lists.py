@@ -24,7 +24,7 @@ def _leading(tensor: Tensor, name: str, axes: int) -> Tensor:
 
 def _check_index(index: Tensor, high: int, name: str) -> None:
     """Raise ValueError for an index that is neither -1 nor below ``high``."""
-    if unreadable() or checked(index, high):
+    if unreadable(index) or checked(index, high):
         return
     if index.numel() and (int(index.min()) < -1 or int(index.max()) >= high):
         raise ValueError(
