@@ -59,7 +59,12 @@ WHY_NOT = (
     " While it trains, TransNeXt makes its biases by a network of distances in every block, whatever the"
     " batch."
 )
-"""Why some figures miss the goal; kept beside the table."""
+"""Why some figures of float32 miss the goal; kept beside the table."""
+EMULATED = (
+    "A processor without instructions for bfloat16 (avx512_bf16, amx) emulates it in the peers' convolutions"
+    " and linear layers; ours makes their products in float32 there and rounds them."
+)
+"""What decides the figures of bfloat16."""
 
 
 def make_cases(options: argparse.Namespace) -> list[common.Job]:
@@ -148,7 +153,11 @@ def text(jobs: list[common.Job]) -> str:
         ]
         header = ["model", *questions, *(["what both pay"] if wasted else [])]
         parts.append(f"### {dtype}\n\n{common.markdown_table(header, rows)}")
-    return "\n\n".join(parts) + "\n\n" + _about()
+    dtypes = {dtype for dtype, _, _ in pairs}
+    notes = [_about()]
+    notes += [WHY_NOT] if "float32" in dtypes else []
+    notes += [EMULATED] if "bfloat16" in dtypes else []
+    return "\n\n".join(parts + notes)
 
 
 def _cell(pair: tuple[common.Job, common.Job] | None) -> str:
@@ -184,7 +193,7 @@ def _about() -> str:
         f" than its arithmetic asks for, the goal is 0.67: {wasted}."
         " *What both pay* is the part of the peer's time, in the order of the columns, that its convolutions,"
         " linear layers, norms and activations take (torch.profiler): no ratio falls below it while both call"
-        " the same ones.\n\n" + WHY_NOT
+        " the same ones."
     )
 
 
