@@ -155,7 +155,7 @@ def test_network_in_pieces_equals_the_layers() -> None:
     first, last = nn.Linear(2, 8).double(), nn.Linear(8, 3).double()
     x = torch.randn(1100, 2, dtype=torch.float64)
     weights = [*first.parameters(), *last.parameters()]
-    made, wanted = mlp_in_pieces(x, first, last), last(first(x).relu())
+    made, wanted = mlp_in_pieces(x, first, last), last(first(x).relu()).T
     torch.testing.assert_close(made, wanted)
     grad = torch.randn_like(wanted)
     for mine, theirs in zip(
