@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphrec.kernels.attention import core
@@ -111,11 +112,65 @@ def test_frozen_parts_and_second_derivatives(name: str) -> None:
     assert second.abs().sum() > 0
 
 
+@pytest.mark.parametrize("cast", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_second_derivatives_reach_the_input(name: str, cast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of a weight depends on the input, which is kept in another type under autocast."""
+    layer, x = LAYERS[name](), drawn(name).requires_grad_()
+    if not cast:
+        layer, x = layer.bfloat16(), x.detach().bfloat16().requires_grad_()
+
+    def run() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            out = layer(x).float().sin().sum()
+        (first,) = torch.autograd.grad(out, layer.weight, create_graph=True)
+        return torch.autograd.grad(first.float().square().sum(), x)[0].float()
+
+    ours = run()
+    monkeypatch.setattr(core, "_SLOW_TYPES", ())
+    theirs = run()
+    assert (ours - theirs).norm() < 0.03 * theirs.norm()
+
+
+def test_a_frozen_linear_layer_keeps_no_input() -> None:
+    layer, kept = Linear(8, 6).requires_grad_(False), []
+    with (
+        torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one) or one, lambda one: one),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        layer(drawn("linear").requires_grad_()).sum().backward()
+    assert [one.shape for one in kept] == [layer.weight.shape]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.jit is on its way out
+def test_single_examples_traces_and_forward_mode() -> None:
+    """What has no batch, is traced with gradients, or is differentiated forwards goes torch's way."""
+    linear, conv = Linear(8, 6).bfloat16(), LAYERS["conv"]().bfloat16()
+    row, picture = torch.randn(8).bfloat16(), drawn("conv")[0].bfloat16()
+    for layer, x in ((linear, row), (conv, picture)):
+        layer(x.requires_grad_()).sum().backward()
+        assert x.grad is not None
+        batch = x.detach()[None]
+        traced = torch.jit.trace(layer, batch)
+        assert "PythonOp" not in str(traced.graph)
+        with forward_ad.dual_level():
+            out = layer(forward_ad.make_dual(batch, torch.ones_like(batch)))
+            assert forward_ad.unpack_dual(out).tangent is not None
+    norm = nn.LayerNorm(8)
+    plain = Linear(8, 6)
+    plain(norm(torch.randn(8))).sum().backward()
+    with forward_ad.dual_level():
+        out = plain(norm(forward_ad.make_dual(torch.randn(2, 8), torch.ones(2, 8))))
+        assert forward_ad.unpack_dual(out).tangent is not None
+
+
 def test_torch_where_it_is_as_good_or_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32, float64 under autocast, types that do not fit, string padding, counters: torch's own way."""
     linear = Linear(8, 6)
     with torch.autocast("cpu", torch.bfloat16):
         assert linear.double()(drawn("linear").double()).dtype == torch.float64
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match="dtype"):
+        Linear(8, 6)(torch.ones(2, 8, dtype=torch.long))
     with pytest.raises(RuntimeError, match="dtype"):
         Linear(8, 6)(drawn("linear").bfloat16())
     padded = Conv2d(8, 6, 3, padding="same", padding_mode="reflect").bfloat16()

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphrec.kernels.registering import listened_to
-
-from .wide import emulated_type, wide_linear
+from .wide import emulated_type, left_to_torch, wide_linear
 
 _NORM = "NativeLayerNormBackward0"
 _PIECE = 1 << 16
@@ -28,7 +26,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
-        if (low := emulated_type(x, self.weight)) is not None:
+        if x.dim() > 1 and (low := emulated_type(x, self.weight)) is not None:
             return wide_linear(x, self.weight, self.bias, low)
         if (
             x.grad_fn is None
@@ -36,7 +34,8 @@ class Linear(nn.Linear):
             or not (self.weight.requires_grad and torch.is_grad_enabled())
             or x.dtype.itemsize < 4
             or torch.is_autocast_enabled(x.device.type)
-            or listened_to()
+            or x.dim() < 2
+            or left_to_torch()
             or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
         ):
             return super().forward(x)

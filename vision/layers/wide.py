@@ -12,9 +12,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from graphrec.kernels.attention.core import as_given, emulated
 from graphrec.kernels.registering import listened_to
+
+_CAST = (torch.float32, torch.bfloat16, torch.float16)
+"""What autocast narrows; it leaves whole numbers and float64 as they are."""
+
+
+def left_to_torch() -> bool:
+    """Whether layers are to be torch's own operators: watched, traced, or differentiated forwards."""
+    return (
+        listened_to() or torch._C._get_tracing_state() is not None or forward_ad._current_level >= 0  # type: ignore[attr-defined]
+    )
 
 
 def emulated_type(x: Tensor, weight: Tensor) -> torch.dtype | None:
@@ -26,16 +37,17 @@ def emulated_type(x: Tensor, weight: Tensor) -> torch.dtype | None:
     """
     cast = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if cast else x.dtype
-    if not emulated(dtype) or x.device.type != "cpu" or x.dtype == torch.float64:
+    if not emulated(dtype) or x.device.type != "cpu" or x.dtype not in _CAST or weight.dtype not in _CAST:
         return None
-    return dtype if (cast or weight.dtype == dtype) and not listened_to() else None
+    return dtype if (cast or weight.dtype == dtype) and not left_to_torch() else None
 
 
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
     """``x @ weight.T + bias``, made in float32 and rounded to ``dtype``."""
     if not torch.is_grad_enabled():
         return _linear(x, weight, bias, dtype)
-    out: Tensor = _Linear.apply(x, weight, bias, dtype)
+    low = x.to(dtype) if weight.requires_grad else None
+    out: Tensor = _Linear.apply(x, low, weight, bias, dtype)
     return out
 
 
@@ -45,11 +57,12 @@ class Conv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out_channels, H', W')."""
         dtype = emulated_type(x, self.weight)
-        if dtype is None or self.padding_mode != "zeros" or isinstance(self.padding, str):
+        if dtype is None or x.dim() != 4 or self.padding_mode != "zeros" or isinstance(self.padding, str):
             return super().forward(x)
         how = (self.stride, self.padding, self.dilation, self.groups)
-        run = _Conv2d.apply if torch.is_grad_enabled() else _conv2d
-        out: Tensor = run(x, self.weight, self.bias, dtype, how)
+        if not torch.is_grad_enabled():
+            return _conv2d(x, self.weight, self.bias, dtype, how)
+        out: Tensor = _Conv2d.apply(x, x.to(dtype), self.weight, self.bias, dtype, how)
         return out
 
 
@@ -70,41 +83,54 @@ def _float(x: Tensor | None) -> Tensor | None:
 
 
 class _Linear(torch.autograd.Function):
+    """``low`` is the input as it is kept: an argument, so that second derivatives reach the input by it."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-        ctx.given = x.dtype
-        ctx.save_for_backward(x.to(dtype), weight)
+    def forward(
+        ctx: Any, x: Tensor, low: Tensor | None, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        ctx.dtypes = x.dtype, weight.dtype
+        ctx.save_for_backward(low, weight if ctx.needs_input_grad[0] else None)
         return _linear(x, weight, bias, dtype)
 
     @staticmethod
     @as_given
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        low, weight = ctx.saved_tensors
         wanted, grad = ctx.needs_input_grad, grad.float()
         rows = grad.flatten(0, -2)
-        dx = (grad @ weight.float()).to(ctx.given) if wanted[0] else None
-        dweight = (rows.mT @ x.flatten(0, -2).float()).to(weight.dtype) if wanted[1] else None
-        return dx, dweight, rows.sum(0).to(weight.dtype) if wanted[2] else None, None
+        dx = (grad @ weight.float()).to(ctx.dtypes[0]) if wanted[0] else None
+        dweight = (rows.mT @ low.flatten(0, -2).float()).to(ctx.dtypes[1]) if wanted[2] else None
+        return dx, None, dweight, rows.sum(0).to(ctx.dtypes[1]) if wanted[3] else None, None
 
 
 class _Conv2d(torch.autograd.Function):
+    """``low`` as in `_Linear`."""
+
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, how: tuple[Any, ...]
+        ctx: Any,
+        x: Tensor,
+        low: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        how: tuple[Any, ...],
     ) -> Tensor:
         ctx.given, ctx.how = x.dtype, how
-        ctx.save_for_backward(x.to(dtype), weight)
+        ctx.save_for_backward(low, weight)
         return _conv2d(x, weight, bias, dtype, how)
 
     @staticmethod
     @as_given
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        low, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.how
+        wanted = [ctx.needs_input_grad[i] for i in (0, 2, 3)]
         found = torch.ops.aten.convolution_backward(
-            grad.float(), x.float(), weight.float(), [len(weight)], stride, padding, dilation,
-            False, [0, 0], groups, ctx.needs_input_grad[:3],
+            grad.float(), low.float(), weight.float(), [len(weight)], stride, padding, dilation,
+            False, [0, 0], groups, wanted,
         )  # fmt: skip
         dtypes = (ctx.given, weight.dtype, weight.dtype)
-        narrow = [None if one is None else one.to(dtype) for one, dtype in zip(found, dtypes, strict=True)]
-        return *narrow, None, None
+        dx, *rest = (None if one is None else one.to(dtype) for one, dtype in zip(found, dtypes, strict=True))
+        return dx, None, *rest, None, None
