@@ -23,6 +23,7 @@ from graphrec.pipelines.tables.features import Features, FeatureSpec
 from graphrec.registry import Card, register_model
 
 from .base import CTRModel
+from .field_pairs import FieldPairs
 from .layers import FactorPairs, LinearTerms, xavier_normal
 
 _FM = Card(
@@ -74,37 +75,6 @@ class FM(CTRModel):
     def field_interactions(self, features: Features) -> Tensor:
         """Mean size of each pair's term: (F, F)."""
         return pair_products(self.embedding(features))
-
-
-class FieldPairs(nn.Module):
-    """``sum_{i<j} r_ij <v_i, v_j>`` for each label, with one strength per pair of fields.
-
-    Args:
-        n_fields: Fields F.
-        n_labels: Labels T.
-    """
-
-    rows: Tensor
-    columns: Tensor
-
-    def __init__(self, n_fields: int, n_labels: int) -> None:
-        super().__init__()
-        rows, columns = torch.triu_indices(n_fields, n_fields, offset=1)
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
-        self.n_fields = n_fields
-        self.strength = nn.Parameter(torch.empty(n_labels, len(rows)))
-        nn.init.normal_(self.strength, std=(2.0 / (len(rows) + n_labels)) ** 0.5)
-
-    def matrix(self) -> Tensor:
-        """The strengths as strictly upper triangular matrices, (T, F, F)."""
-        square = self.strength.new_zeros(len(self.strength), self.n_fields, self.n_fields)
-        return square.index_put((torch.arange(len(square))[:, None], self.rows, self.columns), self.strength)
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """(B, F, d) to (B, T)."""
-        mixed = self.matrix()[:, None] @ vectors  # [T, B, F, d]
-        return (mixed * vectors).sum((2, 3)).T
 
 
 @register_model(_FWFM)

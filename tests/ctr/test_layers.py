@@ -7,10 +7,11 @@ from itertools import combinations
 import pytest
 import torch
 from ctr_tables import CATEGORICAL, ITEM, NUMERIC, make_features, make_spec
+from torch import Tensor
 
 from graphrec.ctr import DCNv2, FinalMLP, FwFM
+from graphrec.ctr.field_pairs import FieldPairs
 from graphrec.ctr.finalmlp import BilinearFusion
-from graphrec.ctr.fm import FieldPairs
 from graphrec.ctr.layers import (
     MLP,
     BatchNorm,
@@ -85,6 +86,35 @@ def test_field_pairs_are_the_weighted_sum_over_pairs(labels: int) -> None:
     for p, (i, j) in enumerate(combinations(range(5), 2)):
         expected += (vectors[:, i] * vectors[:, j]).sum(1, keepdim=True) * layer.strength[:, p]
     torch.testing.assert_close(layer(vectors), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(vectors), expected)
+
+
+@pytest.mark.parametrize(("labels", "rows"), [(1, 4), (3, 4), (1, 1), (2, 600), (1, 0)])
+def test_gradients_of_field_pairs(labels: int, rows: int) -> None:
+    """As autograd takes them of the pairs one by one, also twice, also where one of them is frozen."""
+    torch.manual_seed(0)
+    layer, vectors = FieldPairs(5, labels).double(), torch.randn(rows, 5, 3, dtype=torch.float64)
+
+    def one_by_one(vectors: Tensor, strength: Tensor) -> Tensor:
+        pairs = vectors[:, layer.rows] * vectors[:, layer.columns]  # (B, P, d)
+        return pairs.sum(2) @ strength.T
+
+    def gradients(found: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+        first = torch.autograd.grad(found.pow(3).sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum(one.pow(3).sum() for one in first), inputs)
+        return [*first, *second]
+
+    vectors.requires_grad_()
+    inputs = [vectors, layer.strength]
+    wanted = gradients(one_by_one(*inputs), inputs)
+    for mine, other in zip(gradients(layer(vectors), inputs), wanted, strict=True):
+        torch.testing.assert_close(mine, other)
+    (frozen,) = torch.autograd.grad(layer(vectors.detach()).pow(3).sum(), [layer.strength])
+    torch.testing.assert_close(frozen, wanted[1])
+    layer.requires_grad_(False)
+    (frozen,) = torch.autograd.grad(layer(vectors).pow(3).sum(), [vectors])
+    torch.testing.assert_close(frozen, wanted[0])
 
 
 def test_unit_strengths_make_fwfm_a_factorisation_machine() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from graphrec.ctr import CTRModel
 from graphrec.ctr.autoint import InteractingLayer
 from graphrec.ctr.fcn import CrossNetwork
-from graphrec.ctr.fm import FieldPairs
+from graphrec.ctr.field_pairs import FieldPairs
 from graphrec.ctr.layers import CrossNetV2, FactorPairs
 from graphrec.kernels.interaction import project
 from graphrec.pipelines.tables.features import Batch, FeatureSpec
