@@ -141,10 +141,9 @@ def card(name: str) -> Card:
     if name not in _cards:
         import difflib
 
-        near = difflib.get_close_matches(name, _cards, n=3) or sorted(_cards)
-        raise ConfigError(
-            f"model: there is no {name!r}; did you mean {', '.join(near)}? `graphrec models` lists all"
-        )
+        near = difflib.get_close_matches(name, _cards, n=3)
+        hint = f" did you mean {', '.join(near)}?" if near else ""
+        raise ConfigError(f"model: there is no {name!r};{hint} `graphrec models` lists all")
     return _cards[name]
 
 

@@ -307,3 +307,45 @@ def test_one_row_and_a_batch_larger_than_the_data(fitted: CTRClassifier, log: pl
 
 def test_batch_size_follows_the_number_of_rows() -> None:
     assert [pick_batch_size(n) for n in (1, 10_000, 100_000, 10_000_000)] == [64, 64, 512, 4096]
+
+
+def test_y_of_a_measurement_is_held_to_the_fit(log: pl.DataFrame) -> None:
+    X, y = log.drop("click"), log["click"].to_numpy()
+    words = np.where(y == 1, "yes", "no")
+    model = quick("lr").fit(X, words)
+    with pytest.raises(DataError, match="fitted on, 'no' and 'yes'"):
+        model.evaluate(X, y)
+    with pytest.raises(DataError, match=f"has 10 rows .* X has {len(log)} rows"):
+        model.evaluate(X, words[:10])
+    on_table = quick("lr").fit(X.with_columns(click=pl.Series(words)), label="click")
+    assert on_table.evaluate(X, words) == on_table.evaluate(X.with_columns(click=pl.Series(words)))
+
+
+def test_weights_of_a_measurement_count(log: pl.DataFrame, fitted: CTRClassifier) -> None:
+    X, y = log.drop("click"), log["click"].to_numpy()
+    weights = np.where(np.arange(len(y)) < 500, 1.0, 0.0)
+    weighted, head = fitted.evaluate(X, y, weights), fitted.evaluate(log.head(500))
+    assert weighted["auc"] == pytest.approx(head["auc"], abs=1e-6)
+    with pytest.raises(ConfigError, match="sample_weight: goes with y"):
+        fitted.evaluate(log, sample_weight=weights)
+
+
+def test_score_leaves_out_rows_without_a_label(log: pl.DataFrame, fitted: CTRClassifier) -> None:
+    positive = fitted.predict(log) == 1
+    unknown = log.with_columns(click=pl.when(pl.Series(positive)).then(None).otherwise("click"))
+    assert fitted.score(unknown) == pytest.approx(fitted.score(log.filter(~pl.Series(positive))))
+
+
+def test_y_beside_a_file_says_what_to_do(tmp_path: Path, log: pl.DataFrame) -> None:
+    with pytest.raises(ConfigError, match="name the label column of a file"):
+        quick("lr").fit(tmp_path / "log.parquet", log["click"])
+
+
+def test_digits_of_object_arrays_stay_ids() -> None:
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    zips = np.array(["00501", "0501", "501", None, pd.NA])[rng.integers(0, 5, 300)]
+    X = np.stack([zips, rng.normal(size=300).astype(object)], axis=1)
+    model = quick("lr").fit(X, rng.random(300) < 0.5)
+    assert [str(model.schema_[name].role) for name in ("x0", "x1")] == ["categorical", "numeric"]
+    assert model.predict_proba(np.array([["new", 0.5]], dtype=object)).shape == (1, 2)

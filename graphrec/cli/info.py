@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from graphrec.errors import ConfigError
+
 from . import options as o
 from .common import AsJson, DataPath, Debug, command, console, names, parse_settings
 
@@ -29,6 +31,11 @@ def models(
     from graphrec.registry import card, list_models, model_options
 
     found = list_models(pattern, task)
+    if not found:
+        facts = card(pattern) if pattern.isidentifier() else None
+        of = f" of task {task}" if task else ""
+        hint = f"; {pattern} is of task {facts.task}" if facts else "; `graphrec models` lists all"
+        raise ConfigError(f"models: none{of} is called {pattern!r}{hint}")
     if as_json:
         import dataclasses
 

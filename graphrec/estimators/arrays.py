@@ -4,6 +4,7 @@ columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def labelled_frame(estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any)
     frame = frame.with_columns([pl.Series(name, values) for name, values in columns.items()])
     weight = None
     if sample_weight is not None:
-        weight, values = _free("sample_weight", set(frame.columns)), _weights(sample_weight, len(frame))
+        weight, values = _free("sample_weight", set(frame.columns)), check_weights(sample_weight, len(frame))
         frame = frame.with_columns(pl.Series(weight, values)).filter(pl.col(weight) > 0)
         for name, pair in zip(columns, classes, strict=True):
             if frame[name].n_unique() < 2:
@@ -86,25 +87,51 @@ def labelled_frame(estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any)
     return LabelledFrame(frame, tuple(columns), weight, tuple(classes))
 
 
-def encode_targets(y: Any, classes: tuple[NDArray[Any], ...]) -> NDArray[np.float32]:
-    """y as (N, T) float32 of 0 and 1, given the two values of each label."""
+def encode_targets(y: Any, classes: Sequence[NDArray[Any]], rows: int) -> NDArray[np.bool_]:
+    """y as (N, T) bool, true where it is the positive one of the two values of its label.
+
+    Raises:
+        DataError: y has other values than those fitted on, or not one for each of the ``rows`` and labels.
+    """
     columns = _columns(y)
-    return np.stack(
-        [np.asarray(values == pair[-1], np.float32) for values, pair in zip(columns, classes, strict=True)], 1
-    )
+    if len(columns) != len(classes) or any(len(values) != rows for values in columns):
+        raise DataError(
+            f"y: has {len(columns[0])} rows and {len(columns)} labels, X has {rows} rows and the classifier "
+            f"{len(classes)} label{'s' * (len(classes) != 1)}; give one value for each"
+        )
+    for values, pair in zip(columns, classes, strict=True):
+        strange = ~np.isin(values, pair)
+        if strange.any():
+            raise DataError(
+                f"y: has {values[strange].tolist()[0]!r} in {int(strange.sum())} of {rows} rows; expected "
+                f"what the classifier was fitted on, {' and '.join(map(repr, pair.tolist()))}"
+            )
+    return np.stack([values == pair[-1] for values, pair in zip(columns, classes, strict=True)], 1)
+
+
+def check_weights(sample_weight: Any, rows: int) -> NDArray[np.float64]:
+    """Weights as (N,) float64.
+
+    Raises:
+        DataError: There is not one for each row, or one is negative, NaN or infinite, or all are zero.
+    """
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (rows,):
+        raise DataError(
+            f"sample_weight: shape is {weights.shape}, expected one weight for each of the {rows} rows"
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise DataError("sample_weight: has negative, NaN or infinite values; give finite weights from 0 up")
+    if not weights.any():
+        raise DataError("sample_weight: all weights are zero; at least one row must count")
+    return weights
 
 
 def _to_polars(X: Any) -> pl.DataFrame:
-    import polars as pl
+    from graphrec.pipelines.tables import open_table
 
-    if isinstance(X, pl.LazyFrame):
-        return X.collect()
-    if isinstance(X, pl.DataFrame):
-        return X
-    if type(X).__module__.startswith("pyarrow"):
-        return pl.DataFrame(pl.from_arrow(X))
-    named = X.rename(columns=str) if hasattr(X, "rename") else X
-    return pl.from_pandas(named)
+    table = open_table(X, "X")
+    return table.frame if table.frame is not None else table.collect(table.lazy)
 
 
 def _series(name: str, values: NDArray[Any]) -> pl.Series:
@@ -113,14 +140,24 @@ def _series(name: str, values: NDArray[Any]) -> pl.Series:
 
     if values.dtype.kind == "O":
         try:
+            if any(isinstance(value, str) for value in values):
+                raise TypeError("the digits of an id are no number")
             values = values.astype(np.float64)
         except (TypeError, ValueError):
-            return pl.Series(name, [None if v is None or v != v else str(v) for v in values], dtype=pl.String)
+            return pl.Series(name, [None if _missing(v) else str(v) for v in values], dtype=pl.String)
     if values.dtype.kind in "US":
         return pl.Series(name, values.astype(str).tolist(), dtype=pl.String)
     if values.dtype == np.float16 or values.dtype.kind == "g":
         values = values.astype(np.float32)
     return pl.Series(name, np.ascontiguousarray(values))
+
+
+def _missing(value: Any) -> bool:
+    """Whether an object is None, NaN, or pandas' NaT or NA (which does not say whether it equals itself)."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
 
 
 def _columns(y: Any) -> list[NDArray[Any]]:
@@ -163,19 +200,6 @@ def _two_classes(y: NDArray[Any]) -> NDArray[Any]:
             f"y: has one class only ({values[0] if len(values) else 'none'}); a classifier needs two"
         )
     return values
-
-
-def _weights(sample_weight: Any, rows: int) -> NDArray[np.float64]:
-    weights = np.asarray(sample_weight, dtype=np.float64)
-    if weights.shape != (rows,):
-        raise DataError(
-            f"sample_weight: shape is {weights.shape}, expected one weight for each of the {rows} rows"
-        )
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        raise DataError("sample_weight: has negative, NaN or infinite values; give finite weights from 0 up")
-    if not weights.any():
-        raise DataError("sample_weight: all weights are zero; at least one row must count")
-    return weights
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -192,6 +192,11 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
             y, label = None, y
         data, classes = X, None
         if y is not None:
+            if not (arrays.is_array(X) or arrays.is_frame(X)):
+                raise ConfigError(
+                    f"y: goes with an array or a data frame X, not with {type(X).__name__}; "
+                    "name the label column of a file or dict with label="
+                )
             frame = arrays.labelled_frame(self, X, y, sample_weight)
             data, label, weight, classes = frame.frame, frame.labels, frame.weight, frame.classes
         elif arrays.is_array(X):
@@ -276,9 +281,12 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "module_")
         if y is not None:
             return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
-        found = evaluate_table(self, X)
-        right = (found.scores > 0.5) == (found.labels == 1)
-        return float(np.average(right.all(axis=1), weights=found.weights))
+        found = evaluate_table(self, X, None, sample_weight)
+        known = ~np.isnan(found.labels).any(axis=1)
+        right = ((found.scores > 0.5) == (found.labels == 1)).all(axis=1)
+        return float(
+            np.average(right[known], weights=None if found.weights is None else found.weights[known])
+        )
 
     def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float | None]:
         """All metrics, on a table with its label column or on X and y; None for what is undefined.

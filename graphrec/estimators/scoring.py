@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphrec.errors import ConfigError
 from graphrec.explain import Explanation, explain_model, sample_batch
 from graphrec.pipelines.tables import Batch, Features, Table, open_table
 
@@ -33,23 +34,27 @@ def table_of(estimator: CTRClassifier, X: Any) -> Table:
     return open_table(X)
 
 
-def labelled_table(estimator: CTRClassifier, X: Any, y: Any, sample_weight: Any) -> Table:
-    """X with the label columns that the schema names, as 0 and 1 where y is given."""
+def labelled_table(estimator: CTRClassifier, X: Any, y: Any) -> Table:
+    """X with the label columns that the schema names: X's own, or those of y in the schema's values.
+
+    Raises:
+        DataError: y has other values than those fitted on, or not one for each row of X.
+    """
     if y is None:
         return table_of(estimator, X)
     import polars as pl
 
     opened = table_of(estimator, X)
     frame = opened.collect(opened.lazy)
-    columns = arrays.encode_targets(y, tuple(estimator._classes))
-    frame = frame.with_columns(
-        [pl.Series(name, columns[:, t].astype(np.int8)) for t, name in enumerate(estimator.schema_.labels)]
-    )
-    name = estimator.schema_.weight
-    if name:
-        weights = np.ones(len(frame)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-        frame = frame.with_columns(pl.Series(name, weights))
-    return open_table(frame)
+    positive = arrays.encode_targets(y, estimator._classes, len(frame))
+    schema = estimator.schema_
+    columns = []
+    for t, name in enumerate(schema.labels):
+        pair = pl.Series(name, schema[name].classes or (0, 1))
+        columns.append(pair.gather(positive[:, t].astype(np.uint32)))
+    if schema.weight and schema.weight not in frame.columns:
+        columns.append(pl.Series(schema.weight, np.ones(len(frame))))
+    return open_table(frame.with_columns(columns))
 
 
 def score_batches(
@@ -76,25 +81,30 @@ def predict_table(estimator: CTRClassifier, X: Any) -> NDArray[np.float64]:
 
 
 def evaluate_table(estimator: CTRClassifier, X: Any, y: Any = None, sample_weight: Any = None) -> Predictions:
-    """Labels beside probabilities, of a table with its label columns or of X and y."""
-    table = labelled_table(estimator, X, y, sample_weight)
+    """Labels beside probabilities, of a table with its label columns or of X and y.
+
+    Raises:
+        ConfigError: Weights are given without y; a table has its own.
+    """
+    if y is None and sample_weight is not None:
+        raise ConfigError("sample_weight: goes with y; a table is weighted by the column that fit was given")
+    table = labelled_table(estimator, X, y)
     estimator.schema_.check(table, require_labels=True)
     found = list(score_batches(estimator, table, labels=True))
     batches = [batch for batch, _ in found]
-    return Predictions(
-        "given",
-        np.concatenate([b.labels.numpy() for b in batches]),
-        np.concatenate([p for _, p in found]),
-        _joined([b.weights for b in batches]),
-        _joined([b.groups for b in batches]),
-    )
+    labels = np.concatenate([b.labels.numpy() for b in batches])
+    weights = _joined([b.weights for b in batches])
+    if sample_weight is not None:
+        weights = arrays.check_weights(sample_weight, len(labels))
+    scores = np.concatenate([p for _, p in found])
+    return Predictions("given", labels, scores, weights, _joined([b.groups for b in batches]))
 
 
 def explain_table(
     estimator: CTRClassifier, X: Any, y: Any = None, *, rows: int, repeats: int, seed: int
 ) -> Explanation:
     """`explain_model` on a sample of the rows."""
-    encoded = estimator.encoder_.encode(labelled_table(estimator, X, y, None), require_labels=True)
+    encoded = estimator.encoder_.encode(labelled_table(estimator, X, y), require_labels=True)
     batch = sample_batch(encoded, rows, seed)
     return explain_model(estimator.module_, batch, model=estimator.model, repeats=repeats, seed=seed)
 

@@ -54,6 +54,7 @@ def write_scores(
         raise ConfigError(
             f"--keep: {table.name} has a column {taken[0]!r}, which is the name of the scores; rename it"
         )
+    _refuse_unwritable(table, kept, out)
     estimator.schema_.check(table, require_labels=False)
     rows = 0
     with atomic_file(out) as temporary, contextlib.closing(_Writer(temporary)) as writer:
@@ -61,6 +62,18 @@ def write_scores(
             writer.write(part)
             rows += len(part)
     return rows
+
+
+def _refuse_unwritable(table: Table, kept: Sequence[str], out: Path) -> None:
+    """Raise ConfigError when the scores would replace their own input, or CSV cannot hold a kept column."""
+    if out.exists() and any(out.samefile(file) for file in table.files):
+        raise ConfigError(f"--out: {out} is the table to be scored itself; name another file")
+    nested = [name for name in kept if out.suffix == ".csv" and table.columns[name].is_nested()]
+    if nested:
+        raise ConfigError(
+            f"--keep: column {nested[0]!r} is {table.columns[nested[0]]}, which CSV cannot hold; "
+            "write .parquet, or leave it out"
+        )
 
 
 def check_out(out: str | Path, overwrite: bool) -> Path:

@@ -70,6 +70,8 @@ def nested_problem(kind: pl.DataType) -> str | None:
         return "is a list; give it the role sequence or multi, or ignore it"
     if kind == pl.Object:
         return "holds Python objects; give it one type such as string, or ignore it"
+    if kind.is_nested() or isinstance(kind, pl.datatypes.BaseExtension):
+        return f"is {kind}, which no role can use; cast it to text or numbers, or ignore it"
     return None
 
 

@@ -220,13 +220,17 @@ def csv_header(path: str) -> tuple[list[str], str]:
     check_bytes(path, CSV)
     try:
         line = _first_text_line(path)
-    except (UnicodeDecodeError, OSError, EOFError) as error:
+    except EOFError as error:
+        raise DataError(f"{path}: the compressed file is truncated ({error}); copy it again") from error
+    except (UnicodeDecodeError, OSError) as error:
         raise DataError(
             f"{path}: not a text file ({first_line(error)}); expected UTF-8 CSV or TSV"
         ) from error
     if not line.strip():
         raise DataError(f"{path}: the first line is blank; expected a header with the column names")
     separator = "\t" if _stem(path).endswith(".tsv") else max(",\t;|", key=line.count)
+    if "\r" in line:
+        raise DataError(f"{path}: its lines end in carriage returns alone; write them with \\n or \\r\\n")
     names = next(csv.reader([line], delimiter=separator))
     if _looks_like_values(names):
         raise DataError(f"{path}: its first line holds values, not column names; add a header line")

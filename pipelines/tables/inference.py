@@ -15,6 +15,7 @@ from .opening import open_table
 from .schema import Column, Role, TableSchema
 from .sources import Table
 from .splits import near
+from .values import MISSING_TEXT
 
 if TYPE_CHECKING:
     import polars as pl
@@ -161,6 +162,9 @@ def _guess_string(name: str, values: pl.Series) -> Role:
         return Role.TIMESTAMP
     if _looks_like_decimals(values):
         return Role.NUMERIC
+    integers = _integers_beside_missing(values)
+    if integers is not None and _guess_integer(name, integers) is Role.NUMERIC:
+        return Role.NUMERIC
     return Role.MULTI if _separator(values) else Role.CATEGORICAL
 
 
@@ -176,13 +180,33 @@ def _looks_like_dates(values: pl.Series) -> bool:
     )
 
 
+def _present(values: pl.Series) -> pl.Series:
+    """Text that does not mean a missing number, without the spaces around it."""
+    text = values.drop_nulls().str.strip_chars()
+    return text.filter(~text.str.to_lowercase().is_in(MISSING_TEXT))
+
+
+def _integers_beside_missing(values: pl.Series) -> pl.Series | None:
+    """The integers of a column that is text only because some values read NA or the like.
+
+    None for any other: text that is digits alone was written as text on purpose, such as ids.
+    """
+    import polars as pl
+
+    present, given = _present(values), values.drop_nulls().str.strip_chars()
+    if not len(present) or len(present) == (given != "").sum():
+        return None
+    numbers = present.cast(pl.Int64, strict=False)
+    leading_zero = present.str.contains(r"^[+-]?0\d")
+    return None if numbers.null_count() or leading_zero.any() else numbers
+
+
 def _looks_like_decimals(values: pl.Series) -> bool:
-    present = values.drop_nulls().str.strip_chars()
-    present = present.filter(present != "")
+    present = _present(values)
     if not len(present):
         return False
     number = present.str.contains(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$") | present.str.contains(
-        "(?i)^(nan|inf|-inf)$"
+        "(?i)^(inf|-inf)$"
     )
     return bool(number.all()) and bool(present.str.contains(".", literal=True).any())
 

@@ -165,7 +165,11 @@ class PartCoder(_FixedIds):
 
 
 def to_datetime(array: pa.Array, column: Column) -> Any:
-    """A timestamp column as a polars Datetime series; text and numbers are parsed."""
+    """A timestamp column as a polars Datetime series; text and numbers are parsed.
+
+    Raises:
+        SchemaError: It is text, of which no value looks like a date.
+    """
     import polars as pl
 
     series = pl.Series(pl.from_arrow(array))
@@ -176,7 +180,14 @@ def to_datetime(array: pa.Array, column: Column) -> Any:
     if series.dtype == pl.String:
         number = series.cast(pl.Float64, strict=False) if column.unit else None
         if number is None:
-            return series.str.to_datetime(strict=False, time_unit="us")
+            try:
+                return series.str.to_datetime(strict=False, time_unit="us")
+            except pl.exceptions.ComputeError as error:
+                example = next((text for text in series.drop_nulls().head(1)), None)
+                raise SchemaError(
+                    f"column {column.name!r} should hold times but has text such as {example!r}; "
+                    "write them like 2024-05-31 12:00:00, or use another column"
+                ) from error
         series = number
     if series.dtype.is_numeric():
         scale = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}[column.unit or "s"]

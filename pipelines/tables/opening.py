@@ -161,7 +161,7 @@ def _to_polars(data: Any, name: str) -> pl.DataFrame:
     try:
         if isinstance(data, pa.Table | pa.RecordBatch):
             _files.refuse_duplicates(data.schema.names, name)
-            return pl.DataFrame(pl.from_arrow(data))
+            return _from_arrow(data, name)
         if module == "pandas":
             return _from_pandas(data, name)
         if isinstance(data, Mapping):
@@ -172,6 +172,19 @@ def _to_polars(data: Any, name: str) -> pl.DataFrame:
         f"cannot read rows from {type(data).__name__}; "
         "give a path, a polars, pandas or Arrow table, or a dict of arrays"
     )
+
+
+def _from_arrow(data: Any, name: str) -> pl.DataFrame:
+    import polars as pl
+    import pyarrow as pa
+
+    wide = [f.name for f in data.schema if pa.types.is_decimal256(f.type)]
+    if wide:  # on which polars panics
+        raise SchemaError(
+            f"{name}: column {wide[0]!r} is {data.schema.field(wide[0]).type}; "
+            "cast it to decimal128 or float64"
+        )
+    return pl.DataFrame(pl.from_arrow(data))
 
 
 def _from_pandas(data: Any, name: str) -> pl.DataFrame:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 _UNPARSED = re.compile(r"could not parse `(?P<text>.*?)` as dtype `.*?` at column '(?P<column>.*?)'")
 
+_REMEDIES = {
+    "invalid utf-8": "; it is in another encoding: convert it to UTF-8",
+    "found more fields": "; a row has more values than the header: quote what holds the separator",
+}
+
 BATCH_ROWS = 131_072
 """Rows that are read at a time; a row group of this size or less is read at once."""
 
@@ -127,7 +132,9 @@ class Table:
                 f"{self.name}: column {found['column']!r} begins with numbers but has {found['text']!r}; "
                 "clean it, or quote its values to have it read as text"
             )
-        return DataError(f"{self.name}: cannot be read ({_files.first_line(error)})")
+        reason = _files.first_line(error)
+        remedy = next((text for words, text in _REMEDIES.items() if words in reason), "")
+        return DataError(f"{self.name}: cannot be read ({reason}){remedy}")
 
     def sample(self, rows: int = 20_000) -> pl.DataFrame:
         """Up to ``rows`` rows from the beginning, and from the end where that is cheap."""

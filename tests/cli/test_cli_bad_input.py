@@ -316,3 +316,24 @@ def test_predict_takes_unseen_categories_extra_columns_text_numbers_and_one_row(
     result = run("predict", fitted, "one.parquet", "--out", "one.csv")
     assert result.exit_code == 0, result.output
     assert 0 < pl.read_csv("one.csv")["probability"][0] < 1
+
+
+def test_predictions_never_replace_their_input_nor_break_a_csv_file() -> None:
+    write(click_log(300))
+    assert run("fit", "log.parquet", *FIT, "--out", "run").exit_code == 0
+    before = Path("log.parquet").read_bytes()
+    result = run("predict", "run", "log.parquet", "--out", "log.parquet", "--overwrite")
+    assert (result.exit_code, Path("log.parquet").read_bytes()) == (2, before)
+    assert "log.parquet is the table to be scored itself" in result.stderr
+    result = run("predict", "run", "log.parquet", "--out", "scores.csv", "--keep", "item_history")
+    assert result.exit_code == 2
+    assert "column 'item_history' is List(String), which CSV cannot hold" in result.stderr
+    assert not Path("scores.csv").exists()
+
+
+def test_models_that_are_not_there_are_said_to_be() -> None:
+    result = run("models", "fcm")
+    assert result.exit_code == 2
+    assert "no 'fcm'; did you mean fm, fcn?" in result.stderr
+    assert "models: none is called 'zz*'" in run("models", "zz*").stderr
+    assert "fcn is of task ctr" in run("models", "fcn", "--task", "image").stderr

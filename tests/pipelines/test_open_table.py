@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import subprocess
@@ -163,6 +164,10 @@ BROKEN: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("t.csv", lambda p: p.write_text("a,b\n"), "no rows", "header"),
     ("t.csv", lambda p: p.write_text("0,1.5,1.5,ab\n1,2,3,cd\n"), "header line", "t.csv"),
     ("t.csv", lambda p: p.write_bytes(b"\xff\xfe\x00a\n1\n"), "not a text file", "UTF-8"),
+    ("t.csv", lambda p: p.write_bytes(b"a,b\r1,2\r"), "carriage returns alone", "write them with"),
+    ("t.csv", lambda p: p.write_bytes(b"a,b\n\xe9,2\n"), "invalid utf-8", "convert it to UTF-8"),
+    ("t.csv", lambda p: p.write_text("a,b\n1,2,3\n"), "more values than the header", "quote"),
+    ("t.csv.gz", lambda p: p.write_bytes(gzip.compress(b"a,b\n1,2\n" * 99)[:-9]), "is truncated", "again"),
     ("t.xyz", lambda p: p.write_text("a"), "format is not clear", "extension"),
     ("t.arrow", lambda p: p.write_bytes(b"ARROW1" + b"x" * 50), "truncated", "t.arrow"),
 ]

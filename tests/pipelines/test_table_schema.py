@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import time
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphrec.errors import ConfigError, DataError, SchemaError
-from graphrec.pipelines.tables import Column, Role, TableSchema
+from graphrec.pipelines.tables import Column, Role, Split, TableEncoder, TableSchema
+from graphrec.pipelines.tables.values import text_of
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -40,6 +42,10 @@ GUESSES = [
     ("item_id", np.where(RNG.random(N) < 0.1, np.nan, RNG.integers(0, 99, N)), Role.CATEGORICAL),
     ("ratio", [f"{x:.3f}" for x in RNG.random(N)], Role.NUMERIC),
     ("digits", [str(k) for k in RNG.integers(0, 99, N)], Role.CATEGORICAL),
+    ("gaps", ["NA" if x < 0.1 else f"{x:.3f}" for x in RNG.random(N)], Role.NUMERIC),
+    ("whole_gaps", ["null" if k < 9 else str(k) for k in RNG.integers(0, 999, N)], Role.NUMERIC),
+    ("user_id", ["null" if k < 9 else str(k) for k in RNG.integers(0, 999, N)], Role.CATEGORICAL),
+    ("padded", ["NA" if k < 9 else f"{k:05d}" for k in RNG.integers(0, 999, N)], Role.CATEGORICAL),
     ("clicked_items", [[f"i{k}" for k in range(i % 4)] for i in range(N)], Role.SEQUENCE),
     ("genres", [["drama"] * (i % 3) for i in range(N)], Role.MULTI),
     (
@@ -390,3 +396,27 @@ def test_a_timestamp_without_parts_orders_rows_only(tmp_path: Path) -> None:
     schema = TableSchema.from_yaml(tmp_path / "s.yaml")
     assert schema["t"].parts == ("hour", "weekday")
     assert [c.name for c in schema.features] == ["t"]
+
+
+def test_types_that_no_role_can_use_are_named() -> None:
+    base = {"x": pa.array([1.0, 2.0]), "y": pa.array([0, 1])}
+    pairs = pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64()))
+    with pytest.raises(SchemaError, match=r"column 's' is Map.*or ignore it"):
+        TableSchema.infer(pa.table({**base, "s": pairs}), "y")
+    wide = pa.array([decimal.Decimal(1), None], pa.decimal256(50, 3))
+    with pytest.raises(SchemaError, match=r"column 's' is decimal256.*cast it to decimal128"):
+        TableSchema.infer(pa.table({**base, "s": wide}), "y")
+
+
+def test_text_that_is_no_time_is_named() -> None:
+    frame = pl.DataFrame({"c": ["k1", "k2"] * 20, "y": [0, 1] * 20})
+    schema = TableSchema.infer(frame, "y")
+    with pytest.raises(SchemaError, match="column 'c' should hold times but has text such as 'k1'"):
+        TableEncoder(schema).fit_encode(frame, Split.time("c", valid=0.1, test=0.0))
+
+
+def test_decimals_are_the_categories_that_numbers_are() -> None:
+    plain = pl.Series([7, 70, None])
+    for kind in (pl.Decimal(10, 2), pl.Decimal(10, 0), pl.Float64):
+        assert text_of(plain.cast(kind)).to_list() == ["7", "70", None]
+    assert text_of(pl.Series(["0.50"]).str.to_decimal(scale=2)).to_list() == ["0.5"]
