@@ -54,7 +54,7 @@ def _halved(both: Tensor, vectors: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 def _mixed(both: Tensor, vectors: Tensor) -> list[Tensor]:
     """``r v`` for each label, (B, F, d), as small products: one large one wants the vectors transposed."""
-    return [torch.bmm(one.expand(len(vectors), *one.shape), vectors) for one in both]
+    return [torch.bmm(one.expand(vectors.shape[0], *one.shape), vectors) for one in both]
 
 
 class _Pairs(torch.autograd.Function):
