@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from graphrec import CTRClassifier
 from graphrec.errors import ConfigError, DataError, RunError, SchemaError
 from graphrec.estimators.fitting import pick_batch_size
+from graphrec.estimators.writing import write_scores
 from graphrec.pipelines.tables import Split, TableSchema
 
 QUICK: dict[str, Any] = {
@@ -349,3 +350,15 @@ def test_digits_of_object_arrays_stay_ids() -> None:
     model = quick("lr").fit(X, rng.random(300) < 0.5)
     assert [str(model.schema_[name].role) for name in ("x0", "x1")] == ["categorical", "numeric"]
     assert model.predict_proba(np.array([["new", 0.5]], dtype=object)).shape == (1, 2)
+
+
+def test_scores_that_cannot_be_written_name_the_file(
+    tmp_path: Path, log: pl.DataFrame, fitted: CTRClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("graphrec.estimators.writing._Writer.write", full)
+    with pytest.raises(RunError, match=r"scores\.csv: cannot be written .*No space left"):
+        write_scores(fitted, log, tmp_path / "scores.csv")
+    assert not list(tmp_path.iterdir())

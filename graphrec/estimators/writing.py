@@ -37,7 +37,7 @@ def write_scores(
 
     Raises:
         ConfigError: The extension is neither, or a kept column is called as the scores are.
-        RunError: ``out`` exists.
+        RunError: ``out`` exists, or it cannot be written.
         SchemaError: A column to keep, or one that the model needs, is missing.
     """
     out = check_out(out, overwrite)
@@ -57,10 +57,13 @@ def write_scores(
     _refuse_unwritable(table, kept, out)
     estimator.schema_.check(table, require_labels=False)
     rows = 0
-    with atomic_file(out) as temporary, contextlib.closing(_Writer(temporary)) as writer:
-        for part in _parts(estimator, table, kept):
-            writer.write(part)
-            rows += len(part)
+    try:
+        with atomic_file(out) as temporary, contextlib.closing(_Writer(temporary)) as writer:
+            for part in _parts(estimator, table, kept):
+                writer.write(part)
+                rows += len(part)
+    except OSError as error:  # such as a full disk, of which Arrow does not name the file
+        raise RunError(f"{out}: cannot be written ({error}); nothing is left of it") from error
     return rows
 
 

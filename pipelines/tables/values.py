@@ -93,7 +93,7 @@ def text_of(series: pl.Series) -> pl.Series:
             .otherwise(pl.col("x").cast(pl.String))
         )
         return out.to_series()
-    if series.dtype.is_decimal():  # 3.00 of a database is the 3 of another file
+    if isinstance(series.dtype, pl.Decimal):  # 3.00 of a database is the 3 of another file
         text = series.cast(pl.String)
         return text.str.strip_chars_end("0").str.strip_chars_end(".") if series.dtype.scale else text
     if series.dtype != pl.String:
