@@ -37,8 +37,8 @@ def remember(x: Tensor, what: object, *made: Tensor) -> None:
         what: what it was found fit for.
         made: made of it, to be used again; neither it nor a view of it, which would keep it alive.
     """
-    if x.is_inference():  # has no version
-        return
+    if x.is_inference() or not x.untyped_storage().resizable():
+        return  # the first has no version; of the other's numbers numpy, say, may change some unnoticed
     place = id(x)
     _seen[place] = weakref.ref(x, lambda _: _seen.pop(place, None)), x._version, what, made
 

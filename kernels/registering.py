@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 if __name__ != "graphrec.kernels.registering":
@@ -43,6 +44,13 @@ def listened_to() -> bool:
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
     )
+
+
+def _refuse_tangents(name: str, values: tuple[Any, ...]) -> None:
+    """Refuse forward mode (``torch.func.jvp``), of which torch's own operators would drop the tangents."""
+    for one in values:
+        if isinstance(one, Tensor) and forward_ad.unpack_dual(one).tangent is not None:
+            raise NotImplementedError(f"{name} has no derivative in forward mode (jvp); use backward mode")
 
 
 class Operator(Generic[Made]):
@@ -75,6 +83,8 @@ class Operator(Generic[Made]):
         self._differentiated = _differentiated(self.__name__, self.function, backward, setup_context)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Made:
+        if forward_ad._current_level >= 0:
+            _refuse_tangents(self.__name__, args)
         if kwargs or len(args) != self._count or listened_to() or not _plain(args):
             return self.registered(*args, **kwargs)  # type: ignore[no-any-return]
         if not torch.is_grad_enabled() or not any(

@@ -104,7 +104,7 @@ def _runs(ptr: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Raises:
         ValueError: ``ptr`` does not cover ``x``.
     """
-    if ptr.dim() != 1 or len(ptr) < 1 or ptr.is_floating_point() or ptr.dtype == torch.bool:
+    if ptr.dim() != 1 or ptr.shape[0] < 1 or ptr.is_floating_point() or ptr.dtype == torch.bool:
         raise ValueError(f"ptr must be a vector of integers, got {ptr.dtype} of shape {tuple(ptr.shape)}")
     if ptr.device != x.device:
         raise ValueError(f"ptr is on {ptr.device}, x on {x.device}: they must agree")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -210,3 +211,36 @@ def test_a_sum_without_weights_keeps_no_rows(own: bool) -> None:
     found.sum().backward()
     assert kept
     assert not any(one.is_floating_point() and one.numel() > 1 for one in kept)
+
+
+def test_numbers_of_a_ptr_that_numpy_changes_are_read_again() -> None:
+    ends = np.array([0, 3, 10])
+    ptr, x = torch.from_numpy(ends), torch.arange(10.0)
+    assert segment_reduce(x, ptr, "mean").tolist() == [1, 6]
+    ends[1] = 1
+    assert segment_reduce(x, ptr, "mean").tolist() == [0, 5]
+    ends[1] = 11
+    with pytest.raises(ValueError, match="must run from 0, never decrease"):
+        segment_reduce(x, ptr)
+
+
+def test_exports_for_any_number_of_runs() -> None:
+    class Means(torch.nn.Module):
+        def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
+            return segment_reduce(x, ptr, "mean")
+
+    shapes = ({0: torch.export.Dim.DYNAMIC}, {0: torch.export.Dim.DYNAMIC})
+    given = torch.randn(10, 3), torch.tensor([0, 3, 3, 10])
+    exported = torch.export.export(Means(), given, dynamic_shapes=shapes, strict=False).module()
+    x, ptr = torch.randn(11, 3), torch.tensor([0, 3, 5, 9, 11])
+    torch.testing.assert_close(exported(x, ptr), segment_reduce(x, ptr, "mean"))
+
+
+def test_forward_mode_is_refused_and_not_zero() -> None:
+    graph, x = draw_graph(3, 4, 9), torch.randn(4, 2)
+    with pytest.raises(NotImplementedError, match=r"graph_sums has no derivative in forward mode"):
+        torch.func.jvp(lambda x: spmm(graph, x), (x,), (x,))
+    with torch.autograd.forward_ad.dual_level():
+        assert spmm(graph, x).shape == (3, 2)  # nothing to carry on
+        with pytest.raises(NotImplementedError, match="forward mode"):
+            spmm(graph, torch.autograd.forward_ad.make_dual(x, x))
