@@ -73,16 +73,19 @@ def load(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The mapping in a recipe file, with that of the recipe it extends beneath it.
 
     Raises:
-        ConfigError: A file cannot be read, is no mapping, or extends itself.
+        ConfigError: A file cannot be read, is no mapping, says a key twice, or extends itself.
     """
     import yaml
 
     if path.resolve() in above:
         raise ConfigError(f"{path}: extends: leads back to the same recipe")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values, repeated = yaml.safe_load(text), _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from None
+    if repeated is not None:
+        raise ConfigError(f"{path}: {repeated}; keep one")
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f"{path}: must be a mapping with title, task, data, split and model")
     base = values.pop("extends", None)
@@ -122,3 +125,24 @@ def read_recipe(recipe: str | Path | Mapping[str, Any], changes: Mapping[str, An
         return Recipe.of(changed(values, changes or {}))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path is not None else str(error)) from None
+
+
+def _repeated(top: Any) -> str | None:
+    """Which key the nodes of a YAML file say twice; the reader would take the last without a word."""
+    ahead: list[Any] = [top]
+    seen: set[int] = set()
+    while ahead:
+        node = ahead.pop()
+        if id(node) in seen or not isinstance(getattr(node, "value", None), list):
+            continue
+        seen.add(id(node))
+        pairs = [one for one in node.value if isinstance(one, tuple)]
+        lines: dict[str, int] = {}
+        for key, _ in pairs:
+            line = key.start_mark.line + 1
+            if isinstance(key.value, str) and key.value in lines:
+                return f"lines {lines[key.value]} and {line} both say {key.value!r}"
+            if isinstance(key.value, str):
+                lines[key.value] = line
+        ahead += [value for _, value in pairs] or node.value
+    return None

@@ -123,6 +123,16 @@ def test_what_is_wrong_is_named_with_its_key(key: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_said_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("title: a\nvariants:\n  a: &a {model.name: gin}\n  b: *a\n  a: {model.name: gcn}\n")
+    with pytest.raises(ConfigError, match=r"mine.yaml: lines 3 and 5 both say 'a'; keep one"):
+        read_recipe(file)
+    file.write_text("title: &t [*t]\n")
+    with pytest.raises(ConfigError, match="title: should be a valid string"):
+        read_recipe(file)
+
+
 def test_a_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump({**PLAIN, "model": {"name": 3}}))
