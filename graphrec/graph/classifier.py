@@ -37,6 +37,8 @@ Graphs = GraphSet | Sequence[Data]
 class GraphClassifier(NetworkClassifier):
     """Classifies graphs.
 
+    Weights and features of edges (``edge_weight``, ``edge_attr``) are not read.
+
     Args:
         model: ``"histograph"``, or a baseline: ``list_models(task="graph")`` lists them.
         model_options: Keyword arguments of the model; see `GraphModel`.
@@ -243,8 +245,14 @@ def _codes(graphs: GraphSet, y: Any) -> tuple[NDArray[Any], Tensor]:
     """Names of the classes, and the class of every graph, int64 (G,)."""
     if y is not None:
         return label_codes(y, len(graphs))
-    if graphs.y.is_floating_point() or graphs.y.dim() != 1 or bool((graphs.y < 0).any()):
-        raise DataError(f"{graphs.name}: its labels are no classes, or some are missing; give y")
+    if graphs.y.is_floating_point() or graphs.y.dim() != 1:
+        raise DataError(
+            f"{graphs.name}: its labels are {graphs.y.dtype} of {tuple(graphs.y.shape)}, so no classes; give "
+            "y, or make them whole numbers from 0 on"
+        )
+    if bool((graphs.y < 0).any()):
+        graph = int((graphs.y < 0).nonzero()[0])
+        raise DataError(f"{graphs.name}: graph {graph} has no label; give y, or leave it out")
     names = np.asarray(graphs.classes) if graphs.classes else np.arange(int(graphs.y.max()) + 1)
     return names, graphs.y
 

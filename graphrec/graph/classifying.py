@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
 from graphrec.module_estimator import ModuleEstimator
+from graphrec.pipelines.recipes.complaints import near
 from graphrec.registry import card, create_model
 from graphrec.training.seeding import seeded
 
@@ -58,7 +61,7 @@ class NetworkClassifier(ModuleEstimator):
 
     def _build(self, **facts: Any) -> nn.Module:
         name, options = self._card_name(), self.model_options or {}
-        _check_sizes(options)
+        _check_options(options)
         return create_model(name, facts["in_features"], facts["classes"], **options)
 
     def _card_name(self) -> str:
@@ -131,8 +134,15 @@ class NetworkClassifier(ModuleEstimator):
         return layers.numpy(), nodes.numpy()
 
 
-def _check_sizes(options: dict[str, Any]) -> None:
-    """Refuse sizes and shares that no network can have."""
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse sizes and shares that no network can have, and values of another kind."""
+    for name in ("embed", "residual"):
+        if not isinstance(options.get(name, False), bool):
+            raise ConfigError(f"{name}={options[name]!r}: must be true or false")
+    for name in ("conv", "readout", "norm", "jk"):
+        if not isinstance(options.get(name, ""), str):
+            raise ConfigError(f"{name}={options[name]!r}: must be a name")
+    _check_readout_options(options)
     for name in ("hidden", "layers", "heads", "window", "scales", "hops", "states", "expand"):
         size = options.get(name)
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
@@ -141,6 +151,18 @@ def _check_sizes(options: dict[str, Any]) -> None:
         share = options.get(name)
         if share is not None and not (isinstance(share, int | float) and 0 <= share < 1):
             raise ConfigError(f"{name}={share!r}: must be a number from 0 to less than 1")
+
+
+def _check_readout_options(options: dict[str, Any]) -> None:
+    given = options.get("readout_options")
+    if given is None:
+        return
+    known = list(inspect.signature(HistoGraph).parameters)[2:]  # without widths and hidden
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"readout_options={given!r}: must be settings by name, of {', '.join(known)}")
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"readout_options: HISTOGRAPH has no {name!r}{near(name, known)}")
 
 
 def frozen_history(module: Network, batch: GraphBatch) -> Tensor:

@@ -33,6 +33,8 @@ from .topology import Topology
 class NodeClassifier(NetworkClassifier):
     """Classifies the nodes of one graph, with all of its edges at hand (transductively or on another graph).
 
+    Weights and features of edges (``edge_weight``, ``edge_attr``) are not read.
+
     Args:
         model: ``"histograph"``, or a baseline such as ``"gcn"``: ``list_models(task="node")`` lists them
             under names that begin with ``node_``.
@@ -167,12 +169,22 @@ class NodeClassifier(NetworkClassifier):
         return self._predict(FullBatch(batch.x, batch.topology, batch.nodes, batch.labels))
 
     def score(self, data: Data, y: Any = None, sample_weight: Any = None, *, nodes: Any = None) -> float:
-        """Accuracy on some nodes: those given, else those of ``test_mask``, else all that have a label."""
+        """Accuracy on some nodes: those given, else those of ``test_mask``, else all that have a label.
+
+        Raises:
+            DataError: A node has no label, or ``test_mask`` is of several splits.
+        """
         labels = _node_labels(data, y)
         if nodes is None:
             mask = data.get("test_mask")
-            nodes = labels >= 0 if mask is None or mask.dim() != 1 else mask
+            if mask is not None and mask.dim() != 1:
+                raise DataError(
+                    f"test_mask: is of {mask.shape[-1]} splits; give one, such as nodes=data.test_mask[:, 0]"
+                )
+            nodes = labels >= 0 if mask is None else mask
         chosen = _chosen(nodes, len(labels))
+        if (unknown := chosen[labels.numpy()[chosen] < 0]).size:
+            raise DataError(f"y: node {unknown[0]} has no label; leave it out of nodes")
         guess = self.predict(data)[chosen]
         return float(accuracy_score(labels.numpy()[chosen], guess, sample_weight=sample_weight))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any, overload
 
 import torch
@@ -69,8 +70,9 @@ class GraphSet(Sequence[Data]):
     def __getitem__(self, index: slice) -> GraphSet: ...  # type: ignore[overload-cannot-match]
     def __getitem__(self, index: Any) -> Any:
         """One graph as `Data`, or those of a slice, list, mask or tensor as a `GraphSet`."""
-        if not isinstance(index, int):
+        if not isinstance(index, Integral):  # numpy's integers are some
             return self.select(index)
+        index = int(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"graph {index} of {len(self)}")
         g = index % len(self)

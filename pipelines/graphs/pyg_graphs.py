@@ -80,6 +80,8 @@ def _refuse_others(data: Any, name: str) -> None:
         dense = isinstance(values, Tensor) and values.layout == torch.strided and values.dim() > 0
         if values is not None and not dense:
             raise DataError(f"{name}: {part} should be a dense tensor with a row each, found {_kind(values)}")
+        if values is not None and values.is_complex():
+            raise DataError(f"{name}: {part} should be of real numbers, found {_kind(values)}")
 
 
 def _kind(value: Any) -> str:
@@ -180,7 +182,7 @@ def _targets(graphs: Sequence[Data], name: str) -> Tensor:
 
 
 def _one_row(data: Data, graph: int, name: str) -> Tensor:
-    y = data.y if isinstance(data.y, Tensor) or data.y is None else torch.tensor(data.y)
+    y = _as_tensor(data.y, graph, name)
     if y is None or y.numel() == 0:
         raise DataError(f"{name}: graph {graph} has no label (y); label it or leave it out")
     if y.is_floating_point():
@@ -192,6 +194,18 @@ def _one_row(data: Data, graph: int, name: str) -> Tensor:
     if y.numel() != 1:
         raise DataError(f"{name}: graph {graph} has {y.numel()} classes in y; a graph has one")
     return y.reshape(1).long()
+
+
+def _as_tensor(y: Any, graph: int, name: str) -> Tensor | None:
+    if y is None or isinstance(y, Tensor):
+        return y
+    try:
+        return torch.as_tensor(y)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"{name}: graph {graph}: y should be a number, found {y!r}; number the classes from 0 on and "
+            "name them in classes"
+        ) from None
 
 
 def _check_one(data: Data, name: str) -> Data:

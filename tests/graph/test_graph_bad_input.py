@@ -112,6 +112,26 @@ def test_nodes_to_score() -> None:
             fitted.score(node_graph(), nodes=nodes)
 
 
+def test_a_node_without_a_label_is_no_mistake() -> None:
+    fitted = NodeClassifier(**QUICK).fit(node_graph())
+    with pytest.raises(DataError, match="y: node 8 has no label; leave it out of nodes"):
+        fitted.score(node_graph(y=with_value(LABELS, 8, -1)))
+
+
+def test_masks_of_several_splits_say_not_which_nodes_test() -> None:
+    fitted = NodeClassifier(**QUICK).fit(node_graph())
+    several = node_graph(test_mask=torch.stack([torch.arange(12) > 7] * 3, 1))
+    with pytest.raises(DataError, match=r"test_mask: is of 3 splits; give one"):
+        fitted.score(several)
+    assert fitted.score(several, nodes=several.test_mask[:, 1]) == fitted.score(node_graph())
+
+
+def test_numbers_with_a_point_are_no_classes() -> None:
+    listed = [Data(x=one.x, edge_index=RING, y=one.y.float()) for one in graphs()]
+    with pytest.raises(DataError, match=r"its labels are torch.float32 of \(12, 1\), so no classes; give y"):
+        GraphClassifier(**QUICK).fit(listed)
+
+
 def graphs(**change: Any) -> list[Data]:
     """Twelve rings of two classes, the fourth of them changed."""
     listed = [
@@ -191,6 +211,14 @@ def test_labels_of_another_set_are_no_zero() -> None:
         ({"hidden": "8"}, "hidden='8': must be"),
         ({"layers": 2.5}, "layers=2.5: must be"),
         ({"dropout": 1.5}, "dropout=1.5: must be a number from 0 to less than 1"),
+        ({"embed": "no"}, "embed='no': must be true or false"),
+        ({"residual": None}, "residual=None: must be true or false"),
+        ({"conv": ["gin"]}, r"conv=\['gin'\]: must be a name"),
+        ({"readout_options": "sum"}, "readout_options='sum': must be settings by name, of heads, weights"),
+        (
+            {"readout": "histograph", "readout_options": {"flor": 1}},
+            "readout_options: HISTOGRAPH has no 'flor'; did you mean floor",
+        ),
     ],
 )
 def test_sizes(options: dict[str, Any], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from graph_tools import graph_lists
@@ -120,6 +121,8 @@ def one(**change: object) -> Data:
         (one(y=None), "mine: graph 1 has no label"),
         (one(y=torch.tensor([-1])), "mine: graph 1 has no class"),
         (one(y=torch.tensor([0, 1])), "mine: graph 1 has 2 classes"),
+        (one(y="benzene"), "mine: graph 1: y should be a number, found 'benzene'; number the classes"),
+        (one(x=torch.ones(2, 1, dtype=torch.complex64)), "mine: graph 1: x should be of real numbers"),
         (one(y=torch.tensor([7])), None),
     ],
 )
@@ -170,3 +173,9 @@ def test_importing_a_package_loads_nothing_heavy(name: str) -> None:
     loaded = set(done.stdout.split())
     assert f"graphrec.pipelines.{name}" in loaded
     assert not loaded & {"torch", "polars", "torch_geometric", "mne", "scipy"}
+
+
+def test_numpys_integers_name_one_graph() -> None:
+    graphs = from_pyg([one(), one(x=torch.zeros(2, 1))])
+    assert isinstance(graphs[np.int64(1)], Data)
+    assert graphs[np.int64(-1)].x.sum() == 0
