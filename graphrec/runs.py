@@ -88,7 +88,7 @@ class RunWriter:
         """Make the partial folder with ``config`` in it; returns whether an earlier attempt is continued.
 
         Raises:
-            RunError: The unfinished run was started with other settings.
+            RunError: The unfinished run was started with other settings, or another run took the name.
         """
         resumed = self.resume and self.partial.exists()
         if not is_main_process():
@@ -96,6 +96,10 @@ class RunWriter:
         if resumed and (self.partial / file).exists():
             _check_same(self.partial, read_yaml(self.partial / file), config)
         elif self.partial.exists() and not resumed:
+            if not self.overwrite:  # it was free when this run was asked for
+                raise RunError(
+                    f"{self.partial}: another run began to write there meanwhile; name another --out"
+                )
             shutil.rmtree(self.partial)
         self.partial.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.partial / file) as temporary:

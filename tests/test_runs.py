@@ -140,3 +140,11 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RunError, match="does not hold"):
         runs.load_weights(path, torch.nn.Linear(3, 2))
+
+
+def test_a_second_run_does_not_remove_the_first_that_is_being_written(tmp_path: Path) -> None:
+    first, second = runs.RunWriter(tmp_path / "run"), runs.RunWriter(tmp_path / "run")
+    first.start({"a": 1})
+    with pytest.raises(RunError, match=r"run\.partial: another run began to write there"):
+        second.start({"a": 2})
+    assert runs.read_yaml(first.partial / runs.CONFIG_FILE) == {"a": 1}
