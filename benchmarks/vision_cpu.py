@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="keep what a former run has finished")
     options = parser.parse_args()
     jobs = run_all(common.available(make_cases(options), options.only), options)
-    common.record(options.name, options.title, text(jobs), jobs, options)
+    common.record(options.name, options.title, text(jobs), jobs, options, script="vision_cpu")
     if not options.dry:
         (common.RESULTS / f"{options.name}.partial.json").unlink()
 

@@ -193,9 +193,12 @@ def variants(c: Card) -> list[list[str]]:
 
 def beside_peers() -> dict[str, str]:
     """What benchmarks/vision_cpu.py recorded, as a line for each system's name."""
-    found = json.loads((ROOT / "benchmarks" / "results" / "vision_cpu.json").read_text(encoding="utf-8"))
+    jobs = []
+    for recorded in ("vision_cpu", "vision_cpu_bf16"):
+        file = ROOT / "benchmarks" / "results" / f"{recorded}.json"
+        jobs += json.loads(file.read_text(encoding="utf-8"))["jobs"]
     lines: dict[str, list[str]] = {}
-    for ours, theirs in zip(found["jobs"][::2], found["jobs"][1::2], strict=True):
+    for ours, theirs in zip(jobs[::2], jobs[1::2], strict=True):
         variant, dtype, batch, what = ours["name"].partition(": ")[2].split(", ")
         key = "mb" if "memory" in what else "ms"
         of_ours, of_theirs = (statistics.median(run[key] for run in one["runs"]) for one in (ours, theirs))
