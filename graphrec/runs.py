@@ -33,6 +33,9 @@ HISTORY_FILE = "history.csv"
 REPORT_FILE = "report.html"
 ENCODER_FOLDER = "encoder"
 CHECKPOINT_FOLDER = "checkpoints"
+_STARTED_FILE = "started.yaml"
+"""Among the checkpoints: what the run was started with. The configuration above becomes that of the finished
+run before the report is written, which may be killed as well."""
 
 _FREE_ON_RESUME = {"epochs", "verbose", "accelerator", "devices", "cache_dir", "train_options"}
 """Settings that may differ when a run is resumed; the trainer checks ``train_options`` itself."""
@@ -93,17 +96,19 @@ class RunWriter:
         resumed = self.resume and self.partial.exists()
         if not is_main_process():
             return resumed
-        if resumed and (self.partial / file).exists():
-            _check_same(self.partial, read_yaml(self.partial / file), config)
+        started = self.checkpoints / _STARTED_FILE
+        before = started if started.exists() else self.partial / file
+        if resumed and before.exists():
+            _check_same(self.partial, read_yaml(before), config)
         elif self.partial.exists() and not resumed:
             if not self.overwrite:  # it was free when this run was asked for
                 raise RunError(
                     f"{self.partial}: another run began to write there meanwhile; name another --out"
                 )
             shutil.rmtree(self.partial)
-        self.partial.mkdir(parents=True, exist_ok=True)
-        with atomic_file(self.partial / file) as temporary:
-            write_yaml(temporary, config)
+        for path in (self.partial / file, started):
+            with atomic_file(path) as temporary:
+                write_yaml(temporary, config)
         return resumed
 
     def finish(self) -> None:

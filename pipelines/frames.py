@@ -165,7 +165,7 @@ def class_codes(column: pl.Series, name: str, *, unlabelled: bool = False) -> tu
     Args:
         column: Whole numbers, booleans or text.
         name: Of the table.
-        unlabelled: Whether null is allowed; it becomes -1.
+        unlabelled: Whether null (or NaN) is allowed; it becomes -1.
 
     Returns:
         int64 (rows,), and the text of each class: numbers in the order of numbers, text in that of the
@@ -177,8 +177,9 @@ def class_codes(column: pl.Series, name: str, *, unlabelled: bool = False) -> tu
     """
     if isinstance(column.dtype, pl.Categorical | pl.Enum):
         column = column.cast(pl.String)
-    if column.dtype.is_float() and bool((column.drop_nulls() % 1 == 0).all()):
-        column = column.cast(pl.Int64)
+    if column.dtype.is_float():  # pandas has whole numbers with gaps so
+        known = column.fill_nan(None)
+        column = known.cast(pl.Int64) if bool((known.drop_nulls() % 1 == 0).all()) else known
     if not (column.dtype.is_integer() or column.dtype in (pl.String, pl.Boolean)):
         raise SchemaError(
             f"{name}: column {column.name!r} is {column.dtype}; classes must be whole numbers, true/false "

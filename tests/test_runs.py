@@ -15,7 +15,7 @@ from graphrec.errors import RunError
 def test_a_run_gets_its_name_only_when_it_is_finished(tmp_path: Path) -> None:
     writer = runs.RunWriter(tmp_path / "run")
     writer.start({"epochs": 3})
-    writer.checkpoints.mkdir()
+    assert writer.checkpoints.is_dir()
     assert not (tmp_path / "run").exists()
     writer.finish()
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.yaml"]
@@ -49,6 +49,17 @@ def test_resume_refuses_other_settings_but_allows_more_epochs(tmp_path: Path) ->
     with pytest.raises(RunError, match="batch_size=10, not 20"):
         writer.start({"batch_size": 20, "epochs": 1})
     assert writer.start({"batch_size": 10, "epochs": 5}) is True
+
+
+def test_a_run_killed_while_its_report_is_written_is_resumed(tmp_path: Path) -> None:
+    """By then its configuration is the finished run's, which does not say of what data it is."""
+    first = runs.RunWriter(tmp_path / "run")
+    first.start({"batch_size": 10, "data_fingerprint": "a"})
+    runs.write_yaml(first.partial / runs.CONFIG_FILE, {"batch_size": 10})
+    writer = runs.RunWriter(tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="data_fingerprint='a', not 'b'"):
+        writer.start({"batch_size": 10, "data_fingerprint": "b"})
+    assert writer.start({"batch_size": 10, "data_fingerprint": "a"}) is True
 
 
 def test_resume_without_an_unfinished_run_starts_one(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from graphrec.errors import RunError
 from .backbone import Backbone
 
 _log = logging.getLogger(__name__)
-_WRAPPERS = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema")
-"""Where training scripts put the weights in what they save, in this order."""
+_WRAPPERS = ("state_dict_ema", "model_ema", "model", "state_dict", "model_state_dict")
+"""Where training scripts put the weights in what they save. Averages go first, as timm takes them: they are
+what such scripts choose the best epoch by."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -32,7 +33,7 @@ def read_checkpoint(source: str | os.PathLike[str]) -> dict[str, Tensor]:
     Args:
         source: A path, a URL, or a repository ``owner/name`` of the Hugging Face hub (``owner/name/file`` for
             a file other than model.safetensors or pytorch_model.bin). Files other than safetensors are read
-            with ``weights_only=True``.
+            with ``weights_only=True``. If they have a moving average of the weights as well, that is taken.
 
     Raises:
         RunError: The file is not there, holds objects that could run code, or holds no weights.
@@ -91,7 +92,7 @@ def _from_hub(repository: str, file: list[str]) -> Path:
 def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
     """The mapping of names to tensors inside of what a training script saved."""
     while isinstance(found, Mapping) and not any(isinstance(one, Tensor) for one in found.values()):
-        inner = [found[name] for name in _WRAPPERS if isinstance(found.get(name), Mapping)]
+        inner = [found[name] for name in _WRAPPERS if isinstance(found.get(name), Mapping) and found[name]]
         if not inner:
             break
         found = inner[0]

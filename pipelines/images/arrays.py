@@ -44,12 +44,9 @@ def _check_type(data: Any, name: str) -> None:
     if data.dtype in (np.uint8, torch.uint8):
         return
     kind = str(data.dtype).removeprefix("torch.")
-    floating = (
-        data.is_floating_point() if isinstance(data, Tensor) else np.issubdtype(data.dtype, np.floating)
-    )
-    if not floating:
-        raise DataError(f"{name}: {kind} pixels; images are uint8, 0 to 255: convert with .astype('uint8')")
     values = data.detach().cpu().numpy() if isinstance(data, Tensor) else data
+    if not np.issubdtype(values.dtype, np.floating):
+        raise DataError(f"{name}: {kind} pixels; images are uint8, 0 to 255: {_to_bytes(values)}")
     if not np.isfinite(values).all():
         bad = np.argwhere(~np.isfinite(values))[0]
         raise DataError(f"{name}: image {bad[0]} holds NaN or infinite pixels; images are uint8, 0 to 255")
@@ -58,6 +55,18 @@ def _check_type(data: Any, name: str) -> None:
         f"{name}: {kind} pixels ({span}); images are uint8, 0 to 255: for pixels from 0 to 1 convert with "
         "(255 * array).round().astype('uint8')"
     )
+
+
+def _to_bytes(values: np.ndarray) -> str:
+    """How to make uint8 of pixels that are no floating numbers, without wrapping or losing them."""
+    if values.dtype == bool:
+        return "convert with 255 * array.astype('uint8')"
+    if not np.issubdtype(values.dtype, np.integer):
+        return "give one array of numbers, or a list of paths or PIL images"
+    if values.size and (values.min() < 0 or values.max() > 255):
+        shift = "; (array >> 8).astype('uint8') keeps the upper half of 16 bits"
+        return f"these go from {values.min()} to {values.max()}, scale them first{shift}"
+    return "convert with .astype('uint8')"
 
 
 def _writable(array: np.ndarray) -> np.ndarray:

@@ -185,7 +185,9 @@ def test_a_width_of_three_is_read_as_each_library_has_it() -> None:
         (np.zeros((2, 8, 8, 3)), r"float64 pixels \(from 0 to 0\); images are uint8"),
         (np.full((2, 8, 8, 3), np.nan, np.float32), "image 0 holds NaN or infinite pixels"),
         (np.zeros((2, 8, 8, 3), np.int64), r"int64 pixels; .*astype"),
-        (np.zeros((2, 8, 8, 3), bool), "bool pixels"),
+        (np.zeros((2, 8, 8, 3), bool), r"bool pixels.*255 \* array"),
+        (np.full((2, 8, 8, 3), 60_000, np.uint16), "uint16 pixels.*from 60000 to 60000, scale them"),
+        (np.full((2, 8, 8, 3), None), "object pixels.*one array of numbers"),
         (torch.zeros((2, 3, 8, 8), dtype=torch.bfloat16).float(), "float32 pixels"),
         (np.zeros((8, 8), np.uint8), r"shape \(8, 8\); images are .* array\[None\]"),
         (np.zeros((8, 8, 3), np.uint8), r"shape \(8, 8, 3\); images are .* array\[None\]"),
@@ -285,3 +287,11 @@ def test_cifar10_opens_with_one_call() -> None:
     assert images.split is not None
     assert [len(images.split.train), len(images.split.test)] == [10_000, 10_000]
     assert images.pil(0).size == (32, 32)
+
+
+def test_a_gap_among_whole_numbers_is_told_as_one() -> None:
+    """An array of numbers with a gap is of floating numbers, NaN where one is missing."""
+    pixels = np.zeros((3, 8, 8, 3), np.uint8)
+    assert open_images(pixels, np.array([0.0, 2.0, 0.0])).classes == ("0", "2")
+    with pytest.raises(DataError, match=r"row 2: .*no label"):
+        open_images(pixels, np.array([0.0, np.nan, 1.0]))

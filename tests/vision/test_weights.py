@@ -31,6 +31,17 @@ def test_reads_what_training_scripts_save(
     assert all(torch.equal(one, official[name]) for name, one in vision.official_state(model).items())
 
 
+@pytest.mark.parametrize(("average", "plain"), [("state_dict_ema", "state_dict"), ("model_ema", "model")])
+def test_a_moving_average_goes_before_what_it_is_of(
+    official: dict[str, Tensor], tmp_path: Path, average: str, plain: str
+) -> None:
+    other = {name: one + 1 for name, one in official.items()}
+    torch.save({plain: other, average: official}, tmp_path / "model.pth")
+    assert torch.equal(vision.read_checkpoint(tmp_path / "model.pth")["head.bias"], official["head.bias"])
+    torch.save({plain: other, average: {}}, tmp_path / "model.pth")
+    assert torch.equal(vision.read_checkpoint(tmp_path / "model.pth")["head.bias"], other["head.bias"])
+
+
 class Harmful:
     """An object whose unpickling would run code."""
 
