@@ -79,6 +79,11 @@ def make_jobs(options: common.argparse.Namespace, work: str) -> dict[str, list[c
             deepctr("DCN"),
             fuxictr("DCNv2"),
         ],
+        "FwFM, a linear vector per field": [
+            *ours("fwfm", {}),
+            *ours("fwfm", {}, " with curves of numbers"),
+            fuxictr("FwFM"),
+        ],
     }
 
 
