@@ -71,6 +71,9 @@ PARAMETERS: dict[str, Any] = {
     "gpu": -1,
 }
 
+SET_ITSELF = {"FwFM": ("embedding_regularizer", "net_regularizer")}
+"""Arguments that a model makes of others; its ``regularizer`` is none by default."""
+
 
 def encode(params: dict[str, Any]) -> tuple[float, float]:
     """Build the data set in `WORK` anew; (wall, CPU) seconds."""
@@ -110,7 +113,8 @@ def build(params: dict[str, Any]) -> tuple[Any, Any, Any]:
 
     seed_everything(params["seed"])
     features = encoded(params)
-    model = getattr(src, given["model"])(features, **params)
+    set_itself = SET_ITSELF.get(given["model"], ())
+    model = getattr(src, given["model"])(features, **{k: v for k, v in params.items() if k not in set_itself})
     train, valid = RankDataLoader(features, stage="train", **params)
     return model, train, valid
 
