@@ -131,9 +131,20 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
         return history.rows
 
     def _predict(self, source: BatchSource) -> NDArray[np.float32]:
-        """Probabilities (rows, classes) of a source."""
+        """Probabilities (rows, classes) of a source.
+
+        Raises:
+            DataError: Some are not finite.
+        """
         check_is_fitted(self, "module_")
-        return Trainer(self._config(0, progress=False)).predict(self.module_, source)
+        found = Trainer(self._config(0, progress=False)).predict(self.module_, source)
+        wrong = np.flatnonzero(~np.isfinite(found).all(1))
+        if wrong.size:
+            raise DataError(
+                f"{type(self).__name__}: {wrong.size} of {len(found)} rows have no finite probability, the "
+                f"first is row {wrong[0]}; scale features of such a size, or fit with a lower learning_rate"
+            )
+        return found
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the fitted estimator as a folder: weights, arguments, metrics and history in plain files.

@@ -224,3 +224,12 @@ def test_labels_of_another_set_are_no_zero() -> None:
 def test_sizes(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         NodeClassifier(**{**QUICK, "model_options": options}).fit(node_graph())
+
+
+def test_features_too_large_to_multiply() -> None:
+    fitted = NodeClassifier(**QUICK).fit(node_graph())
+    for weight in fitted.module_.parameters():
+        weight.data.fill_(2.0)
+    huge = node_graph(x=with_value(torch.eye(12), 5, 3e38))
+    with pytest.raises(DataError, match=r"NodeClassifier: \d+ of 12 rows .* the first is row \d; scale"):
+        fitted.predict(huge)
