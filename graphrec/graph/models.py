@@ -54,8 +54,11 @@ class Network(nn.Module):
         return self.logits(batch).softmax(-1)
 
     def _histograph(self, width: int, options: dict[str, Any]) -> HistoGraph:
-        depth: int = self.backbone.depth  # type: ignore[assignment]
-        return HistoGraph([width] * depth, width, **options)
+        return HistoGraph([width] * self._depth(), width, **options)
+
+    def _depth(self) -> int:
+        depth: int = self.backbone.depth  # type: ignore[assignment]  # to a type checker it may be a tensor
+        return depth
 
 
 class GraphNetwork(Network):
@@ -99,8 +102,7 @@ class GraphNetwork(Network):
             options = {"heads": heads, **(readout_options or {})}
             self.readout, width = self._histograph(hidden, options), hidden
         else:
-            seen: int = self.backbone.depth if jk == "cat" else 1  # type: ignore[assignment]
-            self.readout, width = make_readout(readout, hidden * seen)
+            self.readout, width = make_readout(readout, hidden * (self._depth() if jk == "cat" else 1))
         self.head = nn.Sequential(
             nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
         )

@@ -23,9 +23,8 @@ _CAST = (torch.float32, torch.bfloat16, torch.float16)
 
 def left_to_torch() -> bool:
     """Whether layers are to be torch's own operators: watched, traced, or differentiated forwards."""
-    return (
-        listened_to() or torch._C._get_tracing_state() is not None or forward_ad._current_level >= 0  # type: ignore[attr-defined]
-    )
+    traced = torch._C._get_tracing_state() is not None  # type: ignore[attr-defined]  # not in torch's stubs
+    return listened_to() or traced or forward_ad._current_level >= 0
 
 
 def emulated_type(x: Tensor, weight: Tensor) -> torch.dtype | None:
