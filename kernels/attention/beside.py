@@ -18,6 +18,7 @@ from ..patterns import Full, Halo
 from ..registering import listened_to
 from ..remembered import kept
 from .bias import RelativeBias
+from .core import as_given, emulated, widened
 from .source import Source
 from .torch import always_finite
 
@@ -27,7 +28,9 @@ _MOST = 9
 
 def takes(q: Tensor, sources: list[Source]) -> bool:
     """Whether the sources are a small neighborhood of a map, and keys that everyone sees."""
-    if len(sources) != 2 or listened_to() or q.device.type != "cpu" or q.dtype.itemsize < 4:
+    if len(sources) != 2 or listened_to() or q.device.type != "cpu":
+        return False
+    if q.dtype.itemsize < 4 and not emulated(q.dtype):
         return False
     near, far = sources
     halo = near.pattern
@@ -51,7 +54,17 @@ def _fits(table: Tensor | RelativeBias | None, halo: Halo, axes: int) -> bool:
 
 
 def attend_beside(q: Tensor, near: Source, far: Source, scale: float) -> Tensor:
-    """``softmax([near logits, far logits]) @ [near v, far v] + near plus @ near v``, (B, H, L, Dv)."""
+    """``softmax([near logits, far logits]) @ [near v, far v] + near plus @ near v``, (B, H, L, Dv).
+
+    Emulated 16-bit types are computed in float32 and rounded once.
+    """
+    if not emulated(q.dtype):
+        return _attend(q, near, far, scale)
+    near, far = (one._replace(k=widened(one.k), v=widened(one.v)) for one in (near, far))
+    return as_given(_attend)(widened(q), near, far, scale).to(q.dtype)
+
+
+def _attend(q: Tensor, near: Source, far: Source, scale: float) -> Tensor:
     halo = near.pattern
     assert isinstance(halo, Halo)
     kernel = _kernel(halo)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from graphrec.kernels import RelativeBias, Source, joint_attention
 from graphrec.kernels.attention.beside import takes
+from graphrec.kernels.attention.core import emulated
 from graphrec.kernels.patterns import Halo, Neighborhood
 
 HALO = Halo((4, 5), 1, 1)
@@ -70,3 +71,23 @@ def test_what_it_leaves_to_others() -> None:
         [near, far._replace(plus=far.bias)],
     ):
         assert not takes(given[0], sources)
+
+
+@pytest.mark.parametrize("cast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_emulated_types_are_rounded_once(dtype: torch.dtype, cast: bool) -> None:
+    if not emulated(dtype):
+        pytest.skip("this processor has instructions for the type")
+    low = tuple(one.detach().to(dtype).requires_grad_() for one in drawn())
+    assert takes(low[0], sources_of(low))
+    with torch.autocast("cpu", dtype, enabled=cast):
+        mine = mixed(*low)
+    high = tuple(one.detach().double().requires_grad_() for one in low)
+    wanted = mixed(*high, backend="reference")
+    assert mine.dtype == dtype
+    ulp = torch.finfo(dtype).eps
+    torch.testing.assert_close(mine.double(), wanted, rtol=0.51 * ulp, atol=1e-5)
+    grad = torch.randn_like(mine)
+    found = torch.autograd.grad(mine, low, grad)
+    for one, other in zip(found, torch.autograd.grad(wanted, high, grad.double()), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0.51 * ulp, atol=ulp / 50)

@@ -19,7 +19,7 @@ from graphrec.kernels.remembered import kept
 
 from .normed import Linear
 from .pieces import mlp_in_pieces
-from .wide import Conv2d
+from .wide import Conv2d, wide_product
 
 Size = tuple[int, int]
 
@@ -174,7 +174,7 @@ class AggregatedAttention(CosineAttention):
         q = F.normalize(self.split(self.q(x)), dim=-1)
         reach = self.window // 2 + 1
         # The official order is that of the key around its query, a RelativeBias counts query minus key.
-        tokens = (q @ self.learnable_tokens + self.learnable_bias).flip(-1)
+        tokens = (wide_product(q, self.learnable_tokens) + self.learnable_bias).flip(-1)
         local = RelativeBias(self.relative_pos_bias_local.flip(-1), (reach, reach))
         pattern = Halo(size, 1, self.window // 2)
         near, far = self._keys_values(x), self._keys_values(self._pool(x, pooled))

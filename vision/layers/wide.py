@@ -50,6 +50,17 @@ def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dty
     return out
 
 
+def wide_product(x: Tensor, weight: Tensor) -> Tensor:
+    """``x @ weight``, as torch rounds it, made in float32 where this processor would emulate it."""
+    dtype = emulated_type(x, weight)
+    return x @ weight if dtype is None else _product(x, weight).to(dtype)
+
+
+@as_given
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    return x.float() @ weight.float()
+
+
 class Conv2d(nn.Conv2d):
     """`torch.nn.Conv2d` that convolves 16-bit numbers in float32 on a CPU that would emulate them."""
 
