@@ -68,6 +68,8 @@ def nested_problem(kind: pl.DataType) -> str | None:
         return "is binary; decode it to text or numbers, or ignore it"
     if isinstance(kind, pl.List | pl.Array):
         return "is a list; give it the role sequence or multi, or ignore it"
+    if kind in (pl.Int128, pl.UInt128):
+        return f"is {kind}, which nothing else reads; cast it to Int64, Float64 or text, or ignore it"
     if kind == pl.Object:
         return "holds Python objects; give it one type such as string, or ignore it"
     if kind.is_nested() or isinstance(kind, pl.datatypes.BaseExtension):
@@ -92,6 +94,8 @@ def items_problem(kind: pl.List | pl.Array) -> str | None:
     inner = kind.inner
     if isinstance(inner, pl.List | pl.Array):
         return "is a list of lists; flatten it to one list a row, or ignore it"
+    if inner in (pl.Int128, pl.UInt128):
+        return f"is a list of {inner}, which nothing else reads; cast it to Int64 or text, or ignore it"
     if isinstance(inner, pl.Struct) or inner in (pl.Binary, pl.Object):
         return f"is a list of {str(inner).split('(')[0].lower()}s; keep one plain field of them, or ignore it"
     if inner.is_float() or inner.is_decimal():
@@ -202,6 +206,8 @@ def _typed(text: str, kind: pl.DataType) -> Any:
 
     if kind == pl.Boolean:
         return text == "true"
+    if kind.is_integer():
+        return int(text)
     if kind.is_numeric():
         number = float(text)
         return int(number) if number.is_integer() else number

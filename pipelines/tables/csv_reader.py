@@ -6,8 +6,11 @@ polars parses each block; its own scan maps the whole file, whose pages then cou
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import numpy as np
 
 if TYPE_CHECKING:
     import polars as pl
@@ -71,21 +74,90 @@ def _last_row_end(data: bytes) -> int:
     return at + 1
 
 
+class ShortRows:
+    """Counts rows with fewer values than the header has names, of which a reader makes nulls.
+
+    Args:
+        columns: Names in the header.
+        separator: Between values.
+    """
+
+    def __init__(self, columns: int, separator: str) -> None:
+        self.columns, self.separator = columns, separator.encode()
+        self.count = 0
+        self.first = ""
+
+    def look(self, path: str, block: bytes) -> None:
+        """Take in the rows of a block; more values than names are the reader's to refuse."""
+        values = _between_quotes_blanked(block) if _QUOTE in block else block
+        rows = values.count(_NEWLINE) + (not values.endswith(_NEWLINE))
+        if values.count(self.separator) >= rows * (self.columns - 1):
+            return
+        start = 0
+        for line in values.split(_NEWLINE):
+            end = start + len(line)
+            if line.strip() and line.count(self.separator) < self.columns - 1:
+                self.count += 1
+                shown = block[start : min(end, start + 60)].decode(errors="replace").strip()
+                self.first = self.first or f"{shown!r} in {path}"
+            start = end + 1
+
+    def warning(self) -> str | None:
+        """What to say of them; None where there are none."""
+        if not self.count:
+            return None
+        rows = "1 row has" if self.count == 1 else f"{self.count} rows have"
+        return (
+            f"{rows} fewer values than the header has columns, and what is missing is taken for null; "
+            f"the first is {self.first}"
+        )
+
+
+def _between_quotes_blanked(block: bytes) -> bytes:
+    """The block with blanks for what stands between quotes, line breaks and separators among it."""
+    data = np.frombuffer(block, np.uint8).copy()
+    data[np.cumsum(data == _QUOTE[0], dtype=np.uint8) % 2 == 1] = ord(" ")
+    return data.tobytes()
+
+
+def _without_blank_lines(block: bytes) -> bytes:
+    """Blank lines are no rows; between quotes they are text, so there only those at the end go."""
+    if _QUOTE in block:
+        return block.rstrip(b"\r\n") + _NEWLINE
+    if b"\n\n" in block or b"\n\r\n" in block:
+        return re.sub(rb"\n(\r?\n)+", _NEWLINE, block)
+    return block
+
+
 def read_csv(
-    files: Sequence[str], columns: Sequence[str], schema: Mapping[str, Any], separator: str
+    files: Sequence[str],
+    columns: Sequence[str],
+    schema: Mapping[str, Any],
+    separator: str,
+    folders: Mapping[str, Mapping[str, Any]] | None = None,
+    short: ShortRows | None = None,
 ) -> Iterator[pl.DataFrame]:
     """Columns of CSV files, block by block.
 
     Args:
         files: Paths, with one header.
         columns: Names to read, in the order wanted.
-        schema: Name to type of all columns, in the order of the file.
+        schema: Name to type of all columns, those of the files in their order.
         separator: Between values.
+        folders: Path to the columns that its folders say, name to value; these are not in the file.
+        short: Looks at every block that is read.
     """
     import polars as pl
 
     for path in files:
+        fixed = (folders or {}).get(path, {})
+        stored = {name: kind for name, kind in schema.items() if name not in fixed}
+        wanted = [name for name in columns if name not in fixed] or list(stored)[:1]
+        constants = [pl.lit(value, schema[name]).alias(name) for name, value in fixed.items()]
         for block in blocks(path):
-            frame = pl.read_csv(block, columns=list(columns), schema=dict(schema), separator=separator)
+            rows = _without_blank_lines(block) if len(stored) > 1 else block
+            if short is not None:
+                short.look(path, rows)
+            frame = pl.read_csv(rows, columns=wanted, schema=stored, separator=separator)
             if frame.height:
-                yield frame.select(columns)
+                yield frame.with_columns(constants).select(columns)

@@ -109,12 +109,6 @@ def _in_directory(path: str) -> list[str]:
     return sorted(files)
 
 
-def hive_columns(files: Sequence[str]) -> list[str]:
-    """Names of ``key=value`` folders on the way to the files, in order."""
-    parts = [p.split("=", 1)[0] for p in Path(files[0]).parent.parts if "=" in p[1:]]
-    return parts if all(all(f"{k}=" in f for k in parts) for f in files) else []
-
-
 def common_format(files: Sequence[str]) -> str:
     """The one format of all files.
 

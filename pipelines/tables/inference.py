@@ -15,7 +15,7 @@ from .opening import open_table
 from .schema import Column, Role, TableSchema
 from .sources import Table
 from .splits import near
-from .values import MISSING_TEXT
+from .written_numbers import present_text, warn_of_written_numbers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,6 +33,8 @@ _GROUP_NAMES = ("user_id", "user", "userid", "uid")
 _HISTORY = re.compile(
     r"(^|_)(hist|history|past|prev|previous|clicked|click|viewed|seen|seq|sequence|list|recent|last)(?=_|$)"
 )
+_INDEX_NAMES = ("", "Unnamed: 0", "__index_level_0__")
+"""What pandas makes of an index without a name in CSV, in CSV that was read again, and in parquet."""
 _FEW = 20
 _SEPARATORS = "|;,"
 _UNITS = (("s", 3e8, 2e10), ("ms", 3e11, 2e13), ("us", 3e14, 2e16), ("ns", 3e17, 2e19))
@@ -62,6 +64,7 @@ def infer_schema(
     sample = table.sample()
     columns = [_column(table, sample, n, wanted.get(n), n == group) for n in table.columns]
     columns = _share(columns, sample)
+    warn_of_written_numbers(table, sample, [c for c in columns if c.name not in wanted])
     for column in columns:
         if column.role is Role.WEIGHT:
             check_weight(table, column.name)
@@ -112,6 +115,9 @@ def _column(table: Table, sample: pl.DataFrame, name: str, role: Role | None, is
     if role in (Role.WEIGHT, Role.IGNORED, Role.GROUP):
         return Column(**base, role=role)
     values = sample[name]
+    if role is None and name in _INDEX_NAMES and kind.is_integer():
+        note = "has no name: taken for an index that was written with the rows"
+        return Column(**base, role=Role.IGNORED, note=note)
     if role is None:
         role = Role.CATEGORICAL if is_group else _guess(name, kind, values)
     return Column(**base, role=role, **_options(name, role, kind, values))
@@ -180,12 +186,6 @@ def _looks_like_dates(values: pl.Series) -> bool:
     )
 
 
-def _present(values: pl.Series) -> pl.Series:
-    """Text that does not mean a missing number, without the spaces around it."""
-    text = values.drop_nulls().str.strip_chars()
-    return text.filter(~text.str.to_lowercase().is_in(MISSING_TEXT))
-
-
 def _integers_beside_missing(values: pl.Series) -> pl.Series | None:
     """The integers of a column that is text only because some values read NA or the like.
 
@@ -193,7 +193,7 @@ def _integers_beside_missing(values: pl.Series) -> pl.Series | None:
     """
     import polars as pl
 
-    present, given = _present(values), values.drop_nulls().str.strip_chars()
+    present, given = present_text(values), values.drop_nulls().str.strip_chars()
     if not len(present) or len(present) == (given != "").sum():
         return None
     numbers = present.cast(pl.Int64, strict=False)
@@ -202,7 +202,7 @@ def _integers_beside_missing(values: pl.Series) -> pl.Series | None:
 
 
 def _looks_like_decimals(values: pl.Series) -> bool:
-    present = _present(values)
+    present = present_text(values)
     if not len(present):
         return False
     number = present.str.contains(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$") | present.str.contains(
@@ -245,7 +245,9 @@ def _options(name: str, role: Role, kind: pl.DataType, values: pl.Series) -> dic
         return {"transform": "piecewise"}
     if role is Role.TIMESTAMP:
         unit = (_unit(values) or "s") if kind.is_numeric() else None
-        return {"parts": ("weekday", "month") if kind == pl.Date else ("hour", "weekday"), "unit": unit}
+        zone = kind.time_zone if isinstance(kind, pl.Datetime) else None
+        parts = ("weekday", "month") if kind == pl.Date else ("hour", "weekday")
+        return {"parts": parts, "unit": unit, "zone": zone}
     if role in (Role.SEQUENCE, Role.MULTI) and kind == pl.String:
         return {"separator": _separator(values) or ","}
     if role is Role.CATEGORICAL and len(values) >= 1000 and values.n_unique() == len(values):

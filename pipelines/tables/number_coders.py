@@ -151,7 +151,7 @@ class PartCoder(_FixedIds):
             "hour_of_week": (time.weekday().cast(pl.Int32) - 1) * 24 + time.hour(),
             "weekend": (time.weekday() >= 6).cast(pl.Int32),
         }[self.part]
-        stamps = to_datetime(array, self.column).alias("t").to_frame()
+        stamps = on_the_clock(to_datetime(array, self.column), self.column).alias("t").to_frame()
         ids = stamps.select((value.cast(pl.Int32) + FIRST_ID).fill_null(NULL_ID)).to_series()
         return ids.to_numpy()
 
@@ -162,6 +162,17 @@ class PartCoder(_FixedIds):
     def state(self) -> dict[str, Any]:
         """What a saved encoder needs."""
         return {"counts": self._counts.tolist()}
+
+
+def on_the_clock(times: Any, column: Column) -> Any:
+    """Times as the clock of the column's zone shows them; those that name no zone are what a clock shows."""
+    if column.zone is None:
+        return times
+    if times.dtype.time_zone is None:
+        if column.unit is None:
+            return times
+        times = times.dt.replace_time_zone("UTC")
+    return times.dt.convert_time_zone(column.zone)
 
 
 def to_datetime(array: pa.Array, column: Column) -> Any:

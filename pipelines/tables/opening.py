@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphrec.errors import DataError, SchemaError
 
 from . import files as _files
+from .folders import folder_columns, folder_values
 from .sources import Table
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _open_parquet(files: list[str], name: str) -> Table:
         total += rows
     if total == 0:
         raise DataError(f"{name}: holds no rows (0 rows in {len(files)} file{'s' * (len(files) > 1)})")
-    hive = bool(_files.hive_columns(files))
+    hive = bool(folder_columns(files))
     lazy = pl.scan_parquet(files, hive_partitioning=hive, glob=False)
     columns = _schema_of(lazy, name)
     return Table(name, lazy, columns, files=files, kind=_files.PARQUET, rows=total)
@@ -92,10 +93,22 @@ def _open_csv(files: list[str], name: str) -> Table:
     import polars as pl
 
     options: dict[str, Any] = {"separator": separator, "infer_schema_length": 10_000}
-    columns = _schema_of(pl.scan_csv(files, **options), name)
+    # No other reader knows numbers of 128 bits; as text they are categories, or numbers on request.
+    wide = (pl.Int128, pl.UInt128)
+    stored = _schema_of(pl.scan_csv(files, **options), name)
+    stored = pl.Schema({n: pl.String() if t in wide else t for n, t in stored.items()})
+    types, folders = folder_values(files, header)
     # With its types given, a later query need not guess them again.
-    lazy = pl.scan_csv(files, separator=separator, schema=columns)
-    table = Table(name, lazy, columns, files=files, kind=_files.CSV, separator=separator)
+    scans = [
+        pl.scan_csv(part, separator=separator, schema=stored).with_columns(
+            pl.lit(value, types[key]).alias(key) for key, value in folders.get(part[0], {}).items()
+        )
+        for part in ([[f] for f in files] if folders else [files])
+    ]
+    table = Table(
+        name, pl.concat(scans), {**stored, **types}, files=files, kind=_files.CSV, separator=separator,
+        folders=folders,
+    )  # fmt: skip
     if table.sample(1).height == 0:
         raise DataError(f"{name}: holds a header and no rows")
     return table
@@ -112,7 +125,7 @@ def _open_ipc(files: list[str], name: str) -> Table:
         columns = {n: str(t) for n, t in schema.items()}
         first = first or columns
         _files.refuse_differences(first, columns, files[0], path)
-    lazy = pl.scan_ipc(files)
+    lazy = pl.scan_ipc(files, hive_partitioning=bool(folder_columns(files)))
     return _refuse_empty(Table(name, lazy, _schema_of(lazy, name), files=files, kind=_files.IPC))
 
 

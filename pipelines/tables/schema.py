@@ -61,6 +61,9 @@ class Column(BaseModel):
         separator: Splits strings into lists, such as ``"|"`` in ``"Comedy|Drama"``.
         parts: Of a timestamp: the parts that become categorical fields; hour and weekday by default.
         unit: Of a timestamp that is a number: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"`` since 1970.
+        zone: Of a timestamp: by the clock of which time zone its parts are read, such as
+            ``"Europe/Berlin"``. Times of another zone, with an offset, or counted since 1970 are converted;
+            those that name no zone are taken as they are. None reads every file as it is.
         classes: Of a label: the negative and the positive value; found when fitting if None.
         note: Why inference decided as it did, where that is not obvious.
     """
@@ -82,6 +85,7 @@ class Column(BaseModel):
     separator: str | None = None
     parts: tuple[Part, ...] = ()
     unit: Literal["s", "ms", "us", "ns"] | None = None
+    zone: str | None = None
     classes: tuple[Scalar, Scalar] | None = None
     note: str = ""
 
@@ -90,6 +94,20 @@ class Column(BaseModel):
         if self.role is Role.TIMESTAMP and "parts" not in self.model_fields_set:
             self.parts = ("hour", "weekday")
         return self
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_is_known(cls, zone: str | None) -> str | None:
+        if zone is not None:
+            import polars as pl
+
+            try:
+                pl.Series([], dtype=pl.Datetime("us", "UTC")).dt.convert_time_zone(zone)
+            except pl.exceptions.PolarsError as error:
+                raise ValueError(
+                    f"{zone!r} is no time zone; name one such as UTC or Europe/Berlin"
+                ) from error
+        return zone
 
     def field_names(self) -> list[str]:
         """Names of the fields that it becomes."""
@@ -260,7 +278,7 @@ class TableSchema(BaseModel):
         Raises:
             ConfigError: An option does not exist or has a wrong value.
         """
-        data = {**self[name].model_dump(), **changes}
+        data = {**self[name].model_dump(exclude_unset=True), **changes}
         try:
             column = Column.model_validate(data)
         except ValidationError as error:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphrec.errors import DataError, SchemaError
 
 from . import files as _files
-from .csv_reader import read_csv
+from .csv_reader import ShortRows, read_csv
+from .folders import folder_columns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,6 +41,7 @@ class Table:
         kind: ``"parquet"``, ``"csv"``, ``"ipc"``, ``"frame"`` or ``"lazy"``.
         frame: The rows themselves when they are in memory.
         separator: Of a CSV file.
+        folders: Of CSV files: path to the columns that its folders say, name to value.
     """
 
     def __init__(
@@ -52,10 +55,13 @@ class Table:
         frame: pl.DataFrame | None = None,
         rows: int | None = None,
         separator: str = ",",
+        folders: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.name, self.lazy, self.columns = name, lazy, dict(columns)
         self.files, self.kind, self.frame, self.separator = tuple(files), kind, frame, separator
+        self._folders = folders or {}
         self._rows = rows
+        self._widths_known = False
         self.all_numbers: set[str] = set()  # text columns that were found to hold numbers only
         self._value_counts: dict[str, dict[str | None, int]] = {}
 
@@ -182,7 +188,7 @@ class Table:
 
     @cached_property
     def _stored(self) -> set[str]:
-        return set(self.columns) - set(_files.hive_columns(self.files))
+        return set(self.columns) - set(folder_columns(self.files))
 
     def _parquet_batches(self, columns: list[str], text: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
@@ -219,11 +225,17 @@ class Table:
         import polars as pl
 
         # Whole numbers with gaps are often written as 7.0; read those as numbers, to meet 7 elsewhere.
-        strings = {c: pl.String() for c in text if not self.columns[c].is_float()}
+        inside = set(self.columns).difference(*self._folders.values())
+        strings = {c: pl.String() for c in text if c in inside and not self.columns[c].is_float()}
+        short = None if self._widths_known else ShortRows(len(inside), self.separator)
+        types = {**self.columns, **strings}
         try:
-            yield from read_csv(self.files, columns, {**self.columns, **strings}, self.separator)
+            yield from read_csv(self.files, columns, types, self.separator, self._folders, short)
         except (pl.exceptions.PolarsError, OSError, EOFError) as error:
             raise self.failure(error) from error
+        self._widths_known = True
+        if short is not None and (message := short.warning()):
+            warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def _string_leaves(path: str, columns: Sequence[str]) -> list[str]:

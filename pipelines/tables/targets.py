@@ -44,7 +44,7 @@ def order_classes(values: Sequence[Any]) -> tuple[Scalar, Scalar]:
 
 def _sort_key(value: Any) -> tuple[int, Any]:
     try:
-        return 0, float(value)
+        return 0, value if isinstance(value, int) else float(value)
     except (TypeError, ValueError):
         return 1, str(value)
 

@@ -96,6 +96,8 @@ def text_of(series: pl.Series) -> pl.Series:
     if isinstance(series.dtype, pl.Decimal):  # 3.00 of a database is the 3 of another file
         text = series.cast(pl.String)
         return text.str.strip_chars_end("0").str.strip_chars_end(".") if series.dtype.scale else text
+    if isinstance(series.dtype, pl.Duration):  # the same however finely a file counts
+        return series.dt.to_string("iso")
     if series.dtype != pl.String:
         return series.cast(pl.String)
     if (series == "").any():

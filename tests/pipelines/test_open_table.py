@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import io
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +100,35 @@ def test_directory_skips_markers_and_reads_partitions(tmp_path: Path) -> None:
     assert read_all(table, ["a", "day"])["day"].cast(pl.String).to_list() == ["1"] * 4 + ["2"] * 4
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "found"),
+    [
+        ("year", ["2023", "2024"], [2023, 2024]),
+        ("month", ["01", "02"], [1, 2]),
+        ("day", ["2024-01-02", "2024-01-03"], [dt.date(2024, 1, 2), dt.date(2024, 1, 3)]),
+        ("rate", ["0.5", "2"], [0.5, 2.0]),
+        ("city", ["New%20York", "__HIVE_DEFAULT_PARTITION__"], ["New York", None]),
+    ],
+)
+def test_folders_are_columns_whatever_the_format(
+    name: str, values: list[str], found: list[object], tmp_path: Path
+) -> None:
+    tables = []
+    for kind in ("parquet", "csv", "arrow"):
+        for value in values:
+            folder = tmp_path / kind / f"{name}={value}"
+            folder.mkdir(parents=True)
+            _write(kind, folder)
+        table = open_table(tmp_path / kind)
+        rows = read_all(table, [name])[name].to_list()
+        assert rows == [v for v in found for _ in range(4)], kind
+        assert table.collect(table.lazy.select(name))[name].to_list() == rows
+        tables.append({**table.columns, "counts": table.value_counts(name)})
+    assert tables[0] == tables[1] == tables[2]
+    wanted = ["b", name, "a"]
+    assert read_all(open_table(tmp_path / "csv"), wanted, text=wanted).columns == wanted
+
+
 def test_empty_files_among_full_ones_are_fine(tmp_path: Path) -> None:
     FRAME.write_parquet(tmp_path / "a.parquet")
     FRAME.clear().write_parquet(tmp_path / "b.parquet")
@@ -117,6 +148,37 @@ def test_csv_text_columns_keep_leading_zeros(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("zip,y\n007,0\n10,1\n")
     assert read_all(open_table(path), text=["zip"])["zip"].to_list() == ["007", "10"]
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_rows_of_too_few_values_are_counted(quoted: bool, tmp_path: Path) -> None:
+    text = '"one, two\nthree"' if quoted else "plain"
+    rows = [f"{i},{text},{i % 2}" for i in range(9)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *rows]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_table(tmp_path / "t.csv").value_counts("y") == {"0": 5, "1": 4}
+    rows[3], rows[7] = "333", "7,7"
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *rows]))
+    table = open_table(tmp_path / "t.csv")  # which looks at the first rows only
+    words = r"2 rows have fewer values than the header has columns.*'333' in .*t\.csv"
+    with pytest.warns(UserWarning, match=words) as told:
+        assert (table.value_counts("y")[None], table.n_rows()) == (2, 9)
+    assert len(told) == 1
+
+
+def test_blank_lines_of_csv_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"a,y\n\n1,0\n\r\n\n2,1\n\n")
+    assert read_all(open_table(tmp_path / "t.csv")).rows() == [(1, 0), (2, 1)]
+    (tmp_path / "q.csv").write_bytes(b'a,y\n"x\n\nz",0\n2,1\n\n\n')
+    assert read_all(open_table(tmp_path / "q.csv")).rows() == [("x\n\nz", 0), ("2", 1)]
+    (tmp_path / "one.csv").write_bytes(b"a\n1\n\n2\n")
+    assert read_all(open_table(tmp_path / "one.csv")).rows() == [(1,), (None,), (2,)]
+
+
+def test_csv_numbers_beyond_64_bits_are_text(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"a,y\n{2**64},0\n{2**130},1\n")
+    assert read_all(open_table(tmp_path / "t.csv"))["a"].to_list() == [str(2**64), str(2**130)]
 
 
 def test_gzipped_csv(tmp_path: Path) -> None:

@@ -259,6 +259,28 @@ def test_timestamp_parts() -> None:
     np.testing.assert_array_equal(encoder.encode(text).read(0, 4).features.categorical.numpy() - 2, rows)
 
 
+def test_hours_are_those_of_the_zone_that_was_fitted(tmp_path: Path) -> None:
+    start = pl.datetime(2024, 3, 30, 12, time_zone="UTC")  # the clocks change in the night after
+    hours = pl.datetime_range(start, start + pl.duration(hours=39), "1h", eager=True)
+    berlin = hours.dt.convert_time_zone("Europe/Berlin")
+    frame = pl.DataFrame({"at": berlin, "y": [0, 1] * 20})
+    encoder, parts = fit(frame)
+    rows = column(encoder, parts["train"], "at.hour") - 2
+    assert rows.tolist() == berlin.dt.hour().to_list() != hours.dt.hour().to_list()
+    frame.write_csv(tmp_path / "offsets.csv")
+    for other in (
+        pl.DataFrame({"at": hours}),
+        tmp_path / "offsets.csv",
+        pl.DataFrame({"at": hours.dt.to_string("%Y-%m-%dT%H:%M:%SZ")}),
+        pl.DataFrame({"at": berlin.dt.replace_time_zone(None)}),  # names no zone: what the clock shows
+    ):
+        np.testing.assert_array_equal(column(encoder, encoder.encode(other), "at.hour") - 2, rows)
+    seconds = pl.DataFrame({"at": hours.dt.epoch("s"), "y": [0, 1] * 20})
+    change = {"role": "timestamp", "unit": "s", "zone": "Europe/Berlin"}
+    encoder, parts = fit(seconds, changes={"at": change})
+    assert (column(encoder, parts["train"], "at.hour") - 2).tolist() == rows.tolist()
+
+
 def test_numeric_timestamps() -> None:
     frame = pl.DataFrame(
         {"timestamp": [1_700_000_000_000 + 3_600_000 * i for i in range(40)], "y": [0, 1] * 20}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -403,6 +405,10 @@ def test_types_that_no_role_can_use_are_named() -> None:
     pairs = pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64()))
     with pytest.raises(SchemaError, match=r"column 's' is Map.*or ignore it"):
         TableSchema.infer(pa.table({**base, "s": pairs}), "y")
+    huge = pl.Series([2**70, 1])
+    for values, kind in ((huge, "is Int128"), (pl.Series([[2**70], []]), "is a list of Int128")):
+        with pytest.raises(SchemaError, match=f"column 's' {kind}, which nothing else reads"):
+            TableSchema.infer(pl.DataFrame({"x": [1.0, 2.0], "y": [0, 1], "s": values}), "y")
     wide = pa.array([decimal.Decimal(1), None], pa.decimal256(50, 3))
     with pytest.raises(SchemaError, match=r"column 's' is decimal256.*cast it to decimal128"):
         TableSchema.infer(pa.table({**base, "s": wide}), "y")
@@ -420,3 +426,57 @@ def test_decimals_are_the_categories_that_numbers_are() -> None:
     for kind in (pl.Decimal(10, 2), pl.Decimal(10, 0), pl.Float64):
         assert text_of(plain.cast(kind)).to_list() == ["7", "70", None]
     assert text_of(pl.Series(["0.50"]).str.to_decimal(scale=2)).to_list() == ["0.5"]
+
+
+def test_spans_of_time_are_the_same_categories_however_finely_they_are_counted() -> None:
+    spans = pl.Series([dt.timedelta(hours=1), None, dt.timedelta(days=2, microseconds=5)])
+    assert text_of(spans).to_list() == text_of(spans.cast(pl.Duration("ns"))).to_list()
+    assert text_of(spans).n_unique() == 3
+
+
+def test_labels_beyond_the_digits_of_a_float() -> None:
+    labels = pl.Series([2**64 - 1, 2**64 - 2], dtype=pl.UInt64)
+    schema = TableSchema.infer(pl.DataFrame({"x": [0.5, 1.5], "y": labels}), "y")
+    assert schema["y"].classes == (2**64 - 2, 2**64 - 1)
+
+
+@pytest.mark.parametrize("written", ["{:.2f}", "{:,.2f}", "{:,.0f}", "${:.2f}", "{:.1f} %", "1.000,{:.0f}"])
+def test_numbers_in_another_writing_are_told_by_name(written: str) -> None:
+    values = [written.format(float(x)) for x in RNG.random(N) * 1e4]
+    values = [v.replace(".", ",") for v in values] if written == "{:.2f}" else values
+    frame = pl.DataFrame({"price": [*values[1:], "NA"], "y": [0, 1] * (N // 2)})
+    with pytest.warns(UserWarning, match="column 'price' holds numbers written like '.* like 3"):
+        assert TableSchema.infer(frame, "y")["price"].role in (Role.CATEGORICAL, Role.MULTI)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TableSchema.infer(frame, "y", roles={"price": "categorical"})
+
+
+@pytest.mark.parametrize("text", ["10.0.0.{}", "1,2,{}", "{}-5", "v{}", "0{}", "12:{}", "{},a"])
+def test_other_text_with_digits_is_no_number(text: str) -> None:
+    frame = pl.DataFrame({"c": [text.format(i) for i in RNG.integers(10, 99, N)], "y": [0, 1] * (N // 2)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TableSchema.infer(frame, "y")
+
+
+def test_an_index_without_a_name_is_no_feature(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": RNG.normal(size=N), "y": [0, 1] * (N // 2)})
+    frame.to_csv(tmp_path / "t.csv")
+    schema = TableSchema.infer(tmp_path / "t.csv", "y")
+    assert [c.name for c in schema.features] == ["x"]
+    schema.to_yaml(tmp_path / "s.yaml")
+    assert TableSchema.from_yaml(tmp_path / "s.yaml") == schema
+
+
+def test_a_column_that_becomes_a_timestamp_has_the_usual_parts() -> None:
+    schema = TableSchema.infer(pl.DataFrame({"t": [7, 8], "y": [0, 1]}), "y")
+    assert schema.replace("t", role="timestamp", unit="s")["t"].parts == ("hour", "weekday")
+    without = schema.replace("t", role="timestamp", unit="s", parts=())
+    assert without.replace("t", unit="ms")["t"].parts == ()
+
+
+def test_a_time_zone_that_does_not_exist_is_refused() -> None:
+    schema = TableSchema.infer(pl.DataFrame({"t": [dt.datetime(2024, 1, 1)] * 2, "y": [0, 1]}), "y")
+    with pytest.raises(ConfigError, match="'Europe/Berln' is no time zone; name one such as UTC"):
+        schema.replace("t", zone="Europe/Berln")
