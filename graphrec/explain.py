@@ -19,6 +19,7 @@ import numpy as np
 from graphrec.errors import DataError
 from graphrec.metrics import roc_auc
 from graphrec.pipelines.tables.features import Batch, Features, Field, FieldKind
+from graphrec.training.arguments import check_whole
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,18 +57,21 @@ class Explanation:
     rows: int
 
     def plot(self, folder: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
-        """Draw ``importance`` and, where there are pairs, ``interactions``; returns the files written."""
+        """Draw ``importance``, where AUC is defined, and ``interactions``, where there are pairs.
+
+        Returns:
+            The files written.
+        """
         from graphrec.report import plots
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         drops = self.importance.drop_nulls()
-        figures = {
-            "importance": plots.plot_importance(
-                drops["field"].to_list(), drops["auc_drop"].to_list(), "AUC lost"
-            )
-        }
-        if self.matrix is not None:
+        figures = {}
+        if len(drops):
+            values = drops["field"].to_list(), drops["auc_drop"].to_list()
+            figures["importance"] = plots.plot_importance(*values, "AUC lost")
+        if self.matrix is not None and len(self.fields) > 1:
             figures["interactions"] = plots.plot_interactions(self.matrix, self.fields)
         files = []
         for name, figure in figures.items():
@@ -82,7 +86,7 @@ class Explanation:
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / "importance.csv"]
         self.importance.write_csv(files[0])
-        if self.matrix is not None:
+        if self.matrix is not None and len(self.fields) > 1:
             files.append(folder / "interactions.csv")
             self.pairs.write_csv(files[-1])
         return files + self.plot(folder)
@@ -103,12 +107,14 @@ def explain_model(
 
     Raises:
         DataError: There are no rows.
+        ConfigError: `repeats` is no whole number from 1 up.
     """
     import polars as pl
 
     rows = len(batch.labels)
     if not rows:
         raise DataError("explain: the table has no rows; give some with labels")
+    check_whole("repeats", repeats)
     base = _mean_auc(batch, _predict(module, batch, chunk))
     drops = permutation_drops(module, batch, base, repeats=repeats, seed=seed, chunk=chunk)
     importance = pl.DataFrame(

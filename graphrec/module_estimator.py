@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from graphrec.training.interfaces import BatchSource
 if TYPE_CHECKING:
     from graphrec.pipelines.index_splits import IndexSplit
 
+
+_E = TypeVar("_E", bound=BaseEstimator)
 
 Measure = Callable[..., "dict[str, float | None]"]
 """Metrics of labels (n,), probabilities (n, C) and, only where rows have them, weights (n,)."""
@@ -77,6 +80,7 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
     classes_: NDArray[Any]
     module_: nn.Module
     facts_: dict[str, Any]
+    _asked: dict[str, Any]
     history_: list[dict[str, Any]]
     metrics_: dict[str, dict[str, float | None]]
 
@@ -160,7 +164,7 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
     def _write(self, folder: Path) -> None:
         """All files of `save`, into a folder that exists."""
         runs.save_weights(folder / runs.MODEL_FILE, self.module_)
-        runs.write_yaml(folder / runs.CONFIG_FILE, self._arguments())
+        runs.write_yaml(folder / runs.CONFIG_FILE, as_fitted(self)._arguments())
         runs.write_json(folder / runs.METRICS_FILE, self.metrics_)
         runs.write_history(folder / runs.HISTORY_FILE, self.history_)
         runs.write_json(folder / runs.RUN_FILE, self._info())
@@ -195,6 +199,7 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
             config, known = runs.read_yaml(folder / runs.CONFIG_FILE), cls().get_params(deep=False)
             fitted = cls(**{key: value for key, value in config.items() if key in known})
             fitted.facts_, fitted.classes_ = info["facts"], np.asarray(info["classes"])
+            remember_arguments(fitted)
             fitted._read_more(folder)
             module = fitted._build(**fitted.facts_)
         except (KeyError, TypeError, ConfigError) as error:
@@ -206,6 +211,20 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
         fitted.metrics_ = runs.read_json(folder / runs.METRICS_FILE)
         fitted.history_ = runs.read_history(folder / runs.HISTORY_FILE)
         return fitted
+
+
+def remember_arguments(estimator: BaseEstimator) -> None:
+    """Keep the arguments that a fit goes by, for `as_fitted`."""
+    estimator._asked = estimator.get_params(deep=False)
+
+
+def as_fitted(estimator: _E) -> _E:
+    """The estimator with the arguments that it was fitted with, whatever ``set_params`` said since.
+
+    That is what belongs beside its weights when they are saved.
+    """
+    found: _E = copy.copy(estimator).set_params(**estimator._asked)
+    return found
 
 
 def check_split(split: IndexSplit, total: int, what: str) -> IndexSplit:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from graphrec.errors import ConfigError
+from graphrec.errors import ConfigError, GraphrecError
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "graphrec.ctr": ("ctr",),
@@ -137,6 +137,8 @@ def card(name: str) -> Card:
     Raises:
         ConfigError: The name is unknown; the message lists the nearest names.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"model: should be a name, got {name!r}; `graphrec models` lists all")
     _load(name=name)
     if name not in _cards:
         import difflib
@@ -158,10 +160,18 @@ def create_model(name: str, *args: Any, **options: Any) -> Any:
     """Build a registered model; ``options`` are the keyword arguments of its class.
 
     Raises:
-        ConfigError: The name, or an option, is unknown.
+        ConfigError: The name, or an option, is unknown, or an option cannot be what it is.
     """
     known = model_options(name)
     for key in options:
         if key not in known:
             raise ConfigError(f"{key}: {name} has no such option; it takes {', '.join(sorted(known))}")
-    return _builders[name](*args, **options)
+    try:
+        return _builders[name](*args, **options)
+    except GraphrecError:
+        raise
+    except (ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        if not options:  # of which one cannot be wrong
+            raise
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise ConfigError(f"{name}: cannot be made with {given} ({' '.join(str(error).split())})") from error

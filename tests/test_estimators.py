@@ -178,6 +178,11 @@ def test_schema_roles_and_options_reach_the_model(tmp_path: Path, log: pl.DataFr
         ({"train_options": {"epochs": 3}}, "epochs: is given twice"),
         ({"validation": 1.5}, "validation: 1.5 is not a fraction"),
         ({"model_options": {"embedding_dim": 8}}, "embedding_dim: is given twice"),
+        ({"model": None}, "model: should be a name, got None"),
+        ({"model_options": ["dropout"]}, "model_options: should be a dict"),
+        ({"train_options": ["epochs"]}, "train_options: should be a dict"),
+        ({"roles": "numeric"}, "roles: should be a dict"),
+        ({"schema": 3}, "schema: should be a TableSchema or the path of one, got 3"),
     ],
 )
 def test_wrong_arguments_are_named_before_any_data_is_read(arguments: dict[str, Any], message: str) -> None:
@@ -362,3 +367,37 @@ def test_scores_that_cannot_be_written_name_the_file(
     with pytest.raises(RunError, match=r"scores\.csv: cannot be written .*No space left"):
         write_scores(fitted, log, tmp_path / "scores.csv")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dropout": 2}, r"dnn: cannot be made with dropout=2.* \(dropout probability"),
+        ({"hidden_units": [-3]}, r"dnn: cannot be made with hidden_units=\[-3\]"),
+        ({"hidden_units": "64"}, "dnn: cannot be made with hidden_units='64'"),
+        ({"embedding_dim": 2.5}, "embedding_dim: 2.5 is not a width"),
+    ],
+)
+def test_values_that_no_model_can_have_are_named(
+    log: pl.DataFrame, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        quick("dnn", model_options=options, embedding_dim=None).fit(log, label="click", ignore=["like"])
+
+
+def test_what_is_saved_is_what_was_fitted_whatever_was_set_since(tmp_path: Path, log: pl.DataFrame) -> None:
+    model = quick().fit(log, label="click", ignore=["like"])
+    before = model.predict_proba(log)
+    model.set_params(model="lr", embedding_dim=3, epochs=9)
+    model.save(tmp_path / "run")
+    loaded = CTRClassifier.load(tmp_path / "run")
+    np.testing.assert_array_equal(loaded.predict_proba(log), before)
+    assert (loaded.model, loaded.epochs) == ("fm", quick().epochs)
+    assert (model.model, model.epochs) == ("lr", 9)
+    assert model.explain(log, rows=50, repeats=1).model == "fm"
+
+
+def test_labels_that_are_none_are_counted(log: pl.DataFrame) -> None:
+    y = np.array([None, *["yes", "no"] * 10], dtype=object)
+    with pytest.raises(DataError, match="y: is None in 1 of 21 rows"):
+        quick().fit(np.zeros((21, 2)), y)

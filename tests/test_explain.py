@@ -11,6 +11,7 @@ import torch
 from click_log import click_log
 
 from graphrec import CTRClassifier
+from graphrec.errors import ConfigError
 from graphrec.explain import explain_model, sample_batch
 from graphrec.pipelines.tables import Batch, Features, FeatureSpec, Field
 from graphrec.registry import list_models
@@ -140,3 +141,14 @@ def test_sample_is_drawn_from_the_whole_table_without_repetition(log: pl.DataFra
 
 def test_there_is_a_model_of_each_sort() -> None:
     assert {"fcn", "autoint", "lr"} <= set(list_models(task="ctr"))
+
+
+def test_pictures_are_drawn_of_what_there_is(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"x": np.random.default_rng(0).normal(size=80), "y": [0, 1] * 40})
+    model = CTRClassifier("fm", epochs=1, accelerator="cpu", random_state=0).fit(rows, label="y")
+    alone = {file.name for file in model.explain(rows, repeats=1).write(tmp_path / "one field")}
+    assert alone == {"importance.csv", "importance.png", "importance.svg"}  # one field makes no pair
+    found = model.explain(rows.filter(pl.col("y") == 1), repeats=1)  # of which AUC is undefined
+    assert {file.name for file in found.write(tmp_path / "one class")} == {"importance.csv"}
+    with pytest.raises(ConfigError, match="repeats=0: must be a whole number"):
+        model.explain(rows, repeats=0)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options as o
-from .common import AsJson, DataPath, Debug, RunPath, command, console, metrics_table, names
+from .common import AsJson, DataPath, Debug, RunPath, command, console, metrics_table, names, number
 
 
 @command
@@ -122,7 +122,7 @@ def explain(
         found = CTRClassifier.load(run).explain(data, rows=rows, repeats=repeats, seed=seed)
         files = found.write(folder)
     table = Table(
-        "field", "AUC lost when shuffled", "std", title=f"{found.rows:,} rows, AUC {found.auc or 0:.5f}"
+        "field", "AUC lost when shuffled", "std", title=f"{found.rows:,} rows, AUC {number(found.auc)}"
     )
     for row in found.importance.head(30).iter_rows(named=True):
         values = (row["auc_drop"], row["std"])

@@ -6,6 +6,7 @@ Symbols: B batch, F fields, d embedding width, D = F d, T labels (tasks), L list
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -160,8 +161,9 @@ def _check(spec: FeatureSpec, embedding_dim: int, label_weights: Sequence[float]
         raise ConfigError("spec: the table has no feature column; give at least one besides the label")
     if not spec.labels:
         raise ConfigError("spec: the table has no label; name one with label=")
-    if embedding_dim < 1:
-        raise ConfigError(f"embedding_dim: {embedding_dim} is not a width; use a positive integer such as 16")
+    whole = isinstance(embedding_dim, Integral) and not isinstance(embedding_dim, bool)
+    if not whole or embedding_dim < 1:
+        raise ConfigError(f"embedding_dim: {embedding_dim!r} is not a width; use a whole number such as 16")
     if label_weights is None:
         return
     if len(label_weights) != len(spec.labels):

@@ -187,6 +187,9 @@ def _targets(y: Any, taken: set[str]) -> tuple[dict[str, NDArray[np.int8]], list
 def _two_classes(y: NDArray[Any]) -> NDArray[Any]:
     if y.dtype.kind in "fO":
         assert_all_finite(y, input_name="y")
+    missing = sum(value is None for value in y) if y.dtype.kind == "O" else 0
+    if missing:
+        raise DataError(f"y: is None in {missing} of {len(y)} rows; leave rows without a label out")
     check_classification_targets(y)
     kind = type_of_target(y, input_name="y", raise_unknown=True)
     values = np.unique(y)

@@ -13,6 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from graphrec.errors import ConfigError
+from graphrec.module_estimator import remember_arguments
 from graphrec.runs import RunWriter
 
 from . import arrays, settings
@@ -228,6 +229,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         """
         seed = settings.seed(self) if seed is None else seed
         settings.check(self, seed)
+        remember_arguments(self)
         spec, schema = prepared.encoder.spec, prepared.schema
         module = build(self.model, spec, settings.model_options(self), seed)
         rows = prepared.parts["train"]

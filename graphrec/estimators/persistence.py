@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphrec import runs
 from graphrec.errors import ConfigError, RunError
+from graphrec.module_estimator import as_fitted, remember_arguments
 from graphrec.pipelines.tables import TableEncoder
 from graphrec.registry import create_model
 from graphrec.training import TrainConfig
@@ -73,6 +74,7 @@ def load(cls: type[_E], folder: Path) -> _E:
     estimator = cls()
     known = set(estimator.get_params(deep=False))
     estimator.set_params(**{k: v for k, v in config.items() if k in known and k != "schema"})
+    remember_arguments(estimator)
     try:
         estimator.encoder_ = TableEncoder.load(folder / runs.ENCODER_FOLDER)
         module = create_model(info["model"], estimator.encoder_.spec, **info["model_options"])
@@ -102,6 +104,7 @@ def run_config(estimator: CTRClassifier) -> dict[str, Any]:
 def _write(estimator: CTRClassifier, folder: Path) -> None:
     from graphrec.pipelines.tables import TableSchema
 
+    estimator = as_fitted(estimator)
     schema: TableSchema = estimator.schema_
     runs.save_weights(folder / runs.MODEL_FILE, estimator.module_)
     runs.write_yaml(folder / runs.CONFIG_FILE, run_config(estimator))

@@ -106,7 +106,8 @@ def explain_table(
     """`explain_model` on a sample of the rows."""
     encoded = estimator.encoder_.encode(labelled_table(estimator, X, y), require_labels=True)
     batch = sample_batch(encoded, rows, seed)
-    return explain_model(estimator.module_, batch, model=estimator.model, repeats=repeats, seed=seed)
+    name = estimator._asked["model"]
+    return explain_model(estimator.module_, batch, model=name, repeats=repeats, seed=seed)
 
 
 def _joined(parts: list[Any]) -> NDArray[Any] | None:

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from graphrec import registry
 from graphrec.errors import ConfigError
 from graphrec.module_estimator import sort_settings
+from graphrec.pipelines.tables import TableSchema
 from graphrec.training import TrainConfig
 
 from .fitting import pick_batch_size
@@ -96,6 +97,12 @@ def check(estimator: CTRClassifier, seed: int) -> None:
     Raises:
         ConfigError: Names the argument.
     """
+    for key in ("model_options", "train_options", "roles"):
+        value = getattr(estimator, key)
+        if value is not None and not isinstance(value, Mapping):
+            raise ConfigError(f"{key}: should be a dict, got {value!r}")
+    if estimator.schema is not None and not isinstance(estimator.schema, (str, os.PathLike, TableSchema)):
+        raise ConfigError(f"schema: should be a TableSchema or the path of one, got {estimator.schema!r}")
     model_options(estimator)
     train_config(estimator, seed)
     embedding_l2(estimator)

@@ -211,7 +211,7 @@ def _facts(estimator: CTRClassifier, format: str, check: dict[str, Any]) -> dict
     ]
     return {
         "format_version": FORMAT_VERSION, "graphrec": __version__, "torch": torch.__version__,
-        "format": format, "model": estimator.model, "file": FORMATS[format],
+        "format": format, "model": estimator._asked["model"], "file": FORMATS[format],
         "inputs": inputs, "output": "probability",
         "labels": list(spec.labels), "classes": [np.asarray(pair).tolist() for pair in estimator._classes],
         "check": check,

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 
 from graphrec.errors import DataError
 from graphrec.metrics import class_metrics
-from graphrec.module_estimator import check_split, check_two_classes, judged_parts
+from graphrec.module_estimator import check_split, check_two_classes, judged_parts, remember_arguments
 from graphrec.pipelines.array_labels import label_codes
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
@@ -138,6 +138,7 @@ class GraphClassifier(NetworkClassifier):
         self.split_ = check_split(split, len(graphs), "graphs")
         check_two_classes(codes[split.train], names, split.name, "graphs")
         self.classes_ = names
+        remember_arguments(self)
         self.facts_ = {"in_features": graphs.num_features, "classes": len(names), "seed": seed}
         module, source = self._new(backbone)
         config = self._config(seed)

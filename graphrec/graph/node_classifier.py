@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from graphrec.errors import ConfigError, DataError
 from graphrec.metrics import class_metrics
-from graphrec.module_estimator import check_split, check_two_classes, judged_parts
+from graphrec.module_estimator import check_split, check_two_classes, judged_parts, remember_arguments
 from graphrec.pipelines.graphs import from_pyg, node_split
 from graphrec.pipelines.graphs.pyg_graphs import MOST_CLASSES
 from graphrec.pipelines.index_splits import IndexSplit
@@ -127,6 +127,7 @@ class NodeClassifier(NetworkClassifier):
         seed = self._seed()
         self.classes_ = np.arange(int(labels.max()) + 1)
         sizes = {"in_features": data.num_features, "classes": len(self.classes_)}
+        remember_arguments(self)
         self.facts_ = {**sizes, "seed": seed}
         module, source = self._new(backbone)
         topology = Topology.of(data.edge_index, data.num_nodes)

@@ -123,6 +123,11 @@ def test_a_saved_estimator_with_objects_for_arguments_loads(tmp_path: Path) -> N
     loaded = ImageClassifier.load(tmp_path / "saved")
     assert np.array_equal(loaded.predict_proba(X), model.predict_proba(X))
     assert loaded.augment == Augment(crop="none").to_dict()
+    asked = model.get_params()
+    model.set_params(model="swin_test", image_size=64, model_options=None).save(tmp_path / "set since")
+    loaded = ImageClassifier.load(tmp_path / "set since")
+    assert loaded.model == asked["model"]
+    assert np.array_equal(loaded.predict_proba(X), model.predict_proba(X))
     assert np.array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), model.predict_proba(X))
 
 

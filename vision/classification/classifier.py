@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from graphrec import runs
-from graphrec.module_estimator import ModuleEstimator
+from graphrec.module_estimator import ModuleEstimator, remember_arguments
 from graphrec.pipelines.images import Augment, Preprocess
 from graphrec.training import TrainConfig
 
@@ -217,6 +217,7 @@ class ImageClassifier(ModuleEstimator):
             columns=columns,
         )
         self.classes_ = parts.classes
+        remember_arguments(self)
         self.facts_ = {"variant": settings.variant(self), "classes": len(parts.classes), "seed": seed}
         asked = {"data": X, "validation": validation, "test": test, **columns}
         self._source = {key: runs.plain_source(value) for key, value in asked.items()}

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from graphrec import runs
 from graphrec.errors import ConfigError, DataError
-from graphrec.module_estimator import ModuleEstimator, check_split, check_two_classes, judged_parts
+from graphrec.module_estimator import (
+    ModuleEstimator,
+    check_split,
+    check_two_classes,
+    judged_parts,
+    remember_arguments,
+)
 from graphrec.pipelines.eeg import (
     Montage,
     Preparation,
@@ -205,6 +211,7 @@ class EEGClassifier(ModuleEstimator):
             )
             windows, _ = prepare(X, y, classes=known, **how)
         self._describe(windows, source, prepare.band, losses)
+        remember_arguments(self)
         self.facts_ = {"classes": len(self.classes_), "seed": seed}
         with seeded(seed):
             module = self._build(**self.facts_)

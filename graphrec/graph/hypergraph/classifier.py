@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.module_estimator import check_two_classes
+from graphrec.module_estimator import check_two_classes, remember_arguments
 from graphrec.pipelines.hypergraphs import Hypergraph
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
 from graphrec.training.arguments import check_training, check_whole
@@ -167,6 +167,7 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         self.module_, self.teacher_, self._teacher_shape = found.module, found.teacher, found.teacher_shape
         self.reliability_, self.history_, self.metrics_ = found.reliability, found.history, found.metrics
         self._facts: dict[str, Any] = {"seed": seed, "data": X.name}
+        remember_arguments(self)
         return self
 
     def check(self, teacher: HypergraphClassifier | None = None) -> None:

@@ -11,6 +11,7 @@ import torch
 import graphrec
 from graphrec import runs
 from graphrec.errors import ConfigError, RunError
+from graphrec.module_estimator import as_fitted, remember_arguments
 
 from .lighthgnn import Reliability
 from .stages import STUDENTS, build
@@ -29,6 +30,7 @@ def save(estimator: HypergraphClassifier, folder: Path, *, teacher: bool, overwr
     """Write it; see `HypergraphClassifier.save`."""
     from safetensors.torch import save_file
 
+    estimator = as_fitted(estimator)
     with runs.atomic_folder(folder, overwrite=overwrite) as temporary:
         runs.save_weights(temporary / runs.MODEL_FILE, estimator.module_)
         if teacher and estimator.teacher_ is not None:
@@ -67,6 +69,7 @@ def load(cls: type[_E], folder: Path) -> _E:
     params = runs.read_yaml(folder / runs.CONFIG_FILE)
     try:
         estimator.set_params(**{**params, "device": "cpu"})
+        remember_arguments(estimator)
         estimator.classes_, estimator.n_features_in_ = np.asarray(info["classes"]), int(info["features"])
         estimator._facts = {"seed": info["seed"], "data": info["data"]}
         shape = (estimator.n_features_in_, len(estimator.classes_))

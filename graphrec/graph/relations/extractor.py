@@ -13,7 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
-from graphrec.module_estimator import ModuleEstimator, check_split, check_two_classes, judged_parts
+from graphrec.module_estimator import (
+    ModuleEstimator,
+    check_split,
+    check_two_classes,
+    judged_parts,
+    remember_arguments,
+)
 from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.pipelines.relations import RelationSet, split_by_text
 from graphrec.registry import card, create_model
@@ -157,6 +163,7 @@ class RelationExtractor(ModuleEstimator):
         check_two_classes(relations.y[split.train], relations.classes, relations.name, "instances")
         self.classes_ = np.asarray(relations.classes)
         weights = class_weights(self.class_weight, relations.y[split.train].numpy(), self.classes_)
+        remember_arguments(self)
         self.facts_ = {
             "seed": seed,
             "entities": relations.num_entities,
