@@ -86,20 +86,16 @@ class Buffers:
         dtype = work_type(self.dtype) if exact else self.dtype
         return self.take(name, problems // self.heads, *shape, dtype=dtype).flatten(0, 1)
 
-    def operand(self, name: str, x: Tensor, *, fill: bool = False, rectify: bool = False) -> Tensor:
+    def operand(self, name: str, x: Tensor, *, fill: bool = False) -> Tensor:
         """(R, H, F, D) as one contiguous problem after the other, (R * H, F or width, D).
 
-        With ``fill`` rows of zeros are added up to the width; with ``rectify`` ReLU is applied.
+        With ``fill`` rows of zeros are added up to the width.
         """
         height = self.width if fill else self.fields
-        if height == self.fields and not rectify and x.is_contiguous():
+        if height == self.fields and x.is_contiguous():
             return x.flatten(0, 1)
         made = self.take(name, len(x), self.heads, height, x.shape[3])
-        target = made[:, :, : self.fields]
-        if rectify:
-            torch.clamp_min(x, 0, out=target)
-        else:
-            target.copy_(x)
+        made[:, :, : self.fields] = x
         return made.flatten(0, 1)
 
 
@@ -136,14 +132,6 @@ def logits(q: Tensor, k: Tensor, scale: float, buffers: Buffers) -> Tensor:
     return made.copy_(low).mul_(scale)
 
 
-def softmax(values: Tensor, buffers: Buffers, out: Tensor) -> Tensor:
-    """Softmax of logits, written to ``out`` in the precision of the operands."""
-    if buffers.exact:
-        return torch.softmax(values, -1, out=out)
-    made = buffers.logits("p", len(values))
-    return out.copy_(torch.softmax(values, -1, out=made))
-
-
 def normalise(binary: Tensor) -> Tensor:
     """Softmax of binary logits, in place; returns the binary logarithm of its denominators, (G, F, 1)."""
     top = binary.amax(-1, keepdim=True)
@@ -164,7 +152,7 @@ def backward_logits(weights: Tensor, grad: Tensor, v: Tensor, scale: float, buff
     """Gradient of ``q k^T``, (G, F, width) in the precision of the operands.
 
     Args:
-        weights: softmax of the logits, in the precision between products or in that of the operands.
+        weights: softmax of the logits, in the precision between products.
         grad: gradient of the attention's output, (G, F, Dv).
         v: (G, width, Dv).
         scale: factor of the products.
@@ -172,8 +160,8 @@ def backward_logits(weights: Tensor, grad: Tensor, v: Tensor, scale: float, buff
     """
     low = buffers.logits("dp", len(grad), exact=False)
     torch.bmm(grad, v.mT, out=low)
-    given = low if weights.dtype == low.dtype else buffers.logits("dp", len(grad)).copy_(low)
-    made = buffers.logits("ds", len(grad), exact=weights.dtype == work_type(low.dtype))
+    given = low if buffers.exact else buffers.logits("dp", len(grad)).copy_(low)
+    made = buffers.logits("ds", len(grad))
     torch._softmax_backward_data(given, weights, -1, weights.dtype, grad_input=made)
     made.mul_(scale)
-    return made if made.dtype == low.dtype else low.copy_(made)
+    return made if buffers.exact else low.copy_(made)

@@ -1,26 +1,34 @@
 """AutoInt's interacting layer on a CPU as torch operators, with few passes over its activations.
 
-Composed of torch operations such a layer copies queries, keys and values to split the heads and stacks their
-gradients again. Here a block of rows is projected, split, attended and added up while it is in the cache;
-ReLU goes with the copies that split and join the heads.
+A block of rows is projected, attended and added up while it is in the cache. Each part of the projection
+(queries, keys, values, residual) of a block lies in memory of its own, (groups of heads, rows, F, width of a
+group): one batched product makes them all, and products read them, and write their gradients, where they lie.
+
+Two measures suit the shapes to the matrix products of a processor (MKL, AVX2). One of fewer than 16 columns
+takes as long as one of 16, or longer: narrow heads are multiplied in groups, of which each takes its own
+columns.
+And 4 n + 3 fields take longer than 4 n + 4: they are given one of zeros, which no other field sees.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..registering import operator
-from .blocks import Buffers, backward_logits, blocks, borrow, columns, fresh, logits, softmax, work_type
-from .heads import HeadByHead
+from .blocks import fresh, work_type
 
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
 
-_WHOLE_BYTES = 3_500_000
-"""Up to this size of the attention weights, a batch is faster trained whole, head by head."""
+_BLOCK_FLOATS = 1_200_000
+"""Numbers of a block's projections and attention weights together."""
+
+_COLUMNS = 16
+"""Columns from which a product of small matrices is not slower for having more."""
 
 
 def apply(
@@ -29,10 +37,76 @@ def apply(
     """(B, F, h d'); keeps what the backward reads only where a gradient is wanted."""
     keep = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in (x, weight, bias))
     if keep and not torch.compiler.is_compiling():
-        size = x.shape[0] * heads * x.shape[1] ** 2 * x.dtype.itemsize
-        run = HeadByHead if 0 < size <= _WHOLE_BYTES else _Eager
-        return run.apply(x, weight, bias, heads, scale, residual, rectify)
+        out: Tensor = _Eager.apply(x, weight, bias, heads, scale, residual, rectify)
+        return out
     return interacting_layer(x, weight, bias, heads, scale, residual, rectify, keep)[0]
+
+
+class _Sizes(NamedTuple):
+    """How the projections and attention weights of a block of rows lie in memory."""
+
+    parts: int
+    groups: int
+    """Of heads."""
+    members: int
+    """Heads in a group."""
+    width: int
+    """d' of a head."""
+    fields: int
+    padded: int
+    """Fields with the one that may be added."""
+
+    @classmethod
+    def of(cls, fields: int, projected: int, heads: int, residual: bool) -> _Sizes:
+        """Of F fields that are projected to 3 h d' or 4 h d' numbers."""
+        parts = 3 + residual
+        width = projected // (parts * heads)
+        members = next(
+            (one for one in range(1, heads) if heads % one == 0 and one * width >= _COLUMNS), heads
+        )
+        return cls(parts, heads // members, members, width, fields, fields + fields % 4 // 3)
+
+    @property
+    def heads(self) -> int:
+        """h."""
+        return self.groups * self.members
+
+    @property
+    def wide(self) -> int:
+        """Columns of a group."""
+        return self.members * self.width
+
+    @property
+    def row(self) -> tuple[int, int]:
+        """Numbers of a row's projections and of its attention weights."""
+        return self.padded * self.parts * self.heads * self.width, self.heads * self.padded**2
+
+    def blocks(self, batch: int) -> Iterator[slice]:
+        """Slices of the rows."""
+        step = self.step(batch)
+        return (slice(start, min(start + step, batch)) for start in range(0, batch, step))
+
+    def step(self, batch: int) -> int:
+        """Rows of a block."""
+        return min(batch, max(1, _BLOCK_FLOATS // max(1, sum(self.row))))
+
+    def projections(self, flat: Tensor) -> Tensor:
+        """(rows, numbers) as (parts, groups, rows, F, width of a group)."""
+        return flat.view(self.parts, self.groups, len(flat), self.padded, self.wide)
+
+    def weights(self, flat: Tensor) -> Tensor:
+        """(rows, numbers) as (h, rows, F, F)."""
+        return flat.view(self.heads, len(flat), self.padded, self.padded)
+
+    def split(self, weight: Tensor) -> Tensor:
+        """(parts h d', d) as (parts * groups, width of a group, d)."""
+        return weight.view(self.parts * self.groups, self.wide, -1)
+
+    def each_head(self) -> Iterator[tuple[int, int, slice]]:
+        """Number of a head, its group, and its columns in the group."""
+        for head in range(self.heads):
+            group, member = divmod(head, self.members)
+            yield head, group, slice(member * self.width, (member + 1) * self.width)
 
 
 class _Eager(torch.autograd.Function):
@@ -73,69 +147,65 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, F, h d'), and with ``keep`` what the backward reads: projections and attention weights.
 
-    The projections are (B, F, 3 h d' or 4 h d') before ReLU, the weights (B, h, F, columns).
+    Both are (B, numbers of a row), block after block as `_Sizes` says, the projections after ReLU.
     """
     batch, fields, _ = x.shape
-    parts, dtype = 3 + residual, x.dtype
-    out = fresh((batch, fields, len(weight) // parts), dtype)
-    width = columns(fields, dtype)
-    projected = fresh((batch if keep else 0, fields, len(weight)), dtype)
-    kept = fresh((batch if keep else 0, heads, fields, width), dtype)
+    sizes = _Sizes.of(fields, len(weight), heads, residual)
+    out = fresh((batch, fields, sizes.heads * sizes.width), x.dtype)
+    projected, kept = (fresh((batch if keep else 0, many), x.dtype) for many in sizes.row)
     if out.numel() == 0:
         return out, projected, kept
-    slices = list(blocks(batch, heads, fields, x.dtype))
-    buffers = borrow(slices[0].stop, heads, fields, dtype)
+    step = sizes.step(batch)
+    spare = [x.new_empty(0 if keep else step, many) for many in sizes.row]
+    logits, mixed = x.new_empty(step, sizes.padded, sizes.padded), x.new_empty(step, sizes.padded, sizes.wide)
     with torch.autocast("cpu", enabled=False):
-        for rows in slices:
-            block = (
-                projected[rows] if keep else buffers.take("rows", rows.stop - rows.start, fields, len(weight))
-            )
-            _linear(x[rows], weight, bias, block)
-            weights = kept[rows].flatten(0, 1) if keep else None
-            _attend(block, heads, scale, residual, rectify, out[rows], weights, buffers)
+        for rows in sizes.blocks(batch):
+            many = rows.stop - rows.start
+            flat = (projected[rows], kept[rows]) if keep else (spare[0][:many], spare[1][:many])
+            block, weights = sizes.projections(flat[0]), sizes.weights(flat[1])
+            _project(_padded(x[rows], sizes), sizes.split(weight), bias, block)
+            if rectify:
+                block.relu_()
+            _attend(block, scale, sizes, weights, logits[:many], mixed[:many], out[rows])
     return out, projected, kept
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    rows, made = x.flatten(0, 1), out.flatten(0, 1)
-    if bias is None:
-        torch.mm(rows, weight.T, out=made)
-    else:
-        torch.addmm(bias, rows, weight.T, out=made)
+def _padded(x: Tensor, sizes: _Sizes) -> Tensor:
+    """(R, F, ...) with the field of zeros that is added."""
+    return (
+        torch.constant_pad_nd(x, (0, 0, 0, sizes.padded - sizes.fields)) if sizes.padded > sizes.fields else x
+    )
 
 
-def _split(projected: Tensor, heads: int, parts: int) -> list[Tensor]:
-    """The parts of a projection (R, F, parts h d') as views (R, h, F, d')."""
-    return [one.transpose(1, 2) for one in projected.unflatten(-1, (parts, heads, -1)).unbind(2)]
+def _project(x: Tensor, weight: Tensor, bias: Tensor | None, block: Tensor) -> None:
+    """Write all parts of a block's projection, (parts, groups, R, F, width of a group)."""
+    many, (rows, fields, wide) = len(weight), block.shape[2:]
+    inputs = x.flatten(0, 1).expand(many, -1, -1)
+    torch.bmm(inputs, weight.mT, out=block.view(many, rows * fields, wide))
+    if bias is not None:
+        block.view(many, rows, fields * wide).add_(bias.view(many, 1, wide).repeat(1, 1, fields))
 
 
 def _attend(
-    projected: Tensor,
-    heads: int,
-    scale: float,
-    residual: bool,
-    rectify: bool,
-    out: Tensor,
-    kept: Tensor | None,
-    buffers: Buffers,
+    block: Tensor, scale: float, sizes: _Sizes, weights: Tensor, logits: Tensor, mixed: Tensor, out: Tensor
 ) -> None:
-    """Write a block's output (R, F, h d') and, if they are kept, attention weights (R h, F, width)."""
-    q, k, v, *rest = _split(projected, heads, 3 + residual)
-    query = buffers.operand("q", q, rectify=rectify)
-    key = buffers.operand("k", k, fill=True, rectify=rectify)
-    value = buffers.operand("v", v, fill=True, rectify=rectify)
-    low = buffers.logits("p", len(query), exact=False) if kept is None else kept
-    softmax(logits(query, key, scale, buffers), buffers, low)
-    mixed = torch.bmm(low, value, out=buffers.take("result", *q.shape).flatten(0, 1)).view(q.shape)
-    target = _split(out, heads, 1)[0]
-    if not rest:
-        torch.clamp_min(mixed, 0, out=target)
-        return
-    if rectify:
-        torch.clamp_min(rest[0], 0, out=target)
-        target.add_(mixed)
-    else:
-        torch.add(mixed, rest[0], out=target)
+    """Write a block's attention weights (h, R, F, F) and output (R, F, h d').
+
+    ``logits`` (R, F, F) and ``mixed`` (R, F, width of a group) are memory to work in.
+    """
+    fields = sizes.fields
+    for head, group, columns in sizes.each_head():
+        q, k, v = block[0, group], block[1, group], block[2, group]
+        torch.baddbmm(logits, q[..., columns], k[..., columns].mT, beta=0, alpha=scale, out=logits)
+        if sizes.padded > fields:
+            logits[:, :, fields:] = -torch.inf
+        torch.softmax(logits, -1, out=weights[head])
+        torch.bmm(weights[head], v, out=mixed)
+        made, target = mixed[:, :fields, columns], out.unflatten(2, (sizes.heads, -1))[:, :, head]
+        if sizes.parts == 4:
+            torch.add(made, block[3, group, :, :fields, columns], out=target)
+        else:
+            target.copy_(made)
     out.relu_()
 
 
@@ -154,12 +224,9 @@ def _(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, fields, _ = x.shape
-    kept = batch if keep else 0
-    return (
-        x.new_empty(batch, fields, weight.shape[0] // (3 + residual)),
-        x.new_empty(kept, fields, weight.shape[0]),
-        x.new_empty(kept, heads, fields, columns(fields, x.dtype)),
-    )
+    sizes = _Sizes.of(fields, weight.shape[0], heads, residual)
+    kept = [x.new_empty(batch if keep else 0, many) for many in sizes.row]
+    return x.new_empty(batch, fields, weight.shape[0] // (3 + residual)), kept[0], kept[1]
 
 
 def _backward(
@@ -175,68 +242,71 @@ def _backward(
     rectify: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias (made whether there is a bias or not)."""
-    dx = fresh(x.shape, x.dtype)
-    work = work_type(x.dtype)
-    dweight = torch.zeros(weight.shape, dtype=work, device="cpu")
-    dbias = torch.zeros(len(weight), dtype=work, device="cpu")
-    if projected.numel() == 0:
-        return dx, dweight.to(weight.dtype), dbias.to(weight.dtype)
-    batch, fields, _ = x.shape
-    slices = list(blocks(batch, heads, fields, x.dtype))
-    buffers = borrow(slices[0].stop, heads, fields, x.dtype)
-    with torch.autocast("cpu", enabled=False):
-        for part in slices:
-            made = buffers.take("rows", part.stop - part.start, fields, len(weight))
-            weights = kept[part].flatten(0, 1)
-            _attend_backward(
-                grad[part], out[part], projected[part], weights, made, heads, scale, rectify, buffers
-            )
-            rows = made.flatten(0, 1)
-            torch.mm(rows, weight, out=dx[part].flatten(0, 1))
-            if dweight.dtype == x.dtype:
-                dweight.addmm_(rows.T, x[part].flatten(0, 1))
-            else:
-                dweight.add_(rows.T @ x[part].flatten(0, 1))
-            dbias.add_(rows.sum(0))
-    return dx, dweight.to(weight.dtype), dbias.to(weight.dtype)
+    batch, fields, dim = x.shape
+    sizes = _Sizes.of(fields, len(weight), heads, residual)
+    split, dx = sizes.split(weight), fresh(x.shape, x.dtype)
+    dweight = torch.zeros(split.shape, dtype=work_type(x.dtype), device="cpu")
+    dbias = torch.zeros(split.shape[:2], dtype=dweight.dtype, device="cpu")
+    if projected.numel() > 0:
+        step = sizes.step(batch)
+        spare, given = x.new_empty(step, sizes.row[0]), x.new_zeros(step, sizes.padded, out.shape[2])
+        with torch.autocast("cpu", enabled=False):
+            for rows in sizes.blocks(batch):
+                many = rows.stop - rows.start
+                block, made = sizes.projections(projected[rows]), sizes.projections(spare[:many])
+                _relu_backward(grad[rows], out[rows], 0, grad_input=given[:many, :fields])
+                _attend_backward(given[:many], block, sizes.weights(kept[rows]), scale, sizes, made)
+                if rectify:
+                    _relu_backward(made, block, 0, grad_input=made)
+                flat = made.view(len(split), -1, sizes.wide)
+                dx[rows] = _times(flat, split).view(many, sizes.padded, dim)[:, :fields]
+                inputs = _padded(x[rows], sizes).flatten(0, 1).expand(len(split), -1, -1)
+                dweight.add_(torch.bmm(flat.mT, inputs))
+                dbias.add_(flat.sum(1))
+    return dx, dweight.view(weight.shape).to(weight.dtype), dbias.flatten().to(weight.dtype)
+
+
+def _times(made: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of what was projected: the sum over parts and groups, rounded once."""
+    if made.dtype.itemsize < 4:
+        return made.transpose(0, 1).flatten(1) @ weight.flatten(0, 1)
+    out = made.new_empty(made.shape[1], weight.shape[2])
+    return torch.addbmm(out, made, weight, beta=0, out=out)
 
 
 def _attend_backward(
-    grad: Tensor,
-    out: Tensor,
-    projected: Tensor,
-    weights: Tensor,
-    made: Tensor,
-    heads: int,
-    scale: float,
-    rectify: bool,
-    buffers: Buffers,
+    grad: Tensor, block: Tensor, weights: Tensor, scale: float, sizes: _Sizes, made: Tensor
 ) -> None:
-    """Write the gradient of a block's projection into ``made`` (R, F, parts h d')."""
-    parts = projected.shape[2] * heads // out.shape[2] // heads
-    q, k, v, *rest = _split(projected, heads, parts)
-    dq, dk, dv, *drest = _split(made, heads, parts)
-    query = buffers.operand("q", q, rectify=rectify)
-    key = buffers.operand("k", k, fill=True, rectify=rectify)
-    value = buffers.operand("v", v, fill=True, rectify=rectify)
-    result, split = buffers.take("result", *q.shape), buffers.take("grad", *q.shape)
-    flat, given = result.flatten(0, 1), split.flatten(0, 1)
-    _relu_backward(_split(grad, heads, 1)[0], _split(out, heads, 1)[0], 0, grad_input=split)
+    """Write the gradient of a block's projections, as they are after ReLU.
 
-    def join(gradient: Tensor, sign: Tensor, target: Tensor) -> None:
-        if rectify:
-            _relu_backward(gradient, sign, 0, grad_input=gradient)
-        target.copy_(gradient)
+    Args:
+        grad: gradient of the sum that enters the last ReLU, (R, F, h d'), zero for an added field.
+        block: projections (parts, groups, R, F, width of a group).
+        weights: attention weights (h, R, F, F).
+        scale: factor of the products.
+        sizes: how these lie.
+        made: what is written, as ``block``.
+    """
+    logits, dlogits = torch.empty_like(weights[0]), torch.empty_like(weights[0])
+    whole = torch.empty_like(block[0, 0])
 
-    torch.bmm(weights[:, :, : buffers.fields].mT, given, out=flat)
-    join(result, value.view(*q.shape[:2], buffers.width, -1)[:, :, : buffers.fields], dv)
-    ds = backward_logits(weights, given, value, scale, buffers)
-    torch.bmm(ds, key, out=flat)
-    join(result, query.view(q.shape), dq)
-    torch.bmm(ds[:, :, : buffers.fields].mT, query, out=flat)
-    join(result, key.view(*q.shape[:2], buffers.width, -1)[:, :, : buffers.fields], dk)
-    if rest:
-        join(split, rest[0], drest[0])
+    def multiply(left: Tensor, right: Tensor, target: Tensor, columns: slice) -> None:
+        if sizes.members == 1:
+            torch.bmm(left, right, out=target)
+        else:
+            target[..., columns] = torch.bmm(left, right, out=whole)[..., columns]
+
+    for head, group, columns in sizes.each_head():
+        q, k, v = block[0, group], block[1, group], block[2, group]
+        dq, dk, dv = made[0, group], made[1, group], made[2, group]
+        given = grad[..., group * sizes.wide : (group + 1) * sizes.wide]
+        multiply(weights[head].mT, given, dv, columns)
+        torch.baddbmm(dlogits, given[..., columns], v[..., columns].mT, beta=0, alpha=scale, out=dlogits)
+        torch._softmax_backward_data(dlogits, weights[head], -1, weights.dtype, grad_input=logits)
+        multiply(logits, k, dq, columns)
+        multiply(logits.mT, q, dk, columns)
+        if sizes.parts == 4 and columns.start == 0:
+            made[3, group].copy_(given)
 
 
 interacting_layer_backward = operator("graphrec::interacting_layer_backward")(_backward)

@@ -143,13 +143,44 @@ def test_interacting_layer_in_low_precision(dtype: torch.dtype, residual: bool) 
 
 
 def test_layer_in_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 2 * 2 * 7**2 * 8)
+    monkeypatch.setattr(layer, "_BLOCK_FLOATS", 2 * 8 * (24 + 2 * 8))
     inputs = layer_inputs(5, 7, 4, 6, True, True)
     found, want = (
         gradients(run, inputs, torch.float64)
         for run in (runner("torch", residual=True, rectify=True), composed(True, True))
     )
     assert max(distance(*pair) for pair in zip(found, want, strict=True)) < 1e-14
+
+
+@pytest.mark.parametrize("fields", [6, 7])
+@pytest.mark.parametrize(("heads", "width"), [(4, 8), (3, 8), (2, 4), (1, 3), (6, 5), (2, 17)])
+def test_narrow_heads_in_groups(heads: int, width: int, fields: int) -> None:
+    """Groups of one, some and all heads, each its own columns of shared products."""
+    inputs = layer_inputs(3, fields, 5, heads * width, True, True)
+    options = {"heads": heads, "scale": 0.7, "rectify": True}
+    found, want = (
+        gradients(
+            lambda *given, kind=kind: (interacting_layer(*given, **options, backend=kind),),
+            inputs,
+            torch.float64,
+        )
+        for kind in ("torch", "reference")
+    )
+    assert max(distance(*pair) for pair in zip(found, want, strict=True)) < 1e-14
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_bad_row_stays_alone(value: float) -> None:
+    x, weight, bias = layer_inputs(3, 7, 4, 6, True, True)
+    bad = x.clone()
+    bad[1, 2] = value
+    for one in (x, bad):
+        one.requires_grad_()
+    out, spoilt = (interacting_layer(one, weight, bias, heads=2, rectify=True) for one in (x, bad))
+    assert torch.equal(spoilt[[0, 2]], out[[0, 2]])
+    for one in (out, spoilt):
+        one[[0, 2]].sum().backward()
+    assert torch.equal(bad.grad[[0, 2]], x.grad[[0, 2]])
 
 
 def test_layer_gradcheck() -> None:
