@@ -93,9 +93,13 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
     def _arguments(self) -> dict[str, Any]:
         """The constructor's arguments as plain values; ``save`` writes them and ``load`` passes them back.
 
-        What else is in it is for the reader, such as where the data came from.
+        A generator of seeds is written as the seed that it gave. What else is in it is for the reader, such
+        as where the data came from.
         """
-        return self.get_params(deep=False)
+        found = self.get_params(deep=False)
+        if isinstance(found["random_state"], np.random.RandomState):
+            found["random_state"] = self.facts_["seed"]
+        return found
 
     def _write_more(self, folder: Path) -> None:
         """Files of a subclass beside those that ``save`` writes."""
@@ -202,7 +206,7 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
             remember_arguments(fitted)
             fitted._read_more(folder)
             module = fitted._build(**fitted.facts_)
-        except (KeyError, TypeError, ConfigError) as error:
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise RunError(
                 f"{folder}: is not complete ({type(error).__name__}: {error}); fit again"
             ) from error
@@ -242,6 +246,33 @@ def check_split(split: IndexSplit, total: int, what: str) -> IndexSplit:
     if not len(split.train):
         raise ConfigError(f"{split.name}: no {what} to train on")
     return split
+
+
+def chosen(index: Any, total: int, what: str, *, argument: str = "index") -> NDArray[np.int64]:
+    """Numbers of those that a list or a mask names, in its order.
+
+    Args:
+        index: Whole numbers (n,) or one alone, a mask (total,), or None for all.
+        total: How many there are.
+        what: What they are, in the plural.
+        argument: Where the index came from.
+
+    Raises:
+        DataError: It is neither, or names one that is missing.
+    """
+    if index is None:
+        return np.arange(total)
+    found = np.asarray(index)
+    if found.dtype == bool and found.shape == (total,):
+        return np.flatnonzero(found)
+    found = np.atleast_1d(found if found.size else found.astype(np.int64))
+    right = f"should be a mask of all {total} {what}, or numbers from 0 to {total - 1}"
+    if found.dtype.kind not in "iu" or found.ndim != 1:
+        raise DataError(f"{argument}: {right}, found {found.dtype} of {found.shape}")
+    wrong = found[(found < 0) | (found >= total)]
+    if len(wrong):
+        raise DataError(f"{argument}: {right}, found {wrong[0]}")
+    return found.astype(np.int64)
 
 
 def judged_parts(split: IndexSplit) -> dict[str, Tensor]:

@@ -52,14 +52,16 @@ class RunWriter:
     Args:
         folder: The run's final name.
         resume: Continue the unfinished run ``NAME.partial`` if there is one.
-        overwrite: Replace a finished run of that name, and throw an unfinished one away.
+        overwrite: Replace a finished run of that name, and throw an unfinished one away. Folders that hold
+            something else, and files, stay.
 
     Raises:
-        RunError: The folder exists already, or an unfinished run does and neither option was given.
+        RunError: The folder exists already or is no run, or an unfinished run does and neither option was
+            given.
     """
 
     def __init__(self, folder: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
-        self.folder = Path(folder)
+        self.folder = _named(folder)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         self.resume, self.overwrite = resume, overwrite
         if is_main_process():
@@ -81,11 +83,12 @@ class RunWriter:
                 f"{self.partial}: holds an unfinished run; continue it with --resume, or start afresh with "
                 "--overwrite"
             )
-        parent = self.folder.resolve().parent
-        while not parent.exists():
-            parent = parent.parent
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise RunError(f"{self.folder}: cannot be created, {parent} is not a writable folder")
+        if self.folder.exists() and not _replaceable(self.folder):
+            raise RunError(
+                f"{self.folder}: holds no run, it has no {RUN_FILE}, so --overwrite does not replace it; "
+                "name another with --out, or remove it"
+            )
+        _check_parent(self.folder)
 
     def start(self, config: Mapping[str, Any], file: str = CONFIG_FILE) -> bool:
         """Make the partial folder with ``config`` in it; returns whether an earlier attempt is continued.
@@ -152,8 +155,33 @@ class RunWriter:
         return message
 
 
+def _named(folder: str | Path) -> Path:
+    """A folder's path; refused is one without a name of its own, beside which nothing can be prepared.
+
+    Raises:
+        RunError: It is ``.``, ``..`` or a root.
+    """
+    path = Path(folder)
+    if path.name in ("", ".."):
+        raise RunError(f"{str(folder)!r}: give the name of a folder to make, such as runs/first")
+    return path
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether a path is a run, or an empty folder."""
+    return (folder / RUN_FILE).exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _check_parent(folder: Path) -> None:
+    parent = folder.resolve().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise RunError(f"{folder}: cannot be created, {parent} is not a writable folder")
+
+
 def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> None:
-    new = json.loads(json.dumps(new, default=str))
+    new = _as_written(new)
     for key in sorted(set(old) | set(new)):
         before, now = old.get(key), new.get(key)
         if (key in _FREE_ON_RESUME and not above) or before == now:
@@ -187,14 +215,16 @@ def atomic_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Pa
     Raises:
         RunError: The folder exists and ``overwrite`` is false.
     """
-    writer = RunWriter(folder, overwrite=True)
-    if writer.folder.exists() and not overwrite:
+    target = _named(folder)
+    if is_main_process():
+        _check_parent(target)
+    if target.exists() and not overwrite:
         raise RunError(f"{folder}: exists already; choose another folder, or allow overwriting")
-    temporary = writer.folder.with_name(f".{writer.folder.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        replace_folder(temporary, writer.folder)
+        replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -279,8 +309,17 @@ def write_yaml(path: Path, data: Mapping[str, Any]) -> None:
     """A mapping as YAML, keys in the given order."""
     import yaml
 
-    plain = json.loads(json.dumps(dict(data), default=str))
+    plain = _as_written(data)
     path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _as_written(data: Mapping[str, Any]) -> Any:
+    """What YAML holds of a mapping: numpy's numbers and arrays as plain ones, anything else as text."""
+
+    def plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else str(value)
+
+    return json.loads(json.dumps(dict(data), default=plain))
 
 
 def _plain(value: Any) -> Any:
@@ -329,7 +368,11 @@ def load_weights(path: Path, module: nn.Module) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of `write_history`; empty cells are None."""
+    """The rows of `write_history`; empty cells are None.
+
+    Raises:
+        RunError: The file is missing or cut short.
+    """
 
     def value(text: str) -> Any:
         if text in ("", "True", "False"):
@@ -340,7 +383,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise RunError(f"{path}: is missing; fit again")
     with path.open(newline="", encoding="utf-8") as file:
-        return [{k: value(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        try:
+            return [{k: value(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        except (TypeError, ValueError) as error:
+            raise RunError(f"{path}: is damaged ({error}); fit again") from error
 
 
 def plain_source(value: Any) -> Any:

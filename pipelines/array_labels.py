@@ -21,6 +21,8 @@ def label_codes(y: Any, count: int) -> tuple[NDArray[Any], Tensor]:
     values = np.asarray(y)
     if values.shape != (count,):
         raise DataError(f"y has shape {values.shape}, must be ({count},)")
+    if values.dtype.kind not in "biufUOT":
+        raise DataError(f"y: holds {values.dtype}; labels should be whole numbers or texts")
     missing = np.array([one is None or one != one for one in values.tolist()], dtype=bool)
     if missing.any():
         row = int(missing.argmax())

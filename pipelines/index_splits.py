@@ -113,10 +113,13 @@ def stratified_folds(
         stratify: Whether folds keep the proportions of the classes.
 
     Raises:
-        ConfigError: Fewer than two folds, or a class has fewer members than folds.
+        ConfigError: Fewer than two folds, a class has fewer members than folds, or the share is not between
+            0 and 1.
     """
     y = np.asarray(labels).astype(np.int64)
     index = np.flatnonzero(y >= 0)
+    if not 0 <= valid < 1:
+        raise ConfigError(f"valid={valid}: must lie between 0 and 1")
     if not 2 <= folds <= max(len(index), 1):
         raise ConfigError(f"folds={folds}: must be 2 to {len(index)}, the number of labelled graphs or rows")
     group = y[index] if stratify else np.zeros(len(index), np.int64)
@@ -251,8 +254,12 @@ def per_class(
         seed: Of the draw.
 
     Raises:
+        ConfigError: A number is negative, or none are to train.
         DataError: A class or the whole is too small.
     """
+    for name, size in (("train", train), ("valid", valid), ("test", 0 if test is None else test)):
+        if size < (name == "train"):
+            raise ConfigError(f"{name}={size}: must be a number of members, not negative, and some train")
     y = np.asarray(labels).astype(np.int64)
     order = np.random.default_rng(seed).permutation(np.flatnonzero(y >= 0))
     classes, codes, sizes = np.unique(y[order], return_inverse=True, return_counts=True)

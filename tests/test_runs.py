@@ -159,3 +159,16 @@ def test_a_second_run_does_not_remove_the_first_that_is_being_written(tmp_path: 
     with pytest.raises(RunError, match=r"run\.partial: another run began to write there"):
         second.start({"a": 2})
     assert runs.read_yaml(first.partial / runs.CONFIG_FILE) == {"a": 1}
+
+
+def test_overwriting_leaves_what_is_no_run(tmp_path: Path) -> None:
+    """A folder of data named by mistake was deleted."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.csv").write_text("a")
+    (tmp_path / "file").write_text("b")
+    for name in ("data", "file"):
+        with pytest.raises(RunError, match=rf"{name}: holds no run.*--overwrite does not replace it"):
+            runs.RunWriter(tmp_path / name, overwrite=True)
+    assert (tmp_path / "data" / "rows.csv").read_text() == "a"
+    with pytest.raises(RunError, match=r"'\.': give the name of a folder"), runs.atomic_folder("."):
+        pass

@@ -61,6 +61,15 @@ class Network(nn.Module):
         return depth
 
 
+def _check_readout(readout: str, options: dict[str, Any] | None) -> None:
+    """Refuse what only HISTOGRAPH takes where there is another readout."""
+    if options and readout != "histograph":
+        raise ConfigError(
+            f"readout_options: {', '.join(map(str, options))} are of readout='histograph', found "
+            f"readout={readout!r}"
+        )
+
+
 class GraphNetwork(Network):
     """Classifies graphs by a backbone's activations: readout, two linear layers.
 
@@ -76,7 +85,8 @@ class GraphNetwork(Network):
         readout_options: Further arguments of `HistoGraph`.
 
     Raises:
-        ConfigError: ``readout`` or ``jk`` is unknown, or ``jk="cat"`` given with HISTOGRAPH.
+        ConfigError: ``readout`` or ``jk`` is unknown, or ``jk="cat"`` given with HISTOGRAPH, or its options
+            with another readout.
     """
 
     def __init__(
@@ -94,6 +104,7 @@ class GraphNetwork(Network):
         super().__init__(backbone)
         if jk not in ("last", "cat"):
             raise ConfigError(f"jk={jk!r}: must be last or cat")
+        _check_readout(readout, readout_options)
         self.jk = jk
         self.readout: nn.Module
         if readout == "histograph":
@@ -218,6 +229,7 @@ class NodeNetwork(Network):
         super().__init__(backbone)
         if readout not in ("histograph", "last"):
             raise ConfigError(f"readout={readout!r}: must be histograph or last for nodes")
+        _check_readout(readout, readout_options)
         options = {"heads": heads, "dropout": dropout, **(readout_options or {})}
         self.readout = self._histograph(hidden, options) if readout == "histograph" else None
         self.head = nn.Linear(hidden, classes)

@@ -15,7 +15,13 @@ from torch_geometric.data import Data
 
 from graphrec.errors import ConfigError, DataError
 from graphrec.metrics import class_metrics
-from graphrec.module_estimator import check_split, check_two_classes, judged_parts, remember_arguments
+from graphrec.module_estimator import (
+    check_split,
+    check_two_classes,
+    chosen,
+    judged_parts,
+    remember_arguments,
+)
 from graphrec.pipelines.graphs import from_pyg, node_split
 from graphrec.pipelines.graphs.pyg_graphs import MOST_CLASSES
 from graphrec.pipelines.index_splits import IndexSplit
@@ -183,11 +189,13 @@ class NodeClassifier(NetworkClassifier):
                     f"test_mask: is of {mask.shape[-1]} splits; give one, such as nodes=data.test_mask[:, 0]"
                 )
             nodes = labels >= 0 if mask is None else mask
-        chosen = _chosen(nodes, len(labels))
-        if (unknown := chosen[labels.numpy()[chosen] < 0]).size:
+        judged = chosen(nodes, len(labels), "nodes", argument="nodes")
+        if not len(judged):
+            raise DataError(f"nodes: names none of the numbers from 0 to {len(labels) - 1}")
+        if (unknown := judged[labels.numpy()[judged] < 0]).size:
             raise DataError(f"y: node {unknown[0]} has no label; leave it out of nodes")
-        guess = self.predict(data)[chosen]
-        return float(accuracy_score(labels.numpy()[chosen], guess, sample_weight=sample_weight))
+        guess = self.predict(data)[judged]
+        return float(accuracy_score(labels.numpy()[judged], guess, sample_weight=sample_weight))
 
     def attention(self, data: Data) -> tuple[NDArray[Any], NDArray[Any]]:
         """What HISTOGRAPH looks at: weight of every layer (L,), and of every node (N,).
@@ -212,23 +220,6 @@ class NodeClassifier(NetworkClassifier):
         topology = Topology.of(data.edge_index, data.num_nodes)
         x = _features(self.module_, data)  # type: ignore[arg-type]
         return FullBatch(x, topology, nodes, torch.zeros_like(nodes)).batch
-
-
-def _chosen(nodes: Any, total: int) -> NDArray[np.int64]:
-    """Numbers of the nodes that a list or a mask names."""
-    index = np.asarray(nodes)
-    if index.dtype == bool and index.shape == (total,):
-        return np.flatnonzero(index)
-    if (
-        index.dtype.kind not in "iu"
-        or index.ndim != 1
-        or not len(index)
-        or not (0 <= index.min() <= index.max() < total)
-    ):
-        raise DataError(
-            f"nodes: should be a mask of the graph's {total} nodes, or numbers from 0 to {total - 1}"
-        )
-    return index.astype(np.int64)
 
 
 def _one_graph(data: Data) -> Data:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from graphrec.errors import ConfigError
-from graphrec.pipelines.recipes.complaints import near
+from graphrec.pipelines.recipes.complaints import near, refuse_switch
 
 _E = TypeVar("_E")
 _RESERVED = ("model", "model_options", "random_state", "train_options", "verbose")
@@ -49,6 +49,7 @@ def typed(kind: Callable[..., Any], given: Mapping[str, Any], section: str) -> d
     found = {}
     for key, value in given.items():
         adapter = TypeAdapter(hints[key], config=ConfigDict(arbitrary_types_allowed=True))
+        refuse_switch(f"{section}.{key}", value, hints[key])
         try:
             found[key] = adapter.validate_python(value)
         except ValidationError as error:

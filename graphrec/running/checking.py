@@ -1,8 +1,9 @@
-"""Everything that can be known to be wrong with a recipe before its data are read."""
+"""Everything that can be known to be wrong with a recipe before its data are read, or before it trains."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from graphrec.errors import ConfigError
 from graphrec.pipelines.recipes import SOURCES, Recipe
@@ -10,6 +11,9 @@ from graphrec.pipelines.recipes.complaints import near
 from graphrec.pipelines.recipes.vocabulary import KINDS
 
 from .tasks import Task, find_task
+
+_CLASSES = (2, 6)
+"""Of two classes some things are measured that are not of more, and the other way round."""
 
 
 def check_recipe(recipe: Recipe, variants: Iterable[str] | None = None) -> Task:
@@ -37,7 +41,32 @@ def check_recipe(recipe: Recipe, variants: Iterable[str] | None = None) -> Task:
             task.make(recipe.variant(name), recipe.repeat.seed_list[0], False)
         except ConfigError as error:
             raise ConfigError(f"variants.{name}: {error}" if recipe.variants else str(error)) from None
+    check_metric(recipe.metric, task)
     return task
+
+
+def check_metric(metric: str, task: Task, data: Any = None) -> None:
+    """Refuse a metric that no repetition can have.
+
+    Args:
+        metric: A recipe's, as ``accuracy`` or ``test/accuracy``.
+        task: Its task.
+        data: What the task takes, once it is there: how many classes it has decides.
+
+    Raises:
+        ConfigError: Names what the task measures.
+    """
+    if task.metrics is None:
+        return
+    part, name = metric.split("/")[0], metric.rpartition("/")[2]
+    if "/" in metric and part not in task.parts:
+        raise ConfigError(f"metric: {task.name} measures on no part {part!r}{near(part, task.parts)}")
+    classes = len(getattr(data, "classes", ()))
+    counts = (classes,) if classes > 1 else _CLASSES
+    known = dict.fromkeys(one for count in counts for one in task.metrics(count))
+    if name not in known:
+        of = f" of {classes} classes" if classes > 1 else ""
+        raise ConfigError(f"metric: {task.name}{of} measures no {name!r}{near(name, known)}")
 
 
 def wanted_figures(recipe: Recipe, task: Task) -> frozenset[str]:

@@ -6,12 +6,13 @@ from typing import Any
 
 from graphrec.errors import ConfigError
 from graphrec.graph.eeg import EEGClassifier
+from graphrec.graph.eeg.scores import eeg_metrics
 from graphrec.pipelines.recipes import Recipe
 from graphrec.report.run_plots import plot_confusion
 from graphrec.training import TrainConfig
 
 from .building import build_estimator, complaints_of
-from .tasks import Job, Outcome, register_task
+from .tasks import Job, Outcome, measured_by, register_task
 
 _OF_DATA = ("window", "stride", "outliers", "reference", "mixed", "validation")
 """What the sections data and split say, so training may not."""
@@ -46,7 +47,7 @@ def make_eeg_classifier(recipe: Recipe, seed: int, show: bool) -> EEGClassifier:
     return found
 
 
-@register_task(takes="windows", make=make_eeg_classifier, figures=_FIGURES)
+@register_task(takes="windows", make=make_eeg_classifier, figures=_FIGURES, metrics=measured_by(eeg_metrics))
 def eeg_classification(job: Job) -> Outcome:
     """Classes of windows of EEG, by HiSTN."""
     model: EEGClassifier = job.make().fit(job.data, split=job.split)

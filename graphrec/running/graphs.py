@@ -8,13 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from graphrec.graph import GraphClassifier, NodeClassifier
+from graphrec.metrics import class_metrics
 from graphrec.pipelines.recipes import Recipe
 from graphrec.report.run_plots import plot_confusion
 from graphrec.training import TrainConfig
 
 from .building import build_estimator, complaints_of
-from .tasks import Job, Maker, Outcome, register_task
+from .tasks import Job, Maker, Outcome, measured_by, register_task
 
+_METRICS = measured_by(class_metrics)
 FIGURES = {
     "attention": "How HISTOGRAPH weighs the layers, and how much attention each node receives.",
     "confusion": "Of the test graphs or nodes of each class (row), how many were given which (column).",
@@ -35,7 +37,7 @@ def _maker(kind: type[GraphClassifier] | type[NodeClassifier]) -> Maker:
     return make
 
 
-@register_task(takes="graphs", make=_maker(GraphClassifier), figures=FIGURES)
+@register_task(takes="graphs", make=_maker(GraphClassifier), figures=FIGURES, metrics=_METRICS)
 def graph_classification(job: Job) -> Outcome:
     """Classes of whole graphs, by HISTOGRAPH or a baseline."""
     model = job.make().fit(job.data, split=job.split)
@@ -49,7 +51,7 @@ def graph_classification(job: Job) -> Outcome:
     return _outcome(model, figures)
 
 
-@register_task(takes="graph", make=_maker(NodeClassifier), figures=FIGURES)
+@register_task(takes="graph", make=_maker(NodeClassifier), figures=FIGURES, metrics=_METRICS)
 def node_classification(job: Job) -> Outcome:
     """Classes of the nodes of one graph, by HISTOGRAPH or a baseline."""
     model = job.make().fit(job.data, split=job.split)

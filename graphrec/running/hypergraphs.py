@@ -34,7 +34,13 @@ def make_hypergraph_classifier(recipe: Recipe, seed: int, show: bool) -> Hypergr
     return found
 
 
-@register_task(takes="hypergraph", make=make_hypergraph_classifier, figures=_FIGURES)
+@register_task(
+    takes="hypergraph",
+    make=make_hypergraph_classifier,
+    figures=_FIGURES,
+    metrics=lambda classes: ["accuracy", "f1_macro", "f1_micro"],
+    parts=("valid", "test", "transductive", "inductive", "all"),
+)
 def hypergraph_classification(job: Job) -> Outcome:
     """Classes of vertices, by a network on hypergraphs or by LightHGNN's perceptron."""
     split, graph = job.split, job.data

@@ -9,10 +9,11 @@ from graphrec.report.run_plots import plot_confusion
 from graphrec.training import TrainConfig
 from graphrec.vision import ImageClassifier
 from graphrec.vision.classification.report import plot_mistakes
+from graphrec.vision.classification.scores import image_metrics
 from graphrec.vision.classification.settings import check
 
 from .building import build_estimator, complaints_of
-from .tasks import Job, Outcome, register_task
+from .tasks import Job, Outcome, measured_by, register_task
 
 _FIGURES = {
     "confusion": "Of the test images of each class (row), how many were given which (column).",
@@ -34,7 +35,9 @@ def make_image_classifier(recipe: Recipe, seed: int, show: bool) -> ImageClassif
     return found
 
 
-@register_task(takes="images", make=make_image_classifier, figures=_FIGURES)
+@register_task(
+    takes="images", make=make_image_classifier, figures=_FIGURES, metrics=measured_by(image_metrics)
+)
 def image_classification(job: Job) -> Outcome:
     """Classes of images, by a vision backbone."""
     model: ImageClassifier = job.make().fit(job.data, split=job.split)

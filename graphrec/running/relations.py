@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from graphrec.graph.relations import RelationExtractor
+from graphrec.graph.relations import RelationExtractor, relation_metrics
 from graphrec.pipelines.recipes import Recipe
 from graphrec.report.run_plots import plot_confusion
 from graphrec.training import TrainConfig
 
 from .building import build_estimator, complaints_of
-from .tasks import Job, Outcome, register_task
+from .tasks import Job, Outcome, measured_by, register_task
 
 _SIZES = {"words": ["<pad>", "<unk>"], "pos_names": ["<unk>"], "dep_names": ["<unk>"], "terms": []}
+_METRICS = measured_by(partial(relation_metrics, negative=0))
 _FIGURES = {
     "confusion": "Of the test instances of each class (row), how many were given which (column).",
     "attention": "A test instance of the middle length: how much of its tokens' weight lies on each edge, "
@@ -37,7 +39,7 @@ def make_relation_extractor(recipe: Recipe, seed: int, show: bool) -> RelationEx
     return found
 
 
-@register_task(takes="relations", make=make_relation_extractor, figures=_FIGURES)
+@register_task(takes="relations", make=make_relation_extractor, figures=_FIGURES, metrics=_METRICS)
 def relation_extraction(job: Job) -> Outcome:
     """Relations between the entities of a text, by BioIE and what it is compared with."""
     model: RelationExtractor = job.make().fit(job.data, split=job.split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,7 +15,7 @@ from graphrec.errors import ConfigError, GraphrecError, RunError
 from graphrec.pipelines.recipes import SOURCES, SPLITS, DataFolder, Divided, Recipe, read_recipe
 from graphrec.training.display import shared_progress
 
-from .checking import check_recipe, wanted_figures
+from .checking import check_metric, check_recipe, wanted_figures
 from .fingerprint import fingerprint
 from .reporting import finish_folder, write_figures
 from .results import RECORD_FILE, Place, Repetition, Summary, flat_metrics, main_metric, summarise
@@ -132,6 +133,7 @@ def run_recipe(
     folder = DataFolder.find(data, found.data["origin"])
     source = {key: value for key, value in found.data.items() if key != "origin"}
     plan = _Plan(found, chosen, task, folder, SOURCES.call(source, folder))
+    check_metric(found.metric, task, plan.data)
     places = plan.places()
     writer.start({**found.to_dict(), "chosen": list(chosen)}, RECIPE_FILE)
     try:
@@ -177,6 +179,8 @@ def _keep_data(folder: Path, data: Any) -> dict[str, str]:
 def _all(plan: _Plan, places: Sequence[Place], folder: Path, show: bool) -> list[Repetition]:
     """Every repetition, read where it is finished and carried out where it is not."""
     found: list[Repetition] = []
+    for leftover in folder.glob("*/.*.tmp"):  # of a repetition that was killed while it was written
+        shutil.rmtree(leftover, ignore_errors=True)
     with shared_progress() if show else nullcontext() as bars:
         for place in _tracked(places, bars):
             target = folder / place.folder

@@ -6,6 +6,7 @@ from typing import Any
 
 from graphrec.estimators import CTRClassifier
 from graphrec.estimators.settings import check, split_settings
+from graphrec.metrics import METRICS
 from graphrec.pipelines.recipes import Recipe
 
 from .building import complaints_of
@@ -23,7 +24,9 @@ def make_click_classifier(recipe: Recipe, seed: int, show: bool) -> CTRClassifie
     return found
 
 
-@register_task(takes="table", make=make_click_classifier)
+@register_task(
+    takes="table", make=make_click_classifier, metrics=lambda classes: [*METRICS, "base_rate", "rows"]
+)
 def click_prediction(job: Job) -> Outcome:
     """Whether a row of a log ends in a click; as `graphrec fit` does it."""
     model = job.make().fit(job.data.path, **job.data.arguments, **job.split)

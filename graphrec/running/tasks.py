@@ -4,7 +4,7 @@ To add one, write a module with a function under `register_task` and name it in 
 `Job` and returns an `Outcome`; repetitions, resuming, tables, figures on disk and the report are not its
 business.
 
-    @register_task(takes="graphs", make=make_graph_classifier, figures={"attention": "What it looks at."})
+    @register_task(takes="graphs", make=make_graph_classifier, metrics=measured_by(class_metrics))
     def graph_classification(job: Job) -> Outcome:
         model = job.make().fit(job.data, split=job.split)
         return Outcome(model.metrics_, model.history_, save=model.save)
@@ -39,6 +39,7 @@ TASKS = {
 }
 """Name of a task -> the module whose import registers it; nothing else is imported."""
 
+PARTS = ("train", "valid", "test")
 Maker = Callable[["Recipe", int, bool], Any]
 """From a recipe, a seed and whether to show progress to an estimator that is not fitted. It refuses whatever
 is wrong with ``model`` and ``training``: it is called for every variant before any data is read."""
@@ -101,6 +102,9 @@ class Task:
         make: See `Maker`.
         run: One repetition.
         figures: Pictures that it can draw -> the sentence below them.
+        metrics: From a number of classes to the names of what it measures, without the part; None if that is
+            not known before a repetition.
+        parts: Of the data, for which it measures.
     """
 
     name: str
@@ -108,6 +112,8 @@ class Task:
     make: Maker
     run: Callable[[Job], Outcome]
     figures: Mapping[str, str]
+    metrics: Callable[[int], Sequence[str]] | None = None
+    parts: tuple[str, ...] = PARTS
 
     @property
     def about(self) -> str:
@@ -118,8 +124,24 @@ class Task:
 _registered: dict[str, Task] = {}
 
 
+def measured_by(measure: Callable[..., Mapping[str, Any]]) -> Callable[[int], Sequence[str]]:
+    """Names of what a function of labels (n,) and probabilities (n, C) measures, for a number of classes."""
+
+    def names(classes: int) -> Sequence[str]:
+        import numpy as np
+
+        return list(measure(np.arange(classes), np.eye(classes)))
+
+    return names
+
+
 def register_task(
-    *, takes: str, make: Maker, figures: Mapping[str, str] | None = None
+    *,
+    takes: str,
+    make: Maker,
+    figures: Mapping[str, str] | None = None,
+    metrics: Callable[[int], Sequence[str]] | None = None,
+    parts: tuple[str, ...] = PARTS,
 ) -> Callable[[Callable[[Job], Outcome]], Callable[[Job], Outcome]]:
     """Decorator that makes a function a task under its own name; see `Task`."""
 
@@ -129,7 +151,7 @@ def register_task(
             raise ValueError(
                 f"task {name!r} is registered twice, or takes {takes!r}, not one of {list(KINDS)}"
             )
-        _registered[name] = Task(name, takes, make, function, dict(figures or {}))
+        _registered[name] = Task(name, takes, make, function, dict(figures or {}), metrics, parts)
         return function
 
     return decorate

@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from graphrec.errors import ConfigError
 
 _WHOLE = ("epochs", "batch_size", "patience")
@@ -16,16 +18,19 @@ _NUMBERS: dict[str, tuple[float, float]] = {
     "validation": (0.0, 1.0),
 }
 _MAPPINGS = ("model_options", "train_options")
+_SWITCHES = ("balanced", "blend", "centre", "lower", "official_arithmetic", "singletons")
+_SEEDS = 2**32
+"""numpy takes seeds below this."""
 
 
-def check_whole(name: str, value: Any) -> None:
-    """Refuse what is no whole number from 1 up.
+def check_whole(name: str, value: Any, *, least: int = 1) -> None:
+    """Refuse what is no whole number from ``least`` up.
 
     Raises:
         ConfigError: Names the argument and the value.
     """
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{name}={value!r}: must be a whole number from 1 up")
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name}={value!r}: must be a whole number from {least} up")
 
 
 def check_training(arguments: Mapping[str, Any]) -> None:
@@ -33,8 +38,8 @@ def check_training(arguments: Mapping[str, Any]) -> None:
 
     Args:
         arguments: An estimator's, by name. Of ``epochs``, ``batch_size``, ``patience``, ``learning_rate``,
-            ``weight_decay``, ``validation``, ``model_options`` and ``train_options`` those that are there are
-            looked at; ``train_options`` may not repeat an argument.
+            ``weight_decay``, ``validation``, ``model_options``, ``train_options``, ``random_state`` and the
+            switches those that are there are looked at; ``train_options`` may not repeat an argument.
 
     Raises:
         ConfigError: Names the argument, its value and what would be right.
@@ -45,7 +50,11 @@ def check_training(arguments: Mapping[str, Any]) -> None:
             check_whole(name, value)
     for name, (low, high) in _NUMBERS.items():
         if name in arguments:
-            _check_number(name, arguments[name], low, high)
+            check_number(name, arguments[name], low, high, positive=name == "learning_rate")
+    for name in _SWITCHES:
+        if not isinstance(arguments.get(name, False), bool | np.bool_):
+            raise ConfigError(f"{name}={arguments[name]!r}: must be true or false")
+    _check_seed(arguments.get("random_state"))
     for name in _MAPPINGS:
         value = arguments.get(name)
         if value is not None and not isinstance(value, Mapping):
@@ -57,11 +66,23 @@ def check_training(arguments: Mapping[str, Any]) -> None:
             raise ConfigError(f"train_options: {name} is an argument of its own; give {name}=")
 
 
-def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    """A rate above 0, anything else from ``low``, below ``high``."""
-    positive = name == "learning_rate"
+def check_number(name: str, value: Any, low: float, high: float, *, positive: bool = False) -> None:
+    """Refuse what is no number from ``low`` (with ``positive`` above it) and below ``high``.
+
+    Raises:
+        ConfigError: Names the argument and the value.
+    """
     right = isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= float(value) < high
-    if not right or (positive and value == 0):
-        above = "above 0" if positive else f"from {low:g}"
+    if not right or (positive and value == low):
+        above = f"above {low:g}" if positive else f"from {low:g}"
         below = f" and below {high:g}" if math.isfinite(high) else ""
         raise ConfigError(f"{name}={value!r}: must be a finite number {above}{below}")
+
+
+def _check_seed(seed: Any) -> None:
+    """Refuse what numpy takes for no seed."""
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and 0 <= seed < _SEEDS
+    if not (seed is None or whole or isinstance(seed, np.random.RandomState)):
+        raise ConfigError(
+            f"random_state={seed!r}: must be a whole number from 0 to {_SEEDS - 1}, a RandomState or None"
+        )

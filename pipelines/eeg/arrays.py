@@ -39,9 +39,11 @@ def windows_of(
         DataError: The sizes do not match, or a value is not finite; names window, channel and sample.
     """
     array = np.asarray(x) if not isinstance(x, torch.Tensor) else None
-    if array is not None and array.dtype.kind not in "fiubc":
+    if array is not None and array.dtype.kind not in "fiub":
         raise DataError(f"{name}: holds {array.dtype}; must be numbers (windows, channels, samples)")
-    values = x if array is None else torch.as_tensor(array)
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+        raise DataError(f"rate={rate!r}: must be samples per second, a number above 0")
+    values = x.detach() if array is None else torch.from_numpy(np.ascontiguousarray(array))
     if values.dim() != 3 or not len(values) or not values.shape[2] or values.is_complex():
         raise DataError(f"{name}: has shape {tuple(values.shape)}; must be (windows, channels, samples)")
     count, width, length = values.shape
@@ -50,6 +52,7 @@ def windows_of(
             f"{name}: has {width} channels, {len(channels)} are expected ({', '.join(channels)}); "
             "name its own with channels="
         )
+    values = values.float()
     finite = values.isfinite()
     if not bool(finite.all()):
         window, channel, sample = (~finite).nonzero()[0].tolist()
@@ -60,16 +63,14 @@ def windows_of(
     for what, given in (("y", labels), ("groups", groups)):
         if given is not None and np.shape(given) != (count,):
             raise DataError(f"{what}: has shape {tuple(np.shape(given))}, {name} has {count} windows")
-    names, owner = np.unique(
-        np.zeros(count, np.int64) if groups is None else np.asarray(groups), return_inverse=True
-    )
+    names, owner = _owners(groups, count)
     of = torch.from_numpy(owner.astype(np.int64))
     sizes = torch.bincount(of, minlength=len(names))
     order = of.argsort(stable=True)
     rank = torch.empty_like(of)
     rank[order] = torch.arange(count) - (sizes.cumsum(0) - sizes)[of[order]]
     return Windows(
-        values.transpose(1, 2).reshape(count * length, width).float().contiguous(),
+        values.transpose(1, 2).reshape(count * length, width).contiguous(),
         torch.arange(count) * length,
         length,
         labels,
@@ -83,3 +84,18 @@ def windows_of(
         tuple(map(str, classes)),
         name,
     )
+
+
+def _owners(groups: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The groups, sorted, and the number of each window's."""
+    if groups is None:
+        return np.zeros(1, np.int64), np.zeros(count, np.int64)
+    listed = np.asarray(groups)
+    missing = np.array([one is None or one != one for one in listed.tolist()], dtype=bool)
+    if missing.any():
+        raise DataError(f"groups: window {int(missing.argmax())} has none ({listed[missing.argmax()]})")
+    try:
+        return np.unique(listed, return_inverse=True)
+    except TypeError:
+        kinds = sorted({type(one).__name__ for one in listed.tolist()})
+        raise DataError(f"groups: are of several kinds ({', '.join(kinds)}); take one") from None

@@ -51,10 +51,9 @@ def _reader(source: Any, options: dict[str, Any]) -> Callable[..., EEGSet]:
     paths = source if isinstance(source, list | tuple) else [source]
     if not all(isinstance(one, str | Path) for one in paths) or not paths:
         if paths is source:
-            raise DataError(
-                f"recordings: found a {type(source).__name__}; give a path or several, a data frame, an "
-                "EEGSet, or windows as an array (windows, channels, samples)"
-            )
+            raise _no_recordings(source)
+        if source is None or isinstance(source, int | float | bytes | dict):
+            raise _no_recordings(source)
         return read_eeg_table
     kind = Path(paths[0]).suffix.lower()
     if kind not in (".arff", ".mat", *RAW):
@@ -67,6 +66,13 @@ def _reader(source: Any, options: dict[str, Any]) -> Callable[..., EEGSet]:
     if kind == ".mat":
         return read_mat if "signal" in options else read_dreamer
     return read_arff if kind == ".arff" else read_raw_files
+
+
+def _no_recordings(source: Any) -> DataError:
+    return DataError(
+        f"recordings: found a {type(source).__name__}; give a path or several, a data frame, an EEGSet, or "
+        "windows as an array (windows, channels, samples)"
+    )
 
 
 def _check(reader: Callable[..., EEGSet], options: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,10 +61,10 @@ class Preparation:
             raise ConfigError(f"reference={self.reference!r}: must be 'average' or None")
         if self.scaling not in SCALINGS:
             raise ConfigError(f"scaling={self.scaling!r}: must be 'standard', 'max_abs' or None")
-        if self.band is not None and len(self.band) != 2:
+        if self.band is not None and not (_is_list(self.band, 2) and all(map(_is_edge, self.band))):
             raise ConfigError(f"band={self.band!r}: must be (low, high) in hertz")
-        if not self.window > 0 or (self.stride is not None and not self.stride > 0):
-            raise ConfigError(f"window={self.window}, stride={self.stride}: must be seconds above 0")
+        if not _is_seconds(self.window) or not (self.stride is None or _is_seconds(self.stride)):
+            raise ConfigError(f"window={self.window!r}, stride={self.stride!r}: must be seconds above 0")
 
     def of_recordings(self, recordings: EEGSet) -> Windows:
         """Treated, filtered, cut.
@@ -137,9 +139,8 @@ class Preparation:
         if isinstance(source, Windows) or _is_array(source):
             self._refuse(read)
             if not isinstance(source, Windows):
-                source = windows_of(
-                    source, channels=channels or self.channels, groups=groups, rate=rate or 1.0
-                )
+                rate = 1.0 if rate is None else rate
+                source = windows_of(source, channels=channels or self.channels, groups=groups, rate=rate)
             windows = self.of_windows(source)
             return self._labelled(windows, y, classes)
         if groups is not None:
@@ -179,6 +180,18 @@ def open_labelled(
     """
     options = {**read, **{k: v for k, v in (("channels", channels), ("rate", rate)) if v is not None}}
     return _with_labels(open_eeg(source, **options), y)
+
+
+def _is_list(value: Any, length: int) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == length
+
+
+def _is_edge(value: Any) -> bool:
+    return value is None or (isinstance(value, numbers.Real) and not isinstance(value, bool))
+
+
+def _is_seconds(value: Any) -> bool:
+    return _is_edge(value) and value is not None and 0 < value < math.inf
 
 
 def _is_array(source: Any) -> bool:

@@ -122,7 +122,7 @@ class WindowLoader:
             raise ConfigError(f"batch_size={batch_size}: must be at least 1")
         if balanced and windows.y is None:
             raise ConfigError(f"{windows.name}: has no labels, so no classes to balance")
-        self.windows, self.index, self.batch_size = windows, index, batch_size
+        self.windows, self.index, self.batch_size = windows, index, int(batch_size)
         self.shuffle, self.balanced, self.seed, self.passes = shuffle, balanced, seed, 0
 
     def __len__(self) -> int:

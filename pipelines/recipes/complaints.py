@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from graphrec.errors import ConfigError
 
 
 def near(name: object, known: Iterable[str]) -> str:
@@ -37,6 +40,16 @@ def _one(error: dict[str, Any], model: type[BaseModel], prefix: str) -> str:
 def _is_choice(part: str) -> bool:
     """Whether pydantic put it into the path to say which member of a union it tried."""
     return part in ("int", "str", "float", "bool") or "[" in part
+
+
+def refuse_switch(path: str, value: Any, annotation: Any) -> None:
+    """Refuse true and false where a number is meant, of which pydantic would make 1 and 0.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if isinstance(value, bool) and not {bool, Any} & {annotation, *typing.get_args(annotation)}:
+        raise ConfigError(f"{path}: should not be true or false, found {value!r}")
 
 
 def dotted(*parts: str) -> str:

@@ -42,6 +42,21 @@ class Repeat(_Part):
     seeds: int | list[int] = 1
     splits: Literal["all"] | list[int] = "all"
 
+    @field_validator("seeds", "splits", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any) -> Any:
+        listed = value if isinstance(value, list) else [value]
+        if any(isinstance(one, bool) for one in listed):
+            raise ValueError("must be numbers, not true or false")
+        return value
+
+    @field_validator("splits")
+    @classmethod
+    def _different(cls, value: Any) -> Any:
+        if isinstance(value, list) and (not value or len(set(value)) < len(value)):
+            raise ValueError("must be 'all', or a list of different numbers of splits")
+        return value
+
     @field_validator("seeds")
     @classmethod
     def _some(cls, value: int | list[int]) -> int | list[int]:

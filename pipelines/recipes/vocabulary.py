@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from graphrec.errors import ConfigError
 
-from .complaints import dotted, explain, near
+from .complaints import dotted, explain, near, refuse_switch
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 KINDS = {
@@ -102,6 +102,8 @@ class Vocabulary:
         """
         entry = self.find(section)
         given = {key: value for key, value in section.items() if key != self.key}
+        for key, field in entry.options.model_fields.items():
+            refuse_switch(dotted(self.section, key), given.get(key), field.annotation)
         try:
             options = entry.options.model_validate(given)
         except ValidationError as error:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import yaml
 from eeg_files import edf
 from eeg_signals import RATE, rests, trials
 from scipy.io import savemat
@@ -287,6 +288,19 @@ BAD: list[tuple[Any, dict[str, Any], type[GraphrecError], str]] = [
     (np.zeros((4, 14, 64)), {"y": [0, 1]}, DataError, "y has shape"),
     (np.zeros((2, 14, 64)), {"y": [0, np.nan]}, DataError, "y: row 1 has no label"),
     (np.full((2, 14, 64), "a"), {"y": [0, 1]}, DataError, "X: holds <U1; must be numbers"),
+    (
+        np.full((2, 14, 64), 1e300),
+        {"y": [0, 1]},
+        DataError,
+        "X: window 0, channel AF3, sample 0 is not finite",
+    ),
+    (np.zeros((2, 14, 64)), {"y": [0, 1j]}, DataError, "y: holds complex128"),
+    (np.zeros((2, 14, 64)), {"y": [0, 1], "groups": [1, None]}, DataError, "groups: window 1 has none"),
+    (np.zeros((2, 14, 64)), {"y": [0, 1], "groups": np.array([1, "a"], object)}, DataError, "groups: are of"),
+    (np.zeros((2, 14, 64)), {"y": [0, 1], "rate": 0}, DataError, "rate=0: must be samples per second"),
+    (np.zeros((2, 14, 64)), {"y": [0, 1], "rate": "x"}, DataError, "rate='x': must be samples per second"),
+    (None, {}, DataError, "recordings: found a NoneType; give a path"),
+    ({"a": 1}, {"rate": 64}, DataError, "recordings: found a dict; give a path"),
     (np.zeros((4, 14, 64)), {}, DataError, "X: has no labels"),
     (np.zeros((4, 14, 64)), {"y": [1, 1, 1, 1]}, DataError, "are of class '1'; a classifier needs two"),
     (
@@ -366,6 +380,17 @@ def test_labels_of_another_file_count_the_fitted_classes(fitted: EEGClassifier) 
         ({"band": (1,)}, "must be \\(low, high\\)"),
         ({"outliers": "drop"}, "how='drop'"),
         ({"window": 0}, "window=0"),
+        ({"window": "a"}, "window='a', stride=0.5: must be seconds"),
+        ({"stride": float("inf")}, "stride=inf: must be seconds"),
+        ({"gap": "x"}, "gap='x': must be a finite number from 0"),
+        ({"band": 5}, "band=5: must be"),
+        ({"band": ("a", 3)}, r"band=\('a', 3\): must be"),
+        ({"centre": "no"}, "centre='no': must be true or false"),
+        ({"balanced": "no"}, "balanced='no': must be true or false"),
+        ({"model": 3}, "model: there is no 3"),
+        ({"random_state": -1}, "random_state=-1: must be a whole number"),
+        ({"model_options": {"kernel_length": "a"}}, "kernel_length='a': must be a whole number"),
+        ({"model_options": {"momentum": "a"}}, "momentum='a': must be a finite number"),
         ({"split_by": "window"}, "split_by='window'"),
         ({"class_weight": "even"}, "class_weight='even'"),
         ({"montage": "epoc4"}, "montage='epoc4': must be one of epoc, epoc3, epoc5"),
@@ -396,3 +421,49 @@ def test_nothing_warns() -> None:
         warnings.simplefilter("error")
         model = quick(epochs=1, centre=True).fit(trials(2, 3, classes=3), split=None)
         model.evaluate(trials(1, 2, classes=3))
+
+
+def test_windows_to_judge_are_named_by_numbers_or_a_mask() -> None:
+    x, y = np.random.default_rng(0).normal(size=(12, 14, 64)), np.arange(12) % 2
+    model = quick(epochs=1).fit(x, y)
+    assert model.evaluate(x, y, index=y == 1) == model.evaluate(x, y, index=[1, 3, 5, 7, 9, 11])
+    for index, message in (
+        ([99], "numbers from 0 to 11, found 99"),
+        ([-1], "numbers from 0 to 11, found -1"),
+        ([0.5], "index: should be a mask"),
+        ([True], "index: should be a mask"),
+        ([], "index: names no window"),
+    ):
+        with pytest.raises(DataError, match=message):
+            model.evaluate(x, y, index=index)
+
+
+def test_arrays_of_any_layout_and_sizes_of_numpy() -> None:
+    x, y = np.random.default_rng(0).normal(size=(12, 14, 64)).astype(np.float32), np.arange(12) % 2
+    model = quick(epochs=1, batch_size=np.int64(4)).fit(x[::-1], y[::-1])
+    found = model.predict_proba(x)
+    assert np.array_equal(model.predict_proba(x[::-1]), found[::-1])
+    again = quick(epochs=1, batch_size=4).fit(torch.from_numpy(x[::-1].copy()).requires_grad_(), y[::-1])
+    assert np.array_equal(again.predict_proba(x), found)
+
+
+def test_what_a_network_can_begin_with_and_keep(fitted: EEGClassifier) -> None:
+    with pytest.raises(ConfigError, match="source: must be a fitted EEGClassifier, got str"):
+        quick().fit(rests(2), source="m")  # type: ignore[arg-type]
+    for unfitted in (lambda: quick().fit(rests(2), source=quick()), lambda: quick().plot_gates(rests(2))):
+        with pytest.raises(NotFittedError):
+            unfitted()
+    with pytest.raises(ConfigError, match=r"freeze=\[''\]: leaves no weight to train"):
+        quick().fit(rests(2), freeze="")
+
+
+@pytest.mark.parametrize("key", ["scale", "rate", "montage"])
+def test_a_schema_cut_short_is_refused_when_it_is_loaded(
+    key: str, fitted: EEGClassifier, tmp_path: Path
+) -> None:
+    folder = fitted.save(tmp_path / "run")
+    schema = yaml.safe_load((folder / "schema.yaml").read_text())
+    for broken in ({k: v for k, v in schema.items() if k != key}, {**schema, key: "zz"}):
+        (folder / "schema.yaml").write_text(yaml.safe_dump(broken))
+        with pytest.raises(RunError, match="is not complete"):
+            EEGClassifier.load(folder)

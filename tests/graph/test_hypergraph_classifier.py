@@ -224,10 +224,12 @@ def test_what_cannot_be_fitted(graph: Hypergraph, split: IndexSplit) -> None:
         fit(normalize="l2")
     with pytest.raises(ConfigError, match="epochs=0"):
         fit(epochs=0)
-    for options in ({"hidden": 0}, {"layers": "2"}, {"learning_rate": -1.0}, {"device": "gpu"}):
-        [(name, value)] = options.items()
+    wrong: dict[str, Any] = {"hidden": 0, "layers": "2", "learning_rate": -1.0, "device": "gpu"}
+    wrong |= {"dropout": "a", "noise": float("nan"), "temperature": "x", "label_weight": "a"}
+    wrong |= {"singletons": "no", "random_state": -1}
+    for name, value in wrong.items():
         with pytest.raises(ConfigError, match=f"{name}={value!r}: must be"):
-            fit(**options)
+            fit(**{name: value})
     with pytest.raises(ConfigError, match="fit takes a"):
         fit(graph.x)
     with pytest.raises(ConfigError, match=r"split: should be a .*IndexSplit, found tuple"):
@@ -281,3 +283,97 @@ def test_features_of_another_width(fitted: dict[str, HypergraphClassifier]) -> N
         fitted["lighthgnn"].predict(np.zeros((2, 3)))
     with pytest.raises(DataError, match="features: row 1 is not finite"):
         fitted["lighthgnn"].predict(np.array([[0.0] * 30, [np.nan] * 30]))
+
+
+def test_the_text_of_a_class_decides_what_is_right(
+    graph: Hypergraph, fitted: dict[str, HypergraphClassifier]
+) -> None:
+    """Classes numbered in another order are the same classes; labels that were not fitted are refused."""
+    model, y = fitted["hgnn"], graph.y
+    assert y is not None
+    turned = replace(graph, y=2 - y, classes=("2", "1", "0"))
+    assert model.score(turned) == model.score(graph) == model.score(graph, y.numpy()) > 0.9
+    half = np.where(np.arange(len(y)) % 2 == 0, y.numpy().astype(str), "other")
+    with pytest.raises(
+        DataError, match="vertex 1 is of class 'other', which was not fitted; fitted were 0, 1, 2"
+    ):
+        model.score(graph, half)
+    even = np.arange(0, len(y), 2)
+    right = (model.predict(graph)[even] == half[even]).mean()
+    assert model.score(graph, half, index=even) == right
+    assert model.score(graph, np.where(half == "other", None, half)) == right
+    named = HypergraphClassifier("mlp", **{**FAST, "epochs": 1}).fit(
+        graph, np.array(["c", "a", "b"])[y.numpy()]
+    )
+    with pytest.raises(
+        DataError, match="vertex 0 is of class '0', which was not fitted; fitted were a, b, c"
+    ):
+        named.score(graph)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ([0, 500], "numbers from 0 to 179, found 500"),
+        ([-1], "found -1"),
+        ([0.5], "index: should be a mask of all 180 vertices, or numbers from 0 to 179"),
+        ([True, False], "index: should be a mask of all 180 vertices"),
+        ([3], "vertex 3 has no label; leave it out of index"),
+        ([], "no vertex is labelled"),
+    ],
+)
+def test_vertices_that_cannot_be_judged(
+    index: Any, message: str, graph: Hypergraph, fitted: dict[str, HypergraphClassifier]
+) -> None:
+    assert graph.y is not None
+    bare = graph.y.clone()
+    bare[3] = -1
+    with pytest.raises(DataError, match=message):
+        fitted["hgnn"].evaluate(replace(graph, y=bare), index=index)
+
+
+def test_labels_of_another_length_are_refused(
+    graph: Hypergraph, fitted: dict[str, HypergraphClassifier]
+) -> None:
+    """One label stood for all vertices."""
+    with pytest.raises(DataError, match=r"y has shape \(1,\), must be \(180,\)"):
+        fitted["hgnn"].score(graph, ["0"])
+
+
+def test_a_teacher_of_other_classes_or_features_is_refused(graph: Hypergraph, split: IndexSplit) -> None:
+    """Its soft labels stood for other classes."""
+    quick = {**FAST, "epochs": 1}
+    assert graph.y is not None
+    named = np.array(["c", "a", "b"])[graph.y.numpy()]
+    other = HypergraphClassifier("hgnn", **quick).fit(graph, named)
+    wide = HypergraphClassifier("hgnn", **quick).fit(replace(graph, x=graph.x.repeat(1, 2)))
+    student = HypergraphClassifier("lighthgnn", **quick)
+    for teacher, message in (
+        (other, "teacher: was fitted on the classes a, b, c, here they are 0, 1, 2"),
+        (wide, "teacher: was fitted on 60 features, clubs has 30"),
+        ("hgnn", "teacher: must be a fitted HypergraphClassifier, got str"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            student.fit(graph, split=split, teacher=teacher)  # type: ignore[arg-type]
+
+
+def test_features_of_any_layout_and_of_wrong_kinds(
+    graph: Hypergraph, fitted: dict[str, HypergraphClassifier]
+) -> None:
+    x, model = graph.x.numpy(), fitted["mlp"]
+    whole = model.predict_proba(x)
+    np.testing.assert_array_equal(model.predict_proba(x[::-1]), whole[::-1])
+    frame = pytest.importorskip("polars").DataFrame(x)
+    np.testing.assert_array_equal(model.predict_proba(frame), whole)
+    for wrong in (None, "abc", x.astype(complex), x.astype(str), graph.x.to_sparse()):
+        with pytest.raises(DataError, match="features: found"):
+            model.predict(wrong)
+
+
+def test_arguments_of_numpy_are_saved_as_numbers(graph: Hypergraph, tmp_path: Path) -> None:
+    """As `GridSearchCV` sets them; they were written as texts, and the folder could not be read."""
+    options: dict[str, Any] = {"hidden": np.int64(8), "dropout": np.float32(0.5), "epochs": np.int64(1)}
+    model = HypergraphClassifier("hgnn", **{**FAST, **options}).fit(graph)
+    again = HypergraphClassifier.load(model.save(tmp_path / "model"))
+    assert (again.hidden, again.dropout) == (8, 0.5)
+    np.testing.assert_array_equal(again.predict_proba(graph), model.predict_proba(graph))

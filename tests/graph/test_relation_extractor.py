@@ -254,7 +254,7 @@ def test_what_is_refused(relations: RelationSet, fitted: RelationExtractor, tmp_
         extractor().fit([1, 2])  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"y has shape \(3,\), must be \(40,\)"):
         extractor().fit(relations, [1, 2, 3])
-    with pytest.raises(DataError, match="there is no instance 40; there are 40"):
+    with pytest.raises(DataError, match="numbers from 0 to 39, found 40"):
         fitted.predict(relations, index=[40])
     builder = Builder("three", 3)
     builder.add_instance(builder.add_text(["a"]), [(0, 0, 1), (1, 0, 1), (2, 0, 1)], "yes")
@@ -301,3 +301,75 @@ def test_picture_of_attention(tmp_path: Path) -> None:
         lone.plot_attention(relations, 1)
     only = extractor(epochs=1, model_options={**SMALL, "guided": 0}).fit(relations, split=split)
     assert len(only.plot_attention(relations, 0).axes) == 1
+
+
+def test_a_mask_names_instances(relations: RelationSet, fitted: RelationExtractor) -> None:
+    """It was read as the numbers 0 and 1: other instances, as many as the mask is long."""
+    mask = torch.arange(40) % 3 == 1
+    some = mask.nonzero().flatten()
+    np.testing.assert_array_equal(
+        fitted.predict_proba(relations, index=mask), fitted.predict_proba(relations, index=some)
+    )
+    assert fitted.evaluate(relations, index=mask.numpy()) == fitted.evaluate(relations, index=some)
+    for wrong in ([0.5], [True, False], "a", slice(3)):
+        with pytest.raises(DataError, match="trees: index: should be a mask of all 40 instances, or numbers"):
+            fitted.predict(relations, index=wrong)
+
+
+@pytest.mark.parametrize("model", ["bioie", "aggcn", "cgcn", "bilstm"])
+def test_a_text_without_tokens(model: str, relations: RelationSet) -> None:
+    builder = Builder("blank", 2)
+    builder.add_instance(builder.add_text([]), [], "yes")
+    blank = builder.finish(["None", "yes"])
+    options = SMALL if model == "bioie" else {"hidden": 8}
+    found = extractor(model=model, model_options=options, epochs=1).fit(relations)
+    np.testing.assert_allclose(found.predict_proba(blank).sum(1), 1, rtol=1e-5)
+    if found.has_attention:
+        with pytest.raises(DataError, match="blank: the text of instance 0 has no tokens to draw"):
+            found.plot_attention(blank, 0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_words_without_an_end_or_a_glyph_are_drawn(fitted: RelationExtractor, tmp_path: Path) -> None:
+    builder = Builder("odd", 2)
+    builder.add_instance(builder.add_text(["\x00", "w" * 10_000, "x"]), [(0, 0, 1), (1, 2, 3)], "yes")
+    figure = fitted.plot_attention(builder.finish(["None", "yes"]), 0)
+    words = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert words == ["\N{REPLACEMENT CHARACTER}", "w" * 23 + "…", "x"]
+    figure.savefig(tmp_path / "odd.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"min_count": 0}, "min_count=0: must be a whole number from 1"),
+        ({"lower": "no"}, "lower='no': must be true or false"),
+        ({"blend": "no"}, "blend='no': must be true or false"),
+        ({"vectors": 3}, "vectors=3: must be 'texts', the path of a file, or None"),
+        ({"class_weight": {"yes": -1}}, r"class_weight\['yes'\]=-1: must be a finite number from 0"),
+        ({"model": 3}, "model: there is no 3"),
+        ({"model_options": {"hidden": "a"}}, "hidden='a': must be a whole number"),
+        ({"model_options": {"dropout": 2}}, "dropout=2: must be a finite number from 0 and below 1"),
+    ],
+)
+def test_arguments_of_wrong_kinds(change: dict[str, Any], message: str, relations: RelationSet) -> None:
+    with pytest.raises(ConfigError, match=message):
+        extractor(**change).fit(relations)
+
+
+def test_unreachable_relations_are_counted(relations: RelationSet, fitted: RelationExtractor) -> None:
+    """Less than none made a recall above 1."""
+    for wrong in (-5, "a", 0.5):
+        with pytest.raises(ConfigError, match=f"unreachable={wrong!r}: must be a whole number from 0"):
+            fitted.evaluate(relations, unreachable=wrong)  # type: ignore[arg-type]
+
+
+def test_sizes_of_numpy_and_a_generator_of_seeds(relations: RelationSet, tmp_path: Path) -> None:
+    """As `GridSearchCV` gives them."""
+    model = extractor(batch_size=np.int64(8), random_state=np.random.RandomState(0), epochs=1).fit(relations)
+    again = RelationExtractor.load(model.save(tmp_path / "model"))
+    assert (again.batch_size, again.random_state) == (8, model.facts_["seed"])
+    np.testing.assert_array_equal(again.fit(relations).predict(relations), model.predict(relations))
+    (tmp_path / "model" / "history.csv").write_text("epoch,loss\n1,no number\n")
+    with pytest.raises(RunError, match=r"history\.csv: is damaged"):
+        RelationExtractor.load(tmp_path / "model")

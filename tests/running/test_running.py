@@ -196,6 +196,25 @@ WRONG = {
     "training.epochs": ("many", r"training.epochs: should be a valid integer.*found 'many'"),
     "training.batch_size": (0, r"training: batch_size: should be greater than or equal to 1, got 0"),
     "training.clip_norm": (-1, r"training: clip_norm: should be greater than 0, got -1"),
+    "training.epochs ": (True, r"training.epochs: should not be true or false, found True"),
+    "data.graphs": (True, r"data.graphs: should not be true or false, found True"),
+    "repeat.seeds": (True, r"repeat.seeds: must be numbers, not true or false, found True"),
+    "repeat.splits": (
+        [0, 0],
+        r"repeat.splits: must be 'all', or a list of different numbers of splits, found",
+    ),
+    "repeat.splits ": ([], r"repeat.splits: must be 'all', or a list of different numbers of splits, found"),
+    "split.valid": (-0.5, r"valid=-0.5: must lie between 0 and 1"),
+    "metric": ("acuracy", r"metric: graph_classification measures no 'acuracy'; did you mean accuracy\?"),
+    "metric ": (
+        "tset/accuracy",
+        r"metric: graph_classification measures on no part 'tset'; did you mean test\?",
+    ),
+    "metric  ": ("accuracy/test", r"metric: graph_classification measures on no part 'accuracy'"),
+    "model.options.readout_options": (
+        {"floor": 0.1},
+        r"variants.gin: model: readout_options: floor are of readout='histograph', found readout='sum'",
+    ),
 }
 
 
@@ -210,9 +229,27 @@ def test_what_is_wrong_is_said_before_anything_is_read_or_written(key: str, tmp_
 def test_wrong_splits_and_metrics_are_said_early(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"repeat.splits: there is no split 2; they are 0 to 1"):
         run_recipe(TINY, tmp_path / "run", changes={"repeat.splits": [2]})
-    with pytest.raises(ConfigError, match=r"metric: no repetition has 'acuracy'; did you mean"):
-        run_recipe(TINY, tmp_path / "run", changes={"metric": "acuracy"})
-    assert len(list(tmp_path.rglob("repetition.json"))) == 1
+    several = {**TINY, "data": {**TINY["data"], "classes": 3}, "metric": "auc"}
+    with pytest.raises(ConfigError, match=r"metric: graph_classification of 3 classes measures no 'auc'"):
+        run_recipe(several, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/"])
+def test_a_folder_without_a_name_is_refused(name: str) -> None:
+    with pytest.raises(RunError, match="give the name of a folder to make"):
+        run_recipe(TINY, name)
+
+
+def test_what_a_killed_process_left_unfinished_is_removed(tmp_path: Path) -> None:
+    tiny = {**TINY, "figures": [], "repeat": {"splits": [0]}, "variants": {}}
+    run_recipe(tiny, tmp_path / "whole")
+    (tmp_path / "whole").rename(tmp_path / "run.partial")
+    place = tmp_path / "run.partial/repetitions/histograph"
+    (place / "seed-0-split-0").rename(place / ".seed-0-split-0.1.tmp")
+    (place / ".seed-0-split-0.1.tmp" / "repetition.json").unlink()
+    run_recipe(tiny, tmp_path / "run", resume=True)
+    assert [one.name for one in (tmp_path / "run/repetitions/histograph").iterdir()] == ["seed-0-split-0"]
 
 
 @pytest.mark.parametrize("name", [one.name for one in list_recipes()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +20,7 @@ from graphrec.module_estimator import (
     ModuleEstimator,
     check_split,
     check_two_classes,
+    chosen,
     judged_parts,
     remember_arguments,
 )
@@ -33,7 +35,7 @@ from graphrec.pipelines.eeg import (
 )
 from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.registry import card, create_model
-from graphrec.training.arguments import check_training
+from graphrec.training.arguments import check_number, check_training
 from graphrec.training.seeding import seeded
 
 from .batches import WindowBatches
@@ -170,7 +172,7 @@ class EEGClassifier(ModuleEstimator):
         *,
         split: IndexSplit | None = None,
         source: EEGClassifier | None = None,
-        freeze: Sequence[str] = (),
+        freeze: str | Sequence[str] = (),
         **how: Any,
     ) -> Self:
         """Train.
@@ -192,6 +194,10 @@ class EEGClassifier(ModuleEstimator):
         """
         check_training(self.get_params(deep=False))
         self._check_model()
+        if source is not None:
+            if not isinstance(source, EEGClassifier):
+                raise ConfigError(f"source: must be a fitted EEGClassifier, got {type(source).__name__}")
+            check_is_fitted(source, "module_")
         seed = self._seed()
         known = None if source is None else source.classes_
         prepare = self._prepare(find_montage(self.montage), self._first_band(source))
@@ -217,7 +223,7 @@ class EEGClassifier(ModuleEstimator):
             module = self._build(**self.facts_)
         if source is not None:
             take_weights(module, source.module_)
-        freeze_weights(module, freeze)
+        freeze_weights(module, [freeze] if isinstance(freeze, str) else freeze)
         windows = scaled(windows, self.schema_["scale"])
         sources = training_batches(
             windows,
@@ -288,6 +294,7 @@ class EEGClassifier(ModuleEstimator):
     def _check_model(self) -> None:
         if card(self.model).task != "eeg":
             raise ConfigError(f"model={self.model!r}: is for {card(self.model).task}, not for EEG")
+        check_number("gap", self.gap, 0.0, math.inf)
         if self.class_weight not in (None, "balanced"):
             raise ConfigError(f"class_weight={self.class_weight!r}: must be 'balanced' or None")
 
@@ -347,8 +354,10 @@ class EEGClassifier(ModuleEstimator):
             DataError: There are no labels, or one was not fitted.
         """
         windows = self.windows(X, y, **how)
-        chosen = torch.arange(len(windows)) if index is None else torch.as_tensor(index)
-        return eeg_metrics(labels_of(windows)[chosen].numpy(), self._scores(windows, chosen))
+        judged = torch.from_numpy(chosen(index, len(windows), "windows"))
+        if not len(judged):
+            raise DataError("index: names no window; there is nothing to judge")
+        return eeg_metrics(labels_of(windows)[judged].numpy(), self._scores(windows, judged))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, **how: Any) -> float:
         """Accuracy over windows; see `evaluate`."""
@@ -379,7 +388,8 @@ class EEGClassifier(ModuleEstimator):
         """`gates` drawn on a head, also written to ``path`` if given."""
         from .pictures import gates_figure
 
-        figure = gates_figure(Montage.from_dict(self.schema_["montage"]), self.gates(X, **how))
+        gates = self.gates(X, **how)  # first: says so where nothing was fitted
+        figure = gates_figure(Montage.from_dict(self.schema_["montage"]), gates)
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
@@ -393,4 +403,10 @@ class EEGClassifier(ModuleEstimator):
         runs.write_yaml(folder / SCHEMA_FILE, self.schema_)
 
     def _read_more(self, folder: Path) -> None:
-        self.schema_ = {"band": self.band, **runs.read_yaml(folder / SCHEMA_FILE)}
+        schema = {"band": self.band, **runs.read_yaml(folder / SCHEMA_FILE)}
+        Montage.from_dict(schema["montage"])
+        rescaled, rate = schema["scale"], float(schema["rate"])  # KeyError and TypeError: it is incomplete
+        parts = [] if rescaled is None else [rescaled["mean"], rescaled["spread"]]
+        if any(len(part) != len(schema["channels"]) for part in parts) or not rate > 0:
+            raise ConfigError(f"{SCHEMA_FILE}: scale, rate and channels do not fit each other")
+        self.schema_ = schema

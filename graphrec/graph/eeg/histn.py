@@ -11,6 +11,7 @@ Symbols: B windows, C electrodes, R regions, T samples, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from graphrec.errors import ConfigError, DataError
 from graphrec.pipelines.eeg import EPOC3, EPOC5, Montage
 from graphrec.registry import Card, register_model
+from graphrec.training.arguments import check_number, check_whole
 
 from .layers import ChebyshevFilter, RowNorm, glorot, mix_rows, shrink, temporal_conv
 
@@ -210,10 +212,11 @@ class HiSTN(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [len(region.channels) for region in montage.regions]
-        if min(kernels, kernel_length, classes) < 1:
-            raise ConfigError(
-                f"kernels={kernels}, kernel_length={kernel_length}, classes={classes}: at least 1"
-            )
+        for name, size in (("kernels", kernels), ("kernel_length", kernel_length), ("classes", classes)):
+            check_whole(name, size)
+        check_number("dropout", dropout, 0.0, 1.0)
+        check_number("momentum", momentum, 0.0, math.inf)
+        check_number("label_smoothing", label_smoothing, 0.0, math.inf)
         self.montage, self.classes = montage, classes
         self.temporal = TemporalHead(sum(sizes), kernels, kernel_length, dropout, momentum)
         self.exchange = ElectrodeLevel(montage, _hops(hops, len(sizes)), momentum)

@@ -29,7 +29,7 @@ def freeze_weights(module: nn.Module, names: Sequence[str]) -> None:
     """Stop weights whose names begin so from being trained.
 
     Raises:
-        ConfigError: None does.
+        ConfigError: None does, or all do.
     """
     for start in names:
         found = [weight for name, weight in module.named_parameters() if name.startswith(start)]
@@ -38,3 +38,5 @@ def freeze_weights(module: nn.Module, names: Sequence[str]) -> None:
             raise ConfigError(f"freeze={start!r}: no weight is called so; there are {known}")
         for weight in found:
             weight.requires_grad_(False)
+    if not any(weight.requires_grad for weight in module.parameters()):
+        raise ConfigError(f"freeze={list(names)!r}: leaves no weight to train")

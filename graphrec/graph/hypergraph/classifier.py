@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,13 +19,13 @@ from graphrec.errors import ConfigError, DataError
 from graphrec.module_estimator import check_two_classes, remember_arguments
 from graphrec.pipelines.hypergraphs import Hypergraph
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
-from graphrec.training.arguments import check_training, check_whole
+from graphrec.training.arguments import check_number, check_training, check_whole
 from graphrec.training.seeding import seeded
 
 from ..rows import compact
 from .hgnn import TEACHERS
 from .incidence import Incidence
-from .labels import check_split, labels_of, truth_of
+from .labels import check_split, check_teacher, labels_of, real_numbers, truth_of
 from .lighthgnn import LightStudent, Reliability, hyperedge_reliability
 from .stages import MODELS, STUDENTS, Light, Plan, Steps, Task, carry_out, logits_of
 
@@ -153,7 +154,10 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         """
         self.check(teacher)
         seed = self._seed()
-        codes, self.classes_ = labels_of(X, y)
+        codes, classes = labels_of(X, y)
+        if teacher is not None:
+            check_teacher(teacher.n_features_in_, teacher.classes_, X, classes)
+        self.classes_ = classes
         split = split or random_parts(codes.numpy(), valid=self.validation, test=0, seed=seed)
         check_split(X, codes, split)
         check_two_classes(codes[split.train], self.classes_, split.name, "vertices")
@@ -185,6 +189,8 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         self._check_numbers()
         if teacher is None:
             return
+        if not isinstance(teacher, HypergraphClassifier):
+            raise ConfigError(f"teacher: must be a fitted HypergraphClassifier, got {type(teacher).__name__}")
         check_is_fitted(teacher, "module_")
         if self.model not in STUDENTS or isinstance(teacher.module_, LightStudent):
             raise ConfigError(
@@ -195,10 +201,19 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         check_training(self.get_params(deep=False))
         for name in ("hidden", "student_hidden", "layers"):
             check_whole(name, getattr(self, name))
+        check_number("dropout", self.dropout, 0.0, 1.0)
+        for name in ("label_weight", "noise"):
+            check_number(name, getattr(self, name), 0.0, math.inf)
+        check_number("temperature", self.temperature, 0.0, math.inf, positive=True)
+        if self.label_weight > 1:
+            raise ConfigError(f"label_weight={self.label_weight}: must lie between 0 and 1")
         try:
-            torch.device(self.device)
-        except RuntimeError:
-            raise ConfigError(f"device={self.device!r}: must be cpu, cuda or such as cuda:0") from None
+            torch.zeros(0, device=torch.device(self.device))
+        except (AssertionError, RuntimeError, TypeError) as error:
+            reason = str(error).split("\n")[0]
+            raise ConfigError(
+                f"device={self.device!r}: must be cpu, cuda or such as cuda:0, and there ({reason})"
+            ) from None
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)):
@@ -224,7 +239,7 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         }
 
     def _features(self, X: Any) -> Tensor:
-        x = torch.as_tensor(X.x if isinstance(X, Hypergraph) else X).to(self.device, torch.float32)
+        x = real_numbers(X.x if isinstance(X, Hypergraph) else X).to(self.device, torch.float32)
         if x.dim() != 2 or x.shape[1] != self.n_features_in_:
             raise DataError(
                 f"features have shape {tuple(x.shape)}, must be (vertices, {self.n_features_in_}) as in fit"
@@ -281,12 +296,11 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
             index: Vertices to judge; None for all that are labelled.
 
         Raises:
-            DataError: There are no labels.
+            DataError: There are no labels, a vertex of ``index`` has none, or a class was not fitted.
         """
-        logits = self.decision_function(X)
-        truth = truth_of(X, y, self.classes_)
-        chosen = np.flatnonzero(truth >= 0) if index is None else np.asarray(index)
-        true, found = truth[chosen], logits.argmax(1)[chosen]
+        guess = self.decision_function(X).argmax(1)
+        judged, true = truth_of(X, y, self.classes_, index, len(guess))
+        found = guess[judged]
         if not len(true):
             raise DataError("evaluate: no vertex is labelled")
         return {

@@ -1,13 +1,15 @@
-"""Labels and splits of hypergraphs, checked."""
+"""Features, labels and splits of hypergraphs, checked."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from graphrec.errors import ConfigError, DataError
+from graphrec.module_estimator import chosen
 from graphrec.pipelines.array_labels import label_codes
 from graphrec.pipelines.hypergraphs import Hypergraph
 from graphrec.pipelines.index_splits import IndexSplit
@@ -41,16 +43,50 @@ def _given(y: Any, count: int) -> tuple[Tensor, NDArray[Any]]:
     return codes - 1, classes[1:]
 
 
-def truth_of(X: Any, y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Position in ``classes`` of each vertex's label, -1 where it has none."""
+def truth_of(X: Any, y: Any, classes: NDArray[Any], judged: Any, count: int) -> tuple[NDArray, NDArray]:
+    """The vertices to judge, and the position in ``classes`` of each one's label, int64 (n,) both.
+
+    The text of a class decides. In ``y`` None, NaN and the number -1 are no label.
+
+    Args:
+        X: A hypergraph, or features with ``y``.
+        y: (N,) classes; None takes those of X.
+        classes: That were fitted.
+        judged: See `chosen`; None for all that are labelled.
+        count: N.
+
+    Raises:
+        DataError: There are no labels, one that is to be judged is missing, or its class was not fitted.
+    """
+    names = _texts(X, y, count)
+    place = {str(one): i for i, one in enumerate(classes.tolist())}
+    index = np.flatnonzero([one is not None for one in names])
+    index = index if judged is None else chosen(judged, count, "vertices")
+    for vertex in index.tolist():
+        if names[vertex] is None:
+            raise DataError(f"evaluate: vertex {vertex} has no label; leave it out of index")
+        if names[vertex] not in place:
+            raise DataError(
+                f"evaluate: vertex {vertex} is of class {names[vertex]!r}, which was not fitted; fitted were "
+                f"{', '.join(place)}"
+            )
+    return index, np.array([place[str(names[vertex])] for vertex in index.tolist()], np.int64)
+
+
+def _texts(X: Any, y: Any, count: int) -> list[str | None]:
+    """Text of every vertex's class, None where it has no label."""
     if y is None:
         if not isinstance(X, Hypergraph) or X.y is None:
             raise DataError("evaluate: there are no labels; pass y")
-        return X.y.numpy()
+        classes = X.classes or tuple(map(str, range(int(X.y.max()) + 1 if len(X.y) else 0)))
+        return [classes[code] if code >= 0 else None for code in X.y.tolist()]
     values = np.asarray(y)
-    order = np.argsort(classes)
-    place = order[np.searchsorted(classes, values, sorter=order).clip(max=len(classes) - 1)]
-    return np.where(classes[place] == values, place, -1)
+    if values.shape != (count,):
+        raise DataError(f"y has shape {values.shape}, must be ({count},)")
+    bare = values.dtype.kind in "iu"
+    return [
+        None if one is None or one != one or (bare and one == -1) else str(one) for one in values.tolist()
+    ]
 
 
 def check_split(X: Hypergraph, codes: Tensor, split: IndexSplit) -> None:
@@ -76,3 +112,42 @@ def check_split(X: Hypergraph, codes: Tensor, split: IndexSplit) -> None:
             raise DataError(f"{split.name}: vertex {int(bare[0])} is to {part} and has no label")
     if not len(split.train):
         raise DataError(f"{split.name}: no vertex trains")
+
+
+def real_numbers(features: Any) -> Tensor:
+    """Features as a dense tensor of real numbers.
+
+    Raises:
+        DataError: They are something else.
+    """
+    if isinstance(features, Tensor):
+        if features.layout != torch.strided or features.is_complex():
+            raise DataError(f"features: found {features.dtype}, {features.layout}; give dense real numbers")
+        return features.detach()
+    found = np.asarray(features)
+    if found.dtype.kind not in "fiub":
+        raise DataError(
+            f"features: found {type(features).__name__} of {found.dtype}; give numbers (vertices, features)"
+        )
+    return torch.from_numpy(np.ascontiguousarray(found))
+
+
+def check_teacher(width: int, known: NDArray[Any], X: Hypergraph, classes: NDArray[Any]) -> None:
+    """Refuse a teacher of other features or classes, whose soft labels would stand for something else.
+
+    Args:
+        width: Features that it was fitted on.
+        known: Classes that it was fitted on.
+        X: What a student is to be fitted on.
+        classes: Of that.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    if width != X.num_features:
+        raise ConfigError(f"teacher: was fitted on {width} features, {X.name} has {X.num_features}")
+    theirs, ours = ([str(one) for one in listed.tolist()] for listed in (known, classes))
+    if theirs != ours:
+        raise ConfigError(
+            f"teacher: was fitted on the classes {', '.join(theirs)}, here they are {', '.join(ours)}"
+        )

@@ -156,7 +156,7 @@ class TextBatches:
         seed: int = 0,
         pool: int = 20,
     ) -> None:
-        self.relations, self.index, self.batch_size = relations, index, batch_size
+        self.relations, self.index, self.batch_size = relations, index, int(batch_size)
         self.edges, self.reach, self.shared = edges, reach, shared
         self.shuffle, self.seed, self.pool = shuffle, seed, pool
         self.steps = -(-len(index) // batch_size)

@@ -30,6 +30,7 @@ as it is, and is no syntax.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ from torch.nn import functional as F
 
 from graphrec.errors import ConfigError
 from graphrec.kernels.graph import segment_reduce
+from graphrec.training.arguments import check_number, check_whole
 
 from .batches import TextBatch, edge_kinds
 from .layers import DenseBlock, EdgeAttention, PackedLSTM, SentenceAttention, plain_sum
@@ -107,6 +109,19 @@ class BioIE(nn.Module):
         reach: int = 3,
     ) -> None:
         super().__init__()
+        sizes = {
+            "hidden": hidden,
+            "word_dim": word_dim,
+            "sublayers": sublayers,
+            "heads": heads,
+            "reach": reach,
+        }
+        for name, size in sizes.items():
+            check_whole(name, size)
+        check_number("word_dropout", word_dropout, 0.0, math.nextafter(1.0, 2.0))  # 1 hides all words
+        shares = {"dropout": dropout, "block_dropout": block_dropout}
+        for name, share in {**shares, "label_smoothing": label_smoothing}.items():
+            check_number(name, share, 0.0, 1.0)
         _check(hidden, sublayers, heads, encoder, tree, pools)
         self.word_dropout, self.label_smoothing = word_dropout, label_smoothing
         self.pool_penalty, self.reach, self.pools = pool_penalty, reach, tuple(pools)
@@ -229,7 +244,7 @@ class BioIE(nn.Module):
 
 def _check(hidden: int, sublayers: int, heads: int, encoder: str, tree: str, pools: Sequence[str]) -> None:
     for name, part in (("sublayers", sublayers), ("heads", heads), ("the directions of an LSTM", 2)):
-        if part < 1 or hidden % part:
+        if hidden % part:
             raise ConfigError(f"hidden={hidden}: must be a multiple of {name}, {part}")
     if encoder not in ("lstm", "linear"):
         raise ConfigError(f"encoder={encoder!r}: must be lstm or linear")

@@ -17,6 +17,7 @@ from graphrec.module_estimator import (
     ModuleEstimator,
     check_split,
     check_two_classes,
+    chosen,
     judged_parts,
     remember_arguments,
 )
@@ -24,7 +25,7 @@ from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.pipelines.relations import RelationSet, split_by_text
 from graphrec.registry import card, create_model
 from graphrec.training import Trainer
-from graphrec.training.arguments import check_training
+from graphrec.training.arguments import check_training, check_whole
 from graphrec.training.seeding import seeded
 
 from .batches import TextBatches
@@ -156,6 +157,7 @@ class RelationExtractor(ModuleEstimator):
             ConfigError: An argument is wrong, or the split is of another set.
         """
         check_training(self.get_params(deep=False))
+        check_whole("min_count", self.min_count)
         relations = labelled(relation_set(relations), y)
         seed = self._seed()
         split = split or split_by_text(relations, valid=self.validation, test=0.0, seed=seed)
@@ -264,19 +266,19 @@ class RelationExtractor(ModuleEstimator):
         relations = relation_set(relations)
         return self._from(self.module_, relations, _chosen(relations, index))
 
-    def _from(self, module: nn.Module, relations: RelationSet, chosen: Tensor) -> NDArray[np.float32]:
+    def _from(self, module: nn.Module, relations: RelationSet, asked: Tensor) -> NDArray[np.float32]:
         """Probabilities by one module of these instances."""
         if isinstance(module, Blend):
-            parts = (self._from(one, relations, chosen) for one in (module.network, module.floor))
+            parts = (self._from(one, relations, asked) for one in (module.network, module.floor))
             return module.mix(*parts)
-        found = np.zeros((len(chosen), len(self.classes_)), np.float32)
+        found = np.zeros((len(asked), len(self.classes_)), np.float32)
         coded = coded_as(relations, self.facts_, lower=self.lower)
-        if not len(chosen):
+        if not len(asked):
             return found
         if isinstance(module, TfidfLogistic):
-            texts = marked_texts(relations, chosen, lower=self.lower)
+            texts = marked_texts(relations, asked, lower=self.lower)
             return module.probabilities(texts, self.facts_["terms"])
-        source = self._batches(module, coded, chosen)
+        source = self._batches(module, coded, asked)
         trainer = Trainer(self._config(0, progress=False))
         found[source.order.numpy()] = trainer.predict(module, source)
         return found
@@ -307,14 +309,15 @@ class RelationExtractor(ModuleEstimator):
         Raises:
             DataError: A class was not fitted.
         """
+        check_whole("unreachable", unreachable, least=0)
         relations = relation_set(relations)
-        chosen = _chosen(relations, index)
-        true = truth(relations, y, self.classes_, chosen)
+        judged = _chosen(relations, index)
+        true = truth(relations, y, self.classes_, judged)
         if not len(true):
             raise DataError(f"{relations.name}: there are no instances to judge")
         names = self.classes_.tolist()
         negative = names.index(self.negative) if self.negative in names else None
-        scores = self.predict_proba(relations, index=chosen)
+        scores = self.predict_proba(relations, index=judged)
         return relation_metrics(true, scores, negative=negative, unreachable=unreachable)
 
     def plot_attention(self, relations: Relations, index: int) -> Figure:
@@ -327,19 +330,13 @@ class RelationExtractor(ModuleEstimator):
 
         check_is_fitted(self, "module_")
         relations = relation_set(relations)
-        chosen = _chosen(relations, [index])
+        shown = _chosen(relations, [index])
         if not self.has_attention:
             raise ConfigError(f"model={self.model!r}: has no attention to draw; fit model='bioie'")
         module = self._network
-        batch = self._batches(module, coded_as(relations, self.facts_, lower=self.lower), chosen).cut(chosen)
-        return attention_figure(module, batch, relations, index)
+        batch = self._batches(module, coded_as(relations, self.facts_, lower=self.lower), shown).cut(shown)
+        return attention_figure(module, batch, relations, int(shown))
 
 
 def _chosen(relations: RelationSet, index: Any) -> Tensor:
-    if index is None:
-        return torch.arange(len(relations))
-    chosen = torch.as_tensor(index, dtype=torch.int64).flatten()
-    wrong = chosen[(chosen < 0) | (chosen >= len(relations))]
-    if len(wrong):
-        raise DataError(f"{relations.name}: there is no instance {int(wrong[0])}; there are {len(relations)}")
-    return chosen
+    return torch.from_numpy(chosen(index, len(relations), "instances", argument=f"{relations.name}: index"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from graphrec.errors import ConfigError, DataError
 from graphrec.pipelines.array_labels import label_codes
 from graphrec.pipelines.relations import RelationSet, neighbour_vectors, read_relations, read_vectors
+from graphrec.training.arguments import check_number
 
 from .batches import EDGES
 
@@ -83,11 +85,13 @@ def class_weights(weight: Any, y: NDArray[np.int64], classes: NDArray[Any]) -> d
         counts = np.bincount(y, minlength=len(names))
         seen = np.count_nonzero(counts)
         return {c: len(y) / (seen * int(n)) if n else 1.0 for c, n in enumerate(counts)}
-    if not isinstance(weight, Mapping) or not all(isinstance(w, (int, float)) for w in weight.values()):
+    if not isinstance(weight, Mapping):
         raise ConfigError(f"class_weight={weight!r}: must be 'balanced', None, or a number for each class")
     unknown = [name for name in weight if name not in names]
     if unknown:
         raise ConfigError(f"class_weight: there is no class {unknown[0]!r}; classes are {', '.join(names)}")
+    for name, value in weight.items():
+        check_number(f"class_weight[{name!r}]", value, 0.0, math.inf)
     return {c: float(weight.get(name, 1.0)) for c, name in enumerate(names)}
 
 
@@ -146,6 +150,8 @@ def start_vectors(
     """
     if vectors is None:
         return
+    if not isinstance(vectors, str | Path):
+        raise ConfigError(f"vectors={vectors!r}: must be 'texts', the path of a file, or None")
     table: Tensor = module.embed.table.word.weight  # type: ignore[assignment, union-attr]
     if vectors == "texts":
         texts = torch.unique(coded.text[train])

@@ -92,7 +92,7 @@ class DenseBlock(nn.Module):
         found: list[Tensor] = []
         for weight, bias in zip(self.weight, self.bias, strict=True):
             own, rest = weight.split([x.shape[1], weight.shape[1] - x.shape[1]], 1)
-            z = (x @ own.transpose(0, 1).flatten(1)).view(len(x), self.heads, -1).transpose(0, 1)
+            z = (x @ own.transpose(0, 1).flatten(1)).view(len(x), *weight.shape[::2]).transpose(0, 1)
             if found:
                 z = torch.baddbmm(z, torch.cat(found, 2), rest)
             found.append(F.relu((gather(z) + z + 2 * bias) / (degree + 1)))  # (H, N, w)
@@ -166,4 +166,4 @@ def plain_sum(graph: CSR) -> Gather:
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
-    return x.view(len(x), heads, -1)
+    return x.view(len(x), heads, x.shape[1] // heads)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graphrec.errors import ConfigError
+from graphrec.errors import ConfigError, DataError
 from graphrec.report.plots import INK, MUTED, SERIES
 
 from .batches import TextBatch
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _FONT = 7.5
 _ARCS = 0.03
 """Edges of less weight are drawn as thin as these."""
+_WIDEST = 24
+"""Longer words are cut, to so many letters."""
 _LARGEST = 60
 """Of longer texts so many tokens are drawn."""
 
@@ -58,13 +60,16 @@ def attention_figure(model: nn.Module, batch: TextBatch, relations: RelationSet,
 
     Raises:
         ConfigError: The model has neither attention.
+        DataError: The text is empty.
     """
     from matplotlib.figure import Figure
 
     if not isinstance(model, BioIE) or (model.edges is None and not len(model.among)):
         raise ConfigError("the model has no attention to draw; fit model='bioie'")
+    if not len(batch.texts.word):
+        raise DataError(f"{relations.name}: the text of instance {index} has no tokens to draw")
     along, among = attention_weights(model, batch)
-    words = relations.tokens(index)
+    words = [_short(word) for word in relations.tokens(index)]
     shown = _shown(batch, along, among, len(words))
     colours = _colours(batch.texts.member, batch.texts.member_ptr, len(words))
     part = "all tokens" if len(shown) == len(words) else f"{len(shown)} of {len(words)} tokens"
@@ -83,6 +88,12 @@ def attention_figure(model: nn.Module, batch: TextBatch, relations: RelationSet,
         _matrix(axes[-1], among[shown][:, shown], words, colours)
         axes[-1].set_title(f"attention among {part} (rows look at columns)", fontsize=_FONT + 1, color=INK)
     return figure
+
+
+def _short(word: str) -> str:
+    """A word as it is written: none is wider than a picture, and nothing in it is invisible."""
+    seen = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in word)
+    return seen if len(seen) <= _WIDEST else f"{seen[: _WIDEST - 1]}…"
 
 
 def _shown(batch: TextBatch, along: Tensor | None, among: Tensor | None, tokens: int) -> list[int]:
