@@ -143,7 +143,7 @@ def card(name: str) -> Card:
     if name not in _cards:
         import difflib
 
-        near = difflib.get_close_matches(str(name), _cards, n=3)
+        near = difflib.get_close_matches(name, _cards, n=3)
         hint = f" did you mean {', '.join(near)}?" if near else ""
         raise ConfigError(f"model: there is no {name!r};{hint} `graphrec models` lists all")
     return _cards[name]

@@ -347,7 +347,7 @@ def test_words_without_an_end_or_a_glyph_are_drawn(fitted: RelationExtractor, tm
         ({"blend": "no"}, "blend='no': must be true or false"),
         ({"vectors": 3}, "vectors=3: must be 'texts', the path of a file, or None"),
         ({"class_weight": {"yes": -1}}, r"class_weight\['yes'\]=-1: must be a finite number from 0"),
-        ({"model": 3}, "model: there is no 3"),
+        ({"model": 3}, "model: should be a name, got 3"),
         ({"model_options": {"hidden": "a"}}, "hidden='a': must be a whole number"),
         ({"model_options": {"dropout": 2}}, "dropout=2: must be a finite number from 0 and below 1"),
     ],
