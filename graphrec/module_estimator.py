@@ -218,8 +218,13 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
 
 
 def remember_arguments(estimator: BaseEstimator) -> None:
-    """Keep the arguments that a fit goes by, for `as_fitted`."""
+    """Keep the arguments that a fit goes by, for `as_fitted`, and drop the module of an earlier fit.
+
+    A fit that fails or is stopped then leaves an estimator that is not fitted, not old weights with the
+    classes and columns of new data.
+    """
     estimator._asked = estimator.get_params(deep=False)
+    vars(estimator).pop("module_", None)
 
 
 def as_fitted(estimator: _E) -> _E:

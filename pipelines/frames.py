@@ -165,7 +165,7 @@ def class_codes(column: pl.Series, name: str, *, unlabelled: bool = False) -> tu
     Args:
         column: Whole numbers, booleans or text.
         name: Of the table.
-        unlabelled: Whether null (or NaN) is allowed; it becomes -1.
+        unlabelled: Whether null (or NaN, or text without a letter) is allowed; it becomes -1.
 
     Returns:
         int64 (rows,), and the text of each class: numbers in the order of numbers, text in that of the
@@ -185,6 +185,8 @@ def class_codes(column: pl.Series, name: str, *, unlabelled: bool = False) -> tu
             f"{name}: column {column.name!r} is {column.dtype}; classes must be whole numbers, true/false "
             "or text"
         )
+    if column.dtype == pl.String:
+        column = column.set(column.str.strip_chars() == "", None)
     if not unlabelled:
         refuse_rows(
             column.is_null(), name, f"column {column.name!r} has no label", "label it or leave the row out"

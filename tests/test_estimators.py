@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 from click_log import click_log
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from graphrec import CTRClassifier
-from graphrec.errors import ConfigError, DataError, RunError, SchemaError
+from graphrec.errors import ConfigError, DataError, NonFiniteLossError, RunError, SchemaError
 from graphrec.estimators.fitting import pick_batch_size
 from graphrec.estimators.writing import write_scores
 from graphrec.pipelines.tables import Split, TableSchema
@@ -179,9 +180,9 @@ def test_schema_roles_and_options_reach_the_model(tmp_path: Path, log: pl.DataFr
         ({"validation": 1.5}, "validation: 1.5 is not a fraction"),
         ({"model_options": {"embedding_dim": 8}}, "embedding_dim: is given twice"),
         ({"model": None}, "model: should be a name, got None"),
-        ({"model_options": ["dropout"]}, "model_options: should be a dict"),
-        ({"train_options": ["epochs"]}, "train_options: should be a dict"),
-        ({"roles": "numeric"}, "roles: should be a dict"),
+        ({"model_options": ["dropout"]}, "model_options=.*: must be a dict"),
+        ({"train_options": ["epochs"]}, "train_options=.*: must be a dict"),
+        ({"roles": "numeric"}, "roles=.*: must be a dict"),
         ({"schema": 3}, "schema: should be a TableSchema or the path of one, got 3"),
     ],
 )
@@ -401,3 +402,11 @@ def test_labels_that_are_none_are_counted(log: pl.DataFrame) -> None:
     y = np.array([None, *["yes", "no"] * 10], dtype=object)
     with pytest.raises(DataError, match="y: is None in 1 of 21 rows"):
         quick().fit(np.zeros((21, 2)), y)
+
+
+def test_a_fit_that_fails_leaves_no_old_weights_with_new_columns(log: pl.DataFrame) -> None:
+    model = quick().fit(log, label="click", ignore=["like"])
+    with pytest.raises(NonFiniteLossError):
+        model.set_params(learning_rate=1e30).fit(log.head(200), label="like", ignore=["click"])
+    with pytest.raises(NotFittedError):
+        model.predict_proba(log)

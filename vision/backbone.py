@@ -20,6 +20,7 @@ from graphrec.errors import ConfigError, DataError
 
 from .keys import KeyMap
 from .layers.stage import Stage
+from .options import check_value
 
 Layout = Literal["NCHW", "NHWC"]
 
@@ -187,7 +188,12 @@ class Backbone(nn.Module):
         return self.get_submodule(self.classifier.split(",")[0])
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh classifier of ``num_classes``, or none for 0; ``global_pool`` as for the constructor."""
+        """A fresh classifier of ``num_classes``, or none for 0; ``global_pool`` as for the constructor.
+
+        Raises:
+            ConfigError: ``num_classes`` is no number of classes.
+        """
+        check_value("num_classes", num_classes)
         self.num_classes = num_classes
         self.global_pool = self.global_pool if global_pool is None else global_pool
         self.head.reset(num_classes, global_pool)

@@ -21,7 +21,7 @@ from graphrec.errors import ConfigError
 from graphrec.registry import Card, Variant, register_model
 
 from .backbone import Backbone
-from .options import check_options, complaints_of_timm
+from .options import check_options, check_stages, complaints_of_timm, complaints_of_values
 from .timm_entries import PREFIX, add_entry
 from .weights import load_weights
 
@@ -169,10 +169,12 @@ def _build(
     source = _source(name, variant, pretrained, overlay)
     if "img_size" in options:
         overlay["input_size"] = (options.get("in_chans", 3), *to_2tuple(options["img_size"]))
-    options = {"img_size": variant.size, **variant.options, **options}
+    own, options = options, {"img_size": variant.size, **variant.options, **options}
+    check_stages(found.model, options)
 
     def construct(**given: Any) -> Backbone:
-        with complaints_of_timm("Invalid pool type", "global_pool", _POOLING, given):
+        pooling = complaints_of_timm("Invalid pool type", "global_pool", _POOLING, given)
+        with pooling, complaints_of_values(name, own):
             model = found.model(**given)
         if source is not None:
             load_weights(model, source, fresh_head=model.num_classes != variant.classes)

@@ -196,6 +196,7 @@ def save_weights(model: Backbone, path: str | os.PathLike[str], *, official: boo
     """Write the weights as safetensors, by our names or by those of the official code."""
     state = official_state(model) if official else model.state_dict()
     target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     safetensors.torch.save_file({name: one.contiguous() for name, one in state.items()}, partial)
     partial.replace(target)

@@ -161,8 +161,8 @@ def _check(spec: FeatureSpec, embedding_dim: int, label_weights: Sequence[float]
         raise ConfigError("spec: the table has no feature column; give at least one besides the label")
     if not spec.labels:
         raise ConfigError("spec: the table has no label; name one with label=")
-    whole = isinstance(embedding_dim, Integral) and not isinstance(embedding_dim, bool)
-    if not whole or embedding_dim < 1:
+    width: Any = embedding_dim
+    if isinstance(width, bool) or not isinstance(width, Integral) or int(width) < 1:
         raise ConfigError(f"embedding_dim: {embedding_dim!r} is not a width; use a whole number such as 16")
     if label_weights is None:
         return

@@ -14,6 +14,7 @@ from graphrec.errors import ConfigError
 from graphrec.module_estimator import sort_settings
 from graphrec.pipelines.tables import TableSchema
 from graphrec.training import TrainConfig
+from graphrec.training.arguments import check_training
 
 from .fitting import pick_batch_size
 
@@ -97,10 +98,9 @@ def check(estimator: CTRClassifier, seed: int) -> None:
     Raises:
         ConfigError: Names the argument.
     """
-    for key in ("model_options", "train_options", "roles"):
-        value = getattr(estimator, key)
-        if value is not None and not isinstance(value, Mapping):
-            raise ConfigError(f"{key}: should be a dict, got {value!r}")
+    check_training({key: getattr(estimator, key) for key in ("model_options", "train_options")})
+    if estimator.roles is not None and not isinstance(estimator.roles, Mapping):
+        raise ConfigError(f"roles={estimator.roles!r}: must be a dict of roles by column")
     if estimator.schema is not None and not isinstance(estimator.schema, (str, os.PathLike, TableSchema)):
         raise ConfigError(f"schema: should be a TableSchema or the path of one, got {estimator.schema!r}")
     model_options(estimator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -138,6 +139,7 @@ class GraphClassifier(NetworkClassifier):
         self.split_ = check_split(split, len(graphs), "graphs")
         check_two_classes(codes[split.train], names, split.name, "graphs")
         self.classes_ = names
+        backbone = copy.copy(backbone)  # it may be this very one
         remember_arguments(self)
         self.facts_ = {"in_features": graphs.num_features, "classes": len(names), "seed": seed}
         module, source = self._new(backbone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Self
 
 import numpy as np
@@ -133,6 +134,7 @@ class NodeClassifier(NetworkClassifier):
         seed = self._seed()
         self.classes_ = np.arange(int(labels.max()) + 1)
         sizes = {"in_features": data.num_features, "classes": len(self.classes_)}
+        backbone = copy.copy(backbone)  # it may be this very one
         remember_arguments(self)
         self.facts_ = {**sizes, "seed": seed}
         module, source = self._new(backbone)

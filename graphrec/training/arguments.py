@@ -81,7 +81,7 @@ def check_number(name: str, value: Any, low: float, high: float, *, positive: bo
 
 def _check_seed(seed: Any) -> None:
     """Refuse what numpy takes for no seed."""
-    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and 0 <= seed < _SEEDS
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and 0 <= int(seed) < _SEEDS
     if not (seed is None or whole or isinstance(seed, np.random.RandomState)):
         raise ConfigError(
             f"random_state={seed!r}: must be a whole number from 0 to {_SEEDS - 1}, a RandomState or None"

@@ -67,7 +67,7 @@ def _composed(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, how: Cut) ->
     term = how.fixed if bias is None else bias if how.fixed is None else bias + how.fixed
     if term is not None:
         logits = (logits.view(*q.shape[:2], *groups, groups[1]) + term).view(logits.shape)
-    return unfold(torch.bmm(logits.softmax(-1), values).view(*q.shape[:2], *groups, -1), folding)
+    return unfold(torch.bmm(logits.softmax(-1), values).view(*q.shape[:2], *groups, v.shape[-1]), folding)
 
 
 @as_given
@@ -82,7 +82,7 @@ def _attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, how: Cut) ->
 def _weights(queries: Tensor, keys: Tensor, bias: Tensor | None, how: Cut, size: torch.Size) -> Tensor:
     """Probabilities of groups (B * H * N, m, D), with ``size`` (B, H)."""
     logits = queries.new_empty(queries.shape[0], how.groups[1], how.groups[1])
-    pairs, term = logits.view(*size, *how.groups, -1), how.fixed if bias is None else bias
+    pairs, term = logits.view(*size, *how.groups, how.groups[1]), how.fixed if bias is None else bias
     if bias is not None and how.fixed is not None:
         torch.add(bias.expand(pairs.shape), how.fixed, out=pairs)
     elif term is not None:
@@ -123,7 +123,7 @@ class _Folded(torch.autograd.Function):
         total = None
         if ctx.needs_input_grad[3]:
             shape, dtype = ctx.of_bias
-            total = slopes.view(*q.shape[:2], *groups, -1).sum_to_size(shape).to(dtype)
+            total = slopes.view(*q.shape[:2], *groups, groups[1]).sum_to_size(shape).to(dtype)
         products = (weights.mT, grad, 1.0), (slopes, keys, scale), (slopes.mT, queries, scale)
         if stack is None and joined((q, k, v)) is None:
             each = [_scaled(*one).to(q.dtype).unsqueeze(0) for one in products]

@@ -125,7 +125,7 @@ def _rows(
     the number of batch entries that both are for. They are int32 where that suffices.
     """
     batch, length, count, heads = size
-    own, step = length * heads, min(batch, max(1, _AT_ONCE // max(length * heads * count, 1)))
+    own, step = length * heads, min(max(1, batch), max(1, _AT_ONCE // max(length * heads * count, 1)))
     entry, head = torch.arange(step).view(-1, 1, 1), torch.arange(heads)
     there = entry * count * own + members(folding).flatten() * (count * heads) + head.view(-1, 1)
     part = torch.arange(count).view(-1, 1) * batch * own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from PIL import Image
@@ -59,6 +60,10 @@ class Augment:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("hflip", "vflip", "erase", "pad", "jitter", "mixup", "cutmix"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise ConfigError(f"{name}={value!r}: must be a number")
         object.__setattr__(self, "scale", tuple(self.scale))
         object.__setattr__(self, "ratio", tuple(self.ratio))
         if self.crop not in CROPS:

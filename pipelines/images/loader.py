@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,8 +82,9 @@ class ImageLoader:
             )
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank={rank} must be from 0 to world_size - 1 = {world_size - 1}")
-        if workers < 0:
-            raise ConfigError(f"workers={workers} must not be negative")
+        given: Any = workers
+        if isinstance(given, bool) or not isinstance(given, Integral) or int(given) < 0:
+            raise ConfigError(f"workers={workers!r}: must be a whole number from 0 up")
         self.images = images if indices is None else images.subset(indices)
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.drop_last, self.workers, self.shuffle = drop_last, workers, shuffle

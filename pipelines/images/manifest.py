@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,26 @@ class Manifest:
             )
         bad = column.is_null() | (column.str.strip_chars() == "")
         refuse_rows(bad, self.name, f"column {self.image!r} is empty", "give every row a path")
+        if self.label is not None:
+            self._warn_of_repeats(column, self.frame[self.label])
         return FileStore([os.path.join(self.root, path) for path in column.to_list()])
+
+    def _warn_of_repeats(self, paths: pl.Series, labels: pl.Series) -> None:
+        """A picture that is listed twice may be trained and tested on, or be of two classes."""
+        rows = pl.DataFrame({"path": paths, "label": labels})
+        of = pl.col("label").n_unique().alias("labels")
+        repeated = rows.group_by("path", maintain_order=True).agg(pl.len(), of).filter(pl.col("len") > 1)
+        if not len(repeated):
+            return
+        torn = repeated.filter(pl.col("labels") > 1)
+        odd = f", {len(torn)} of them with different labels" if len(torn) else ""
+        shown = (torn if len(torn) else repeated)["path"][0]
+        warnings.warn(
+            f"{self.name}: {len(repeated)} images are listed more than once{odd}, such as {shown!r}; they "
+            "may be trained and tested on: leave the repeats out, or keep them together with group=",
+            UserWarning,
+            stacklevel=4,
+        )
 
     def _find_label(self, table: Table) -> str:
         named = [c for c in table.columns if c.lower() in _LABEL_NAMES and c != self.image]

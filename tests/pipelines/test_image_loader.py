@@ -151,7 +151,7 @@ def test_arguments_out_of_range() -> None:
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"batch_size": 1, "world_size": 2}, "at least the 2 processes"),
         ({"batch_size": 4, "rank": 2, "world_size": 2}, "rank=2 must be from 0 to"),
-        ({"batch_size": 4, "workers": -1}, "workers=-1 must not be negative"),
+        ({"batch_size": 4, "workers": -1}, "workers=-1: must be a whole number from 0 up"),
     ):
         with pytest.raises(ConfigError, match=words):
             ImageLoader(images, PREP, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,24 @@ def test_frames_with_a_root(rows: pl.DataFrame, tmp_path: Path) -> None:
         assert images.counts() == {"blue": 2, "green": 2, "red": 2}
     absolute = rows.with_columns(path=pl.format("{}/{}", pl.lit(str(tmp_path)), "path"))
     assert len(open_images(absolute)) == 6
+
+
+def test_images_that_are_listed_twice_are_told(rows: pl.DataFrame, tmp_path: Path) -> None:
+    twice = pl.concat([rows, rows.head(1)])
+    with pytest.warns(UserWarning, match=r"1 images are listed more than once, such as 'pictures/blue/0"):
+        assert len(open_images(twice, root=tmp_path)) == 7
+    other = pl.concat([rows, rows.head(2).with_columns(label=pl.Series(["blue", "red"]))])
+    with pytest.warns(UserWarning, match=r"2 images .* 1 of them with different labels.*blue/1.png"):
+        open_images(other, root=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_images(other, root=tmp_path, labelled=False)
+
+
+def test_a_label_without_a_letter_is_none(rows: pl.DataFrame, tmp_path: Path) -> None:
+    blank = rows.with_columns(label=pl.Series(["", *rows["label"][1:]]))
+    with pytest.raises(DataError, match="row 1: column 'label' has no label"):
+        open_images(blank, root=tmp_path)
 
 
 def bytes_of(count: int = 6) -> list[bytes]:

@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from graphrec import vision
-from graphrec.errors import ConfigError, DataError, RunError
+from graphrec.errors import ConfigError, DataError, NonFiniteLossError, RunError
 from graphrec.pipelines.images import Augment, open_images
 from graphrec.vision import ImageClassifier
 from graphrec.vision.classification.scores import confusion_matrix, evaluation, image_metrics, per_class
@@ -288,3 +289,27 @@ def test_metrics_of_images() -> None:
     assert whole["per_class"]["c"] == rows[2]
     assert np.array(whole["confusion"]).sum() == 4
     json.dumps(whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model_options": ["dims"]}, "model_options=.*: must be a dict"),
+        ({"train_options": ["epochs"]}, "train_options=.*: must be a dict"),
+        ({"augment": 3}, "augment=3: must be a recipe's name"),
+        ({"cutmix": "a"}, "cutmix='a': must be a number"),
+        ({"workers": 1.5}, "workers=1.5: must be a whole number from 0 up"),
+    ],
+)
+def test_arguments_of_a_wrong_type(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        classifier(**arguments).fit(*squares(12))
+
+
+def test_a_fit_that_fails_leaves_no_old_weights_with_new_classes() -> None:
+    X, y = squares(24)
+    model = classifier(epochs=1).fit(X, y)
+    with pytest.raises(NonFiniteLossError):
+        model.set_params(learning_rate=1e30).fit(X, np.arange(len(X)) % 3)
+    with pytest.raises(NotFittedError):
+        model.predict(X)

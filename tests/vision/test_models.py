@@ -289,6 +289,33 @@ BAD_OPTIONS = [
 ]
 
 
+BAD_VALUES = [
+    ("convnext_test", {"img_size": (32,)}, r"img_size: \(32,\) is not allowed"),
+    ("convnext_test", {"patch_size": 0}, "patch_size: 0 is not allowed; it is a whole number from 1 up"),
+    ("swin_test", {"window_size": 3.5}, "window_size: 3.5 is not allowed"),
+    ("convnext_test", {"depths": (1, 1, 1)}, r"dims: \(8, 16\) has 2 entries, and depths 3"),
+    ("swin_test", {"depths": 3}, "depths: 3 is not allowed; it is a sequence"),
+    ("swin_test", {"num_heads": (3, 5)}, "num_heads: 3 heads do not divide 8 channels"),
+    ("convnext_test", {"dims": (0, 16)}, r"convnext_test: cannot be made with dims=\(0, 16\) \(groups must"),
+    ("convnext_test", {"layer_scale": "x"}, "convnext_test: cannot be made with layer_scale='x'"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), BAD_VALUES, ids=lambda value: str(value)[:30])
+def test_values_that_no_layer_can_have(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        vision.create_model(name, **options)
+
+
+def test_no_pictures_at_all_and_no_such_number_of_classes() -> None:
+    model = vision.create_model("swin_test", num_classes=5)
+    out = model(torch.zeros(0, 3, *model.img_size, requires_grad=True))
+    assert out.shape == (0, 5)
+    out.sum().backward()
+    with pytest.raises(ConfigError, match="num_classes: -1 is not allowed"):
+        model.reset_classifier(-1)
+
+
 @pytest.mark.parametrize("name", ["swin_test", "tnt_test"])
 @pytest.mark.parametrize(("options", "message"), BAD_OPTIONS, ids=lambda value: str(value)[:30])
 def test_options_that_the_model_cannot_take(name: str, options: dict[str, Any], message: str) -> None:

@@ -216,8 +216,8 @@ class ImageClassifier(ModuleEstimator):
             sample_weight=sample_weight,
             columns=columns,
         )
-        self.classes_ = parts.classes
         remember_arguments(self)
+        self.classes_ = parts.classes
         self.facts_ = {"variant": settings.variant(self), "classes": len(parts.classes), "seed": seed}
         asked = {"data": X, "validation": validation, "test": test, **columns}
         self._source = {key: runs.plain_source(value) for key, value in asked.items()}

@@ -16,6 +16,7 @@ from graphrec.errors import ConfigError
 from graphrec.module_estimator import sort_settings
 from graphrec.pipelines.images import Augment
 from graphrec.training import TrainConfig
+from graphrec.training.arguments import check_training
 
 from ..backbone import Backbone
 from ..matching import find_variant
@@ -90,6 +91,8 @@ def augmentation(estimator: ImageClassifier, side: int) -> Augment:
         found = Augment.of_name(given)
     else:
         found = Augment.from_dict(given) if isinstance(given, dict) else given
+    if not isinstance(found, Augment):
+        raise ConfigError(f"augment={given!r}: must be a recipe's name, a dict of settings or an Augment")
     mixed = {name: getattr(estimator, name) for name in ("mixup", "cutmix")}
     changes = {name: value for name, value in mixed.items() if value is not None}
     return Augment.from_dict({**found.to_dict(), **changes})
@@ -153,6 +156,7 @@ def check(estimator: ImageClassifier) -> None:
     Raises:
         ConfigError: Names the argument.
     """
+    check_training({key: getattr(estimator, key) for key in ("model_options", "train_options")})
     name = variant(estimator)
     with torch.device("meta"):  # a model of no size: options and image size are checked, nothing is computed
         model = build(estimator, name, 2, pretrained=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from graphrec.errors import ConfigError
 from graphrec.kernels import RelativeBias, attention, split_heads
 from graphrec.kernels.patterns import Full, Pattern, Windows
 
@@ -33,6 +34,8 @@ class GridAttention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
+        if heads < 1 or dim % heads:
+            raise ConfigError(f"num_heads: {heads} heads do not divide {dim} channels")
         self.heads, self.bias_window = heads, bias_window
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = Linear(dim, dim)

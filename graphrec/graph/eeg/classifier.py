@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -204,6 +205,8 @@ class EEGClassifier(ModuleEstimator):
         losses: dict[str, float] = {}
         if self.band == "auto" and not isinstance(X, Windows | np.ndarray | Tensor):
             X, y, how = open_labelled(X, y, **how), None, {}  # read once for all bands
+        source = copy.copy(source)  # it may be this very one
+        remember_arguments(self)
         windows, self.classes_ = prepare(X, y, classes=known, **how)
         self.split_ = self._checked_split(windows, split, seed)
         if self.band == "auto" and source is None:
@@ -217,7 +220,6 @@ class EEGClassifier(ModuleEstimator):
             )
             windows, _ = prepare(X, y, classes=known, **how)
         self._describe(windows, source, prepare.band, losses)
-        remember_arguments(self)
         self.facts_ = {"classes": len(self.classes_), "seed": seed}
         with seeded(seed):
             module = self._build(**self.facts_)

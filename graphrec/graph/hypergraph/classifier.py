@@ -83,6 +83,8 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         array(['0', '0', '1', '1'], dtype='<U1')
     """
 
+    classes_: NDArray[Any]
+    n_features_in_: int
     module_: nn.Module
     teacher_: nn.Module | None
     reliability_: Reliability | None
@@ -155,8 +157,11 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         self.check(teacher)
         seed = self._seed()
         codes, classes = labels_of(X, y)
+        given = None
         if teacher is not None:
             check_teacher(teacher.n_features_in_, teacher.classes_, X, classes)
+            given = teacher.module_, teacher._shape(teacher.model)
+        remember_arguments(self)
         self.classes_ = classes
         split = split or random_parts(codes.numpy(), valid=self.validation, test=0, seed=seed)
         check_split(X, codes, split)
@@ -165,13 +170,11 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         x, incidence = self._inputs(X)
         device = torch.device(self.device)
         task = Task(compact(x), incidence, codes.to(device), split, len(self.classes_))
-        given = None if teacher is None else (teacher.module_, teacher._shape(teacher.model))
         with seeded(seed, device):
             found = carry_out(self._plan(), task, given)
         self.module_, self.teacher_, self._teacher_shape = found.module, found.teacher, found.teacher_shape
         self.reliability_, self.history_, self.metrics_ = found.reliability, found.history, found.metrics
         self._facts: dict[str, Any] = {"seed": seed, "data": X.name}
-        remember_arguments(self)
         return self
 
     def check(self, teacher: HypergraphClassifier | None = None) -> None:
