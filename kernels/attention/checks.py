@@ -41,7 +41,7 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
             raise ValueError(
                 f"{name} is {one.dtype} on {one.device}, q is {q.dtype} on {q.device}: they must agree"
             )
-    if not q.is_floating_point():
+    if not q.is_floating_point() or q.dtype.itemsize < 2:
         raise ValueError(f"q must be floating point, got {q.dtype}")
 
 
@@ -51,6 +51,8 @@ def check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
     if k.shape[0] != batch or k.shape[3] != dim or k.shape[1] < 1 or heads % k.shape[1]:
         want = f"({batch}, a divisor of {heads}, any, {dim})"
         raise ValueError(f"k of shape {tuple(k.shape)} must be {want} for q of shape {tuple(q.shape)}")
+    if dim < 1:
+        raise ValueError(f"q of shape {tuple(q.shape)} must have a dim of at least 1")
     if v.shape[:3] != k.shape[:3]:
         raise ValueError(f"v of shape {tuple(v.shape)} must start with {tuple(k.shape[:3])}, like k")
 

@@ -85,7 +85,7 @@ def _dense(
         if few(q, k) and q.dtype.itemsize >= 4:
             k, v = _shared(q, k, v)
             return plain_attention(q, k, v, bias, None, scale, False)
-        if q_len == k_len <= SMALL_GROUP and q.shape[1] == k.shape[1]:
+        if 0 < q_len == k_len <= SMALL_GROUP and q.shape[1] == k.shape[1]:
             bias, whole = None if bias is None else bias.to(q.dtype).unsqueeze(-3), torch.Size((1, q_len))
             return attend_folded(q, k, v, bias, Cut(scale, (whole, (0, 1), ()), whole)), None
     place = torch.arange(max(q_len, k_len), device=q.device)

@@ -97,8 +97,13 @@ class CSR:
             features. Integers are int32 if those of ``source`` are, else int64.
 
         Raises:
-            ValueError: lists of different lengths, or a node out of range.
+            ValueError: lists of different lengths, of fractions, or a node out of range.
         """
+        for name, one in (("source", source), ("target", target)):
+            if one.is_floating_point() or one.is_complex() or one.dtype == torch.bool:
+                raise ValueError(f"{name} must be integers, got {one.dtype}")
+        if rows < 0 or columns < 0:
+            raise ValueError(f"rows={rows} and columns={columns} must not be negative")
         if source.shape != target.shape or source.dim() != 1:
             found = f"{tuple(source.shape)} and {tuple(target.shape)}"
             raise ValueError(f"source and target must be vectors of one length, got {found}")

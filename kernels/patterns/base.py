@@ -19,14 +19,25 @@ if TYPE_CHECKING:
     from .plan import BlockPlan, TilePlan
 
 
+def check_whole(name: str, value: Any, low: int | None = None) -> None:
+    """Raise ValueError for an argument that is no whole number, or too small a one."""
+    least = "" if low is None else f" of at least {low}"
+    if value is None or isinstance(value, bool | float | complex | str | Tensor):
+        raise ValueError(f"{name}={value!r} must be a whole number{least}")
+    if low is not None and value < low:
+        raise ValueError(f"{name}={value} must be at least {low}")
+
+
 def per_axis(value: int | bool | Sequence[Any], axes: int, name: str) -> tuple[Any, ...]:
     """One value for every axis: an ``int`` or ``bool`` is repeated, a sequence must have ``axes`` entries.
 
     Raises:
-        ValueError: the sequence has another number of entries.
+        ValueError: the sequence has another number of entries, or one is no whole number.
     """
     if isinstance(value, int):
         return (value,) * axes
+    if not hasattr(value, "__len__"):
+        raise ValueError(f"{name}={value!r} must be a whole number, or one for each axis")
     if len(value) != axes:
         raise ValueError(f"{name}={tuple(value)} has {len(value)} entries, the grid has {axes} axes")
     return tuple(value)
@@ -190,6 +201,8 @@ class Pattern:
         Raises:
             ValueError: the lengths do not fit the pattern.
         """
+        check_whole("q_len", q_len, 0)
+        check_whole("k_len", k_len, 0)
         self.check(q_len, k_len)
         b = torch.arange(self.batch, device=device).view(-1, 1, 1, 1)
         h = torch.arange(self.heads, device=device).view(1, -1, 1, 1)

@@ -34,6 +34,9 @@ class _Combined(Pattern):
     parts: tuple[Pattern, ...]
 
     def __init__(self, *parts: Pattern) -> None:
+        for one in parts:
+            if not isinstance(one, Pattern):
+                raise ValueError(f"{type(self).__name__} takes patterns, got {type(one).__name__}")
         object.__setattr__(self, "parts", parts)
         _agree(parts, "batch")
         _agree(parts, "heads")

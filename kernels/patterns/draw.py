@@ -48,10 +48,15 @@ def plot(
 
     Returns:
         The axes; ``ax.figure.savefig(path)`` writes the picture.
+
+    Raises:
+        ValueError: a length that must be given, or a query that is not there.
     """
     from matplotlib.figure import Figure
 
     q_len, k_len = _lengths(pattern, q_len, k_len)
+    if query is not None and query not in range(q_len):
+        raise ValueError(f"query={query!r} must be 0 to {q_len - 1}")
     seen: Any = pattern.mask(q_len, k_len)
     while seen.dim() > 2:
         seen = seen[0]
@@ -62,7 +67,8 @@ def plot(
         ax.set(xlabel="key", ylabel="query")
     else:
         picture = seen[query].float().view(shape if shape and len(shape) == 2 else (1, -1))
-        picture.view(-1)[query] += 0.3
+        if 0 <= (own := query + pattern.origin) < k_len:
+            picture.view(-1)[own] += 0.3
         ax.imshow(picture.numpy(), cmap="Blues", vmin=0, vmax=1.3, interpolation="nearest")
         ax.set(xlabel="column", ylabel="row")
     ax.set_title(repr(pattern), fontsize=8)

@@ -44,6 +44,8 @@ class _Grid(Pattern):
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if not hasattr(self.shape, "__iter__"):
+            raise ValueError(f"shape={self.shape!r} must be a tuple of the grid's axes")
         object.__setattr__(self, "shape", tuple(int(one) for one in self.shape))
         if not 1 <= len(self.shape) <= 3 or min(self.shape) < 1:
             raise ValueError(f"shape={self.shape} must have one to three axes of at least 1")

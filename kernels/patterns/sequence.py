@@ -13,13 +13,7 @@ import torch
 from torch import Tensor
 
 from ..remembered import kept
-from .base import Pattern
-
-
-def _at_least(value: int, low: int, name: str) -> None:
-    """Raise ValueError for an argument that is too small."""
-    if value < low:
-        raise ValueError(f"{name}={value} must be at least {low}")
+from .base import Pattern, check_whole
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,6 +42,9 @@ class Causal(Pattern):
     """A query sees itself and what comes before it."""
 
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole("offset", self.offset)
 
     @property
     def origin(self) -> int:
@@ -86,8 +83,9 @@ class Window(Pattern):
         return False
 
     def __post_init__(self) -> None:
-        _at_least(self.left, 0, "left")
-        _at_least(self.right, 0, "right")
+        check_whole("left", self.left, 0)
+        check_whole("right", self.right, 0)
+        check_whole("offset", self.offset)
 
     @property
     def interval(self) -> bool:
@@ -138,8 +136,9 @@ class Streaming(Pattern):
         return self.offset
 
     def __post_init__(self) -> None:
-        _at_least(self.sinks, 0, "sinks")
-        _at_least(self.recent, 1, "recent")
+        check_whole("sinks", self.sinks, 0)
+        check_whole("recent", self.recent, 1)
+        check_whole("offset", self.offset)
 
     def visible(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor:
         here = q + self.offset
@@ -182,7 +181,8 @@ class Strided(Pattern):
         return False
 
     def __post_init__(self) -> None:
-        _at_least(self.stride, 1, "stride")
+        check_whole("stride", self.stride, 1)
+        check_whole("offset", self.offset)
 
     def visible(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor:
         return (q + self.offset - k) % self.stride == 0
@@ -201,7 +201,8 @@ class Global(Pattern):
     offset: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(self.count, 0, "count")
+        check_whole("count", self.count, 0)
+        check_whole("offset", self.offset)
 
     @property
     def origin(self) -> int:
@@ -223,7 +224,7 @@ class Global(Pattern):
 @kept
 def _segment_ids(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     """The segment of every position, int64 (L,)."""
-    counts = torch.tensor(lengths, device=device)
+    counts = torch.tensor(lengths, dtype=torch.int64, device=device)
     return torch.repeat_interleave(torch.arange(len(lengths), device=device), counts)
 
 
@@ -240,9 +241,12 @@ class Segments(Pattern):
     causal_scales: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lengths", tuple(int(one) for one in self.lengths))
-        if self.k_lengths is not None:
-            object.__setattr__(self, "k_lengths", tuple(int(one) for one in self.k_lengths))
+        for name in ("lengths", "k_lengths"):
+            if (given := getattr(self, name)) is not None:
+                listed = given.tolist() if isinstance(given, Tensor) else list(given)
+                for one in listed:
+                    check_whole(name, one)
+                object.__setattr__(self, name, tuple(int(one) for one in listed))
         if len(self._keys) != len(self.lengths):
             raise ValueError(f"k_lengths has {len(self._keys)} segments, lengths has {len(self.lengths)}")
         if min((*self.lengths, *self._keys), default=0) < 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Pattern
+from .base import Pattern, check_whole
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,8 +25,8 @@ class PooledCausal(Pattern):
     offset: int = 0
 
     def __post_init__(self) -> None:
-        if self.pool < 1:
-            raise ValueError(f"pool={self.pool} must be at least 1")
+        check_whole("pool", self.pool, 1)
+        check_whole("offset", self.offset)
 
     @property
     def interval(self) -> bool:

@@ -182,6 +182,26 @@ def test_tiny_lengths(length: int) -> None:
     assert attention(k, q, q, backend="torch").shape == (2, 2, length, 4)
 
 
+@pytest.mark.parametrize(
+    ("case", "batch"), [*((one, 0) for one in cases() if one[0].batch == 1), ((Full(), 0, 0), 2)], ids=str
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_to_attend(case: Case, batch: int, training: bool) -> None:
+    """An empty batch under every pattern, and nothing at all: an output of its shape, and gradients."""
+    pattern, q_len, k_len = case
+    heads = heads_of(pattern)[0]
+    sizes = ((heads, q_len, 8), (heads, k_len, 8), (heads, k_len, 8), (heads, q_len, k_len))
+    q, k, v, bias = (torch.zeros(batch, *size, requires_grad=training) for size in sizes)
+    for options in ({}, {"bias": bias}, {"return_lse": True}, {"sink": torch.zeros(heads)}):
+        found = attention(q, k, v, pattern, **options)  # type: ignore[call-overload]
+        out = found[0] if isinstance(found, tuple) else found
+        assert out.shape == (batch, heads, q_len, 8)
+        if training:
+            assert [one.shape for one in torch.autograd.grad(out.sum(), (q, k, v))] == [
+                one.shape for one in (q, k, v)
+            ]
+
+
 GRADCHECK = [
     (Windows((4, 6), 2, shift=1, border="-100"), 24),
     (Windows((5, 4), 3, shift=1, border="zero"), 20),
@@ -336,6 +356,14 @@ def big(*size: int) -> Tensor:
             "cannot run attention: (the tensors are on cpu|the package)",
         ),
         (lambda: attention(*[big(1, 1, 4, 2).double()] * 3, backend="triton"), "cannot run attention: "),
+        (
+            lambda: attention(*[big(1, 1, 4, 0)] * 3),
+            r"q of shape \(1, 1, 4, 0\) must have a dim of at least 1",
+        ),
+        (
+            lambda: attention(*[big(1, 1, 4, 2).to(torch.float8_e5m2)] * 3),
+            "must be floating point, got torch.float8",
+        ),
         (lambda: merge([], []), "at least one"),
         (lambda: merge([big(1, 1, 4, 2)], [big(1, 1, 5)]), "must be"),
     ],

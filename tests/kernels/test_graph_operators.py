@@ -187,6 +187,12 @@ GRAPH = CSR(torch.tensor([0, 2, 3]), torch.tensor([0, 3, 1]), 4)
         (lambda: CSR(torch.tensor([0.0]), torch.tensor([0]), 4), "ptr must be a vector of integers"),
         (lambda: CSR.from_edges(torch.tensor([0]), torch.tensor([5]), 5, 5), "target holds 5 to 5"),
         (lambda: CSR.from_edges(torch.tensor([0]), torch.tensor([1, 2]), 5, 5), "one length"),
+        (lambda: CSR.from_edges(torch.tensor([0.5]), torch.tensor([1]), 5, 5), "source must be integers"),
+        (lambda: CSR.from_edges(torch.tensor([0]), torch.tensor([True]), 5, 5), "target must be integers"),
+        (
+            lambda: CSR.from_edges(torch.tensor([0]), torch.tensor([0]), -1, 5),
+            "rows=-1 and columns=5",
+        ),
         (lambda: spmm(GRAPH, torch.zeros(3, 2)), r"x must be floating point of shape \(4, any\).*\(3, 2\)"),
         (lambda: spmm(GRAPH, torch.zeros(4, 2), torch.zeros(2)), r"weight must be .*\(3\)"),
         (lambda: spmm(GRAPH, torch.zeros(4, 2), reduce="min"), "reduce='min'"),  # type: ignore[arg-type]

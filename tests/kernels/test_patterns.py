@@ -311,6 +311,19 @@ def test_repr_is_short() -> None:
         (lambda: decode("__import__('os')"), "no pattern"),
         (lambda: decode("Causal(offset=t0)"), "no pattern"),
         (lambda: Causal().plot(), "q_len must be given"),
+        (lambda: Causal().plot(3, query=3), "query=3 must be 0 to 2"),
+        (lambda: Causal().plot(3, query=-1), "query=-1 must be 0 to 2"),
+        (lambda: Causal().mask(-1, 3), "q_len=-1 must be at least 0"),
+        (lambda: Causal().mask(2, 2.5), "k_len=2.5 must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Causal(1.5), "offset=1.5 must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Window(1.5, 2), "left=1.5 must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Strided("2"), "stride='2' must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Global(True), "count=True must be a whole number"),
+        (lambda: PooledCausal(2.0), "pool=2.0 must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Packed(torch.tensor([0.0, 2.5, 5.0])), "lengths=2.5 must be a whole number"),
+        (lambda: Neighborhood((9, 9), 3.0), "kernel=3.0 must be a whole number, or one for each axis"),
+        (lambda: Neighborhood(9, 3), "shape=9 must be a tuple"),  # type: ignore[arg-type]
+        (lambda: PerHead(Causal(), 3), "PerHead takes patterns, got int"),  # type: ignore[arg-type]
     ],
 )
 def test_mistakes_are_named(make: object, said: str) -> None:
@@ -326,6 +339,14 @@ def test_pictures(tmp_path: object) -> None:
     assert int((one.images[0].get_array() > 0).sum()) == 9
     assert PerHead(Causal(), Full()).plot(5).images[0].get_array().shape == (5, 5)
     assert (Packed((0, 3, 5)) & Causal()).plot().images[0].get_array().shape == (5, 5)
+    own = Causal(offset=2).plot(3, 5, query=0).images[0].get_array()
+    assert own.argmax() == 2  # where the query itself stands among the keys
+    late = Causal(offset=-5).plot(9, 4, query=8).images[0].get_array()  # more queries than keys
+    assert late.tolist() == [[1, 1, 1, pytest.approx(1.3)]]
+
+
+def test_no_segments() -> None:
+    assert Segments(()).mask(0, 0).shape == (0, 0)
 
 
 def test_pooled_causal_never_shows_the_future() -> None:
