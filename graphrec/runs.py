@@ -189,6 +189,11 @@ def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], ab
         if isinstance(before, dict) and isinstance(now, dict):
             _check_same(folder, before, now, f"{above}{key}.")
             continue
+        if key == "data_fingerprint" and before is not None and now is not None:
+            raise RunError(
+                f"{folder}: the data changed since it was started; bring them back, or start afresh with "
+                "--overwrite"
+            )
         raise RunError(
             f"{folder}: was started with {above}{key}={before!r}, not {now!r}; resume with the "
             "same settings, or start afresh with --overwrite"

@@ -129,6 +129,19 @@ def _without_blank_lines(block: bytes) -> bytes:
     return block
 
 
+def bare_names(header: bytes, separator: str) -> bytes:
+    """A header line without the blanks around its names; as it is where names stand in quotes."""
+    if _QUOTE in header:
+        return header
+    return separator.encode().join(name.strip() for name in header.split(separator.encode()))
+
+
+def _with_bare_names(block: bytes, separator: str) -> bytes:
+    header = block[: block.find(_NEWLINE)]
+    bare = bare_names(header, separator)
+    return block if bare == header.rstrip(b"\r") else bare + block[len(header) :]
+
+
 def read_csv(
     files: Sequence[str],
     columns: Sequence[str],
@@ -155,7 +168,8 @@ def read_csv(
         wanted = [name for name in columns if name not in fixed] or list(stored)[:1]
         constants = [pl.lit(value, schema[name]).alias(name) for name, value in fixed.items()]
         for block in blocks(path):
-            rows = _without_blank_lines(block) if len(stored) > 1 else block
+            rows = _with_bare_names(block, separator)
+            rows = _without_blank_lines(rows) if len(stored) > 1 else rows
             if short is not None:
                 short.look(path, rows)
             frame = pl.read_csv(rows, columns=wanted, schema=stored, separator=separator)

@@ -16,7 +16,7 @@ from typing import Any
 
 from graphrec.errors import DataError, SchemaError
 
-from .csv_reader import open_binary
+from .csv_reader import bare_names, open_binary
 
 PARQUET, CSV, IPC = "parquet", "csv", "ipc"
 SUFFIXES = {
@@ -205,7 +205,7 @@ def refuse_duplicates(names: Iterable[str], where: str) -> None:
 
 
 def csv_header(path: str) -> tuple[list[str], str]:
-    """Column names and separator of a CSV or TSV file.
+    """Column names, without the blanks around them, and separator of a CSV or TSV file.
 
     Raises:
         DataError: The first line cannot be read as text.
@@ -225,7 +225,7 @@ def csv_header(path: str) -> tuple[list[str], str]:
     separator = "\t" if _stem(path).endswith(".tsv") else max(",\t;|", key=line.count)
     if "\r" in line:
         raise DataError(f"{path}: its lines end in carriage returns alone; write them with \\n or \\r\\n")
-    names = next(csv.reader([line], delimiter=separator))
+    names = next(csv.reader([bare_names(line.encode(), separator).decode()], delimiter=separator))
     if _looks_like_values(names):
         raise DataError(f"{path}: its first line holds values, not column names; add a header line")
     refuse_duplicates(names, path)
@@ -233,7 +233,9 @@ def csv_header(path: str) -> tuple[list[str], str]:
 
 
 def _looks_like_values(names: Sequence[str]) -> bool:
-    """Mostly numbers, and such as no one would name columns by: repeated, empty or with a point."""
+    """Numbers, as no one would name columns: one of them twice, or most, with some empty or with a point."""
+    if any(_is_number(n) and n and names.count(n) > 1 for n in names):
+        return True
     odd = len(set(names)) < len(names) or any(not n or "." in n for n in names)
     return len(names) > 1 and odd and sum(_is_number(n) for n in names) > len(names) / 2
 

@@ -187,14 +187,15 @@ def _looks_like_dates(values: pl.Series) -> bool:
 
 
 def _integers_beside_missing(values: pl.Series) -> pl.Series | None:
-    """The integers of a column that is text only because some values read NA or the like.
+    """The integers of a column that is text only because some read NA or the like, or have blanks around.
 
     None for any other: text that is digits alone was written as text on purpose, such as ids.
     """
     import polars as pl
 
-    present, given = present_text(values), values.drop_nulls().str.strip_chars()
-    if not len(present) or len(present) == (given != "").sum():
+    present, given = present_text(values), values.drop_nulls()
+    bare = given.str.strip_chars()
+    if not len(present) or (len(present) == (bare != "").sum() and not (bare != given).any()):
         return None
     numbers = present.cast(pl.Int64, strict=False)
     leading_zero = present.str.contains(r"^[+-]?0\d")

@@ -95,14 +95,15 @@ def _open_csv(files: list[str], name: str) -> Table:
     options: dict[str, Any] = {"separator": separator, "infer_schema_length": 10_000}
     # No other reader knows numbers of 128 bits; as text they are categories, or numbers on request.
     wide = (pl.Int128, pl.UInt128)
-    stored = _schema_of(pl.scan_csv(files, **options), name)
-    stored = pl.Schema({n: pl.String() if t in wide else t for n, t in stored.items()})
+    guessed = _schema_of(pl.scan_csv(files, **options), name)
+    written = pl.Schema({n: pl.String() if t in wide else t for n, t in guessed.items()})
+    stored = dict(zip(header, written.values(), strict=True))
     types, folders = folder_values(files, header)
     # With its types given, a later query need not guess them again.
     scans = [
-        pl.scan_csv(part, separator=separator, schema=stored).with_columns(
-            pl.lit(value, types[key]).alias(key) for key, value in folders.get(part[0], {}).items()
-        )
+        pl.scan_csv(part, separator=separator, schema=written)
+        .rename(dict(zip(written, header, strict=True)))
+        .with_columns(pl.lit(value, types[key]).alias(key) for key, value in folders.get(part[0], {}).items())
         for part in ([[f] for f in files] if folders else [files])
     ]
     table = Table(

@@ -18,11 +18,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphrec.errors import DataError, SchemaError
-from graphrec.pipelines.tables import Table, open_table
+from graphrec.pipelines.tables import Table, TableEncoder, TableSchema, open_table
 from graphrec.pipelines.tables.csv_reader import blocks
 
 
@@ -174,6 +175,24 @@ def test_blank_lines_of_csv_are_no_rows(tmp_path: Path) -> None:
     assert read_all(open_table(tmp_path / "q.csv")).rows() == [("x\n\nz", 0), ("2", 1)]
     (tmp_path / "one.csv").write_bytes(b"a\n1\n\n2\n")
     assert read_all(open_table(tmp_path / "one.csv")).rows() == [(1,), (None,), (2,)]
+
+
+def test_blanks_after_the_separators_change_nothing(tmp_path: Path) -> None:
+    lines = ["y, age, gain, job", *(f"{i % 2}, {20 + i}, {i * 37}, clerk {i % 3}" for i in range(90))]
+    (tmp_path / "blanks.csv").write_text("\n".join(lines))
+    (tmp_path / "plain.csv").write_text("\n".join(lines).replace(", ", ","))
+    blanks, plain = (TableSchema.infer(tmp_path / name, "y") for name in ("blanks.csv", "plain.csv"))
+    assert [(c.name, c.role) for c in blanks.columns] == [(c.name, c.role) for c in plain.columns]
+    encoder = TableEncoder(blanks)
+    part = encoder.fit_encode(tmp_path / "blanks.csv")["train"]
+    other = encoder.encode(pl.read_csv(tmp_path / "plain.csv").with_columns(job=" " + pl.col("job")))
+    assert torch.equal(part.read(0, 90).features.numeric, other.read(0, 90).features.numeric)
+
+
+def test_a_first_line_of_values_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("0,2,68fd1e64,0,ab\n1,3,68fd1e64,0,cd\n")
+    with pytest.raises(DataError, match=r"t\.csv: its first line holds values, not column names"):
+        open_table(tmp_path / "t.csv")
 
 
 def test_csv_numbers_beyond_64_bits_are_text(tmp_path: Path) -> None:
