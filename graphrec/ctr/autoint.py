@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from graphrec.kernels.interaction import interacting_layer, project
 from graphrec.pipelines.tables.features import Features, FeatureSpec
 from graphrec.registry import Card, register_model
+from graphrec.training.dropout import Dropout
 
 from .base import CTRModel
 from .layers import MLP, at_least_one, attention_weights, xavier_normal
@@ -171,7 +172,7 @@ class AutoInt(CTRModel):
             dropout=attention_dropout,
             paper=paper,
         )
-        self.dropout = nn.Dropout(embedding_dropout)
+        self.dropout = Dropout(embedding_dropout)
         self.layers = nn.ModuleList(layer(width if i else embedding_dim) for i in range(num_layers))
         if not batch_norm:  # its statistics are of the batch, not of a block
             self.block_rows = max(1, _BLOCK_FLOATS // (4 * width * self.n_fields))

@@ -30,8 +30,11 @@ from torch import Tensor, nn
 from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Batch, Features, FeatureSpec
 from graphrec.registry import Card, register_model
+from graphrec.training.dropout import Dropout
 
 from .base import CTRModel, label_losses
+from .cross_blocks import cross as cross_blocks
+from .cross_blocks import takes
 from .layers import at_least_one, cross_importance, xavier_normal
 
 _PAPER = "https://arxiv.org/abs/2407.13349"
@@ -98,10 +101,13 @@ class CrossLayer(nn.Module):
         self.bias = nn.Parameter(torch.rand(width))
         self.batch_norm = nn.BatchNorm1d(heads) if batch_norm else None
         self.layer_norm = nn.LayerNorm(width // 2) if layer_norm else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, factor: Tensor) -> Tensor:
         """Cross x with a factor, both (B, H, D): ``factor * (a + b) + x``."""
+        batch, layer, weight = self.batch_norm, self.layer_norm, self.linear.weight
+        if self.training and batch is not None and layer is not None and takes(x, weight):
+            return cross_blocks(x, factor, weight, self.bias, batch, layer, self.dropout.p)
         cross = self.linear(x)  # [B, H, D/2]
         if self.batch_norm is not None:
             cross = self.batch_norm(cross)

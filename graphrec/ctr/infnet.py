@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec, FieldKind
 from graphrec.registry import Card, register_model
+from graphrec.training.dropout import Dropout
 
 from .base import CTRModel
 from .layers import MLP, at_least_one, attention_weights
@@ -69,7 +70,7 @@ class CrossAttention(nn.Module):
         self.query = nn.Linear(dim, dim, bias=False)
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """(B, n, d) and (B, m, d), of which those with mask (B, m) are real, to (B, n, d)."""

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Features, FeatureSpec
+from graphrec.training.dropout import Dropout
 
 from .embedding import LOG_ODDS_PRIOR, FusedEmbedding
 from .flat_fields import FlatFields, dense, linear
@@ -116,7 +117,7 @@ class MLP(nn.Sequential):
                 layers.append(BatchNorm(units))
             layers.append(activation(activation_name, units))
             if dropout > 0:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
             width = units
         if out is not None:
             layers.append(nn.Linear(width, out))

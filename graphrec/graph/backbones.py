@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from torch_geometric.nn import BatchNorm, GPSConv
 
 from graphrec.errors import ConfigError
+from graphrec.training.dropout import dropout as drop_activations
 
 from .convolutions import GATConv, GatedGCNConv, GCNConv, GINConv, SAGEConv
-from .dropout import dropout as drop_activations
 from .rows import Features, SparseRows, drop, project
 from .topology import Topology
 

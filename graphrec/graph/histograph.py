@@ -31,9 +31,9 @@ from torch_geometric.nn import Aggregation, MessagePassing
 
 from graphrec.errors import ConfigError, DataError
 from graphrec.kernels.graph import segment_reduce
+from graphrec.training.dropout import dropout
 
 from .backbones import linear
-from .dropout import dropout
 from .padding import padded
 
 History = Sequence[Tensor] | Tensor

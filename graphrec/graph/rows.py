@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from graphrec.kernels import CSR, spmm
-
-from .dropout import dropout
+from graphrec.training.dropout import dropout
 
 FEW = 0.05
 """Share of non-zeros below which the sparse product is the faster one; they break even at about a tenth."""

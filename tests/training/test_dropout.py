@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphrec.graph.dropout import dropout
+from graphrec.training.dropout import dropout
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.8])
