@@ -1,4 +1,4 @@
-"""Training rows per CPU second at batch 4096: AutoInt and DCN-V2 in graphrec, FuxiCTR and DeepCTR-Torch.
+"""Training rows per CPU second at batch 4096: CTR models in graphrec, FuxiCTR and DeepCTR-Torch.
 
     python benchmarks/train_throughput.py --data data --fuxictr-python P --fuxictr-zoo Z --peer-python Q
 
@@ -16,6 +16,7 @@ import common
 
 AUTOINT = {"num_layers": 3, "num_heads": 2, "head_dim": 32, "embedding_dim": 16}
 NARROW = {**AUTOINT, "head_dim": 8}
+FCN = {"deep_layers": 3, "shallow_layers": 4, "embedding_dim": 16}
 DCNV2 = {"num_layers": 3, "hidden_units": [400, 400], "embedding_dim": 16}
 BF16 = {"precision": "bf16-mixed"}
 MODES: dict[str, dict[str, Any]] = {
@@ -78,6 +79,11 @@ def make_jobs(options: common.argparse.Namespace, work: str) -> dict[str, list[c
             *ours("dcnv2", DCNV2, " on the categorical columns", modes=tuple(MODES)),
             deepctr("DCN"),
             fuxictr("DCNv2"),
+        ],
+        "FCN, 3 exponential and 4 linear layers, its official code in FuxiCTR": [
+            *ours("fcn", FCN),
+            *ours("fcn", FCN, " with curves of numbers"),
+            fuxictr("DCNv3"),
         ],
         "FwFM, a linear vector per field": [
             *ours("fwfm", {}),

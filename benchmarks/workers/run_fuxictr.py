@@ -1,10 +1,12 @@
 """FuxiCTR 2.3.10 by its own recipe: encode the three files, time training steps, or fit and test.
 
-The wheel lacks the models: ``zoo`` is the folder ``model_zoo`` of a checkout.
+The wheel lacks the models: ``zoo`` is the folder ``model_zoo`` of a checkout. FCN's official code, written
+for FuxiCTR, goes there too: its ``src`` as ``DCNv3/src``, by the name that the model has in it.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -71,6 +73,19 @@ PARAMETERS: dict[str, Any] = {
     "gpu": -1,
 }
 
+OF_MODEL: dict[str, dict[str, Any]] = {
+    "DCNv3": {
+        "num_heads": 1,
+        "num_deep_cross_layers": 3,
+        "num_shallow_cross_layers": 4,
+        "deep_net_dropout": 0.1,
+        "shallow_net_dropout": 0.1,
+        "layer_norm": True,
+        "batch_norm": True,
+    }
+}
+"""What a model calls otherwise, or wants different."""
+
 SET_ITSELF = {"FwFM": ("embedding_regularizer", "net_regularizer")}
 """Arguments that a model makes of others; its ``regularizer`` is none by default."""
 
@@ -115,8 +130,18 @@ def build(params: dict[str, Any]) -> tuple[Any, Any, Any]:
     features = encoded(params)
     set_itself = SET_ITSELF.get(given["model"], ())
     model = getattr(src, given["model"])(features, **{k: v for k, v in params.items() if k not in set_itself})
+    if given["model"] == "DCNv3":
+        model.add_loss = functools.partial(tri_bce, model)
     train, valid = RankDataLoader(features, stage="train", **params)
     return model, train, valid
+
+
+def tri_bce(model: Any, made: dict[str, Any], labels: Any) -> Any:
+    """The loss of FCN's official code, for which FuxiCTR has run the model already since that was written."""
+    whole, deep, shallow = (
+        model.loss_fn(made[name], labels, reduction="mean") for name in ("y_pred", "y_d", "y_s")
+    )
+    return whole + deep * (deep - whole).clamp(min=0) + shallow * (shallow - whole).clamp(min=0)
 
 
 def train(params: dict[str, Any]) -> dict[str, Any]:
@@ -151,6 +176,7 @@ def main() -> None:
 
     params = {
         **PARAMETERS,
+        **OF_MODEL.get(given.get("model", ""), {}),
         "model": given.get("model", ""),
         "model_id": f"{given.get('model', '')}_{os.getpid()}",
     }
