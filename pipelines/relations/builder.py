@@ -65,6 +65,8 @@ class Builder:
         if not self._labels:
             raise DataError(f"{self.name}: holds no instances")
         known = tuple(classes) if classes is not None else tuple(sorted(set(self._labels)))
+        if isinstance(classes, str) or len(set(known)) < len(known):
+            raise DataError(f"{self.name}: classes must be a list of different texts, found {classes!r}")
         code = {c: i for i, c in enumerate(known)}
         unknown = next((i for i, label in enumerate(self._labels) if label not in code), None)
         if unknown is not None:

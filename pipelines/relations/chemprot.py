@@ -10,7 +10,7 @@ from graphrec.errors import DataError
 
 from .builder import Builder
 from .container import RelationSet
-from .text_files import read_text
+from .text_files import read_lines
 from .tokens import tokenise
 
 MARKS = (("<< ", " >>"), ("[[ ", " ]]"))
@@ -30,17 +30,20 @@ def read_chemprot(path: str | Path, *, classes: Sequence[str] | None = None) -> 
         DataError: A line is broken or lacks a mark; names the line.
     """
     builder = Builder(str(path), len(MARKS))
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         where = f"{path}: line {number}"
         try:
             row = json.loads(line)
             text, label = row["text"], row["label"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"{where}: must be an object with text and label ({error}); cut short?"
             ) from error
+        for key, value in (("text", text), ("label", label)):
+            if not isinstance(value, str):
+                raise DataError(f"{where}: {key} must be a text, found {value!r:.60}")
         plain, spans = _unmarked(text, where)
         tokens, first, last = tokenise(plain)
         found = []
@@ -49,7 +52,7 @@ def read_chemprot(path: str | Path, *, classes: Sequence[str] | None = None) -> 
             if not inside:
                 raise DataError(f"{where}: entity {entity + 1} is empty")
             found.append((entity, inside[0], inside[-1] + 1))
-        builder.add_instance(builder.add_text(tokens), found, str(label))
+        builder.add_instance(builder.add_text(tokens), found, label)
     return builder.finish(classes)
 
 

@@ -25,6 +25,7 @@ from .text_files import read_text
 
 ENTITIES = (("first", "second", "third"), ("first", "second"), ("subj", "obj"))
 _LISTS = ("token", "stanford_pos", "stanford_head", "stanford_deprel")
+_CALLED = {int: "a whole number", str: "a text"}
 
 
 def read_nary(
@@ -118,6 +119,8 @@ def _load(path: str | Path) -> list[dict[str, Any]]:
         rows = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: line {error.lineno}: broken JSON ({error.msg}); cut short?") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: is nested too deep for a list of instances") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
         raise DataError(f"{path}: must hold a list of objects, one for each instance")
     return rows
@@ -142,6 +145,7 @@ def _add(
     missing = next((k for k in wanted if row.get(k) is None), None)
     if missing is not None:
         raise DataError(f"{where}: has no {missing}")
+    _check_kinds(row, names, where)
     tokens, pos, heads, dep = (row[k] for k in _LISTS)
     if not len(tokens) == len(pos) == len(heads) == len(dep) or not tokens:
         raise DataError(
@@ -158,3 +162,26 @@ def _add(
     label = str(row["relation"])
     label = positive if positive is not None and label != negative else label
     builder.add_instance(builder.add_text(tokens, pos, dep, head), spans, label)
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Whether a value is of a kind, or a text that says such a whole number."""
+    if kind is int and isinstance(value, str):
+        return value.removeprefix("-").isdecimal()
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _check_kinds(row: dict[str, Any], names: tuple[str, ...], where: str) -> None:
+    """Refuse lists that are none, and entries of them that are no texts or numbers."""
+    for key in _LISTS:
+        if not isinstance(row[key], list):
+            raise DataError(f"{where}: {key} must be a list, found {row[key]!r:.60}")
+        kind = int if key == "stanford_head" else str
+        for number, one in enumerate(row[key], 1):
+            if not _is(one, kind):
+                raise DataError(f"{where}: {key}: entry {number} must be {_CALLED[kind]}, found {one!r:.60}")
+    for key in (f"{n}_{end}" for n in names for end in ("start", "end")):
+        if not _is(row[key], int):
+            raise DataError(f"{where}: {key} must be a whole number, found {row[key]!r:.60}")
+    if not _is(row["relation"], str) and not _is(row["relation"], int):
+        raise DataError(f"{where}: relation must be a text, found {row['relation']!r:.60}")

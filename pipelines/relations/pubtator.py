@@ -15,7 +15,7 @@ from graphrec.errors import DataError
 
 from .builder import Builder
 from .container import RelationSet
-from .text_files import read_text
+from .text_files import read_lines
 from .tokens import tokenise
 
 KINDS = ("Chemical", "Disease")
@@ -88,7 +88,7 @@ def _tokens_of(span: tuple[int, int], first: list[int], last: list[int]) -> tupl
 
 def _documents(path: str | Path, relation: str) -> list[_Document]:
     found: list[_Document] = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         where = f"{path}: line {number}"
         head = line.split("|", 2)
         if len(head) == 3 and head[1] in ("t", "a"):
@@ -118,13 +118,15 @@ def _annotate(found: list[_Document], parts: list[str], relation: str, where: st
     if not found or found[-1].number != parts[0] or found[-1].abstract is None:
         raise DataError(f"{where}: does not belong to the document above it")
     document = found[-1]
-    if len(parts) == 4 and not parts[1].isdigit():
+    if len(parts) == 4 and not parts[1].isdecimal():
         if parts[1] == relation:
             document.relations.add((parts[2], parts[3]))
         return
-    if len(parts) < 6 or not (parts[1].isdigit() and parts[2].isdigit()):
+    if len(parts) < 6 or not (parts[1].isdecimal() and parts[2].isdecimal()):
         raise DataError(f"{where}: must be six fields: document, start, end, text, kind, concept; cut short?")
     first, last = int(parts[1]), int(parts[2])
+    if first >= last:
+        raise DataError(f"{where}: a mention from {first} to {last} has no characters")
     if document.text[first:last] != parts[3]:
         raise DataError(
             f"{where}: the text has {document.text[first:last]!r} at {first} to {last}, not {parts[3]!r}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from graphrec.errors import DataError
 
-from .text_files import read_text
+from .text_files import read_lines
 
 
 def read_vectors(
@@ -47,9 +47,9 @@ def read_vectors(
 def _from_text(path: str | Path, place: dict[str, int]) -> dict[int, NDArray[np.float32]]:
     found: dict[int, NDArray[np.float32]] = {}
     width = 0
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         parts = line.rstrip().split(" ")
-        if (number == 1 and len(parts) == 2) or not line.strip():
+        if (number == 1 and len(parts) == 2 and all(map(str.isdecimal, parts))) or not line.strip():
             continue
         width = width or len(parts) - 1
         if len(parts) - 1 != width or not width:
@@ -63,6 +63,8 @@ def _from_text(path: str | Path, place: dict[str, int]) -> dict[int, NDArray[np.
             found[place[parts[0]]] = np.array(parts[1:], np.float32)
         except ValueError as error:
             raise DataError(f"{path}: line {number}: holds something that is no number ({error})") from error
+        if not np.isfinite(found[place[parts[0]]]).all():
+            raise DataError(f"{path}: line {number}: the vector of {parts[0]!r} is not finite")
     return found
 
 
@@ -75,12 +77,16 @@ def _from_numpy(
         matrix = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a numpy array ({error})") from error
-    lines = read_text(names).splitlines()
+    lines = read_lines(names)
     if matrix.ndim != 2 or len(matrix) != len(lines) or not np.issubdtype(matrix.dtype, np.floating):
         raise DataError(
             f"{path}: holds {matrix.dtype} of shape {matrix.shape}; must be numbers of shape ({len(lines)}, "
             f"width), a row for each line of {names}"
         )
+    wrong = ~np.isfinite(matrix).all(1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f"{path}: row {row + 1}: the vector of {lines[row]!r} is not finite")
     return {
         place[word]: row.astype(np.float32) for word, row in zip(lines, matrix, strict=True) if word in place
     }

@@ -87,6 +87,8 @@ def test_vectors(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(text.encode()))
     np.save(tmp_path / "v.npy", np.array([[0.5, -1, 100], [1, 2, 3], [7, 7, 7]]))
     names = write(tmp_path / "names.txt", "b\na\nz\n")
+    lone = write(tmp_path / "lone.txt", "b 2\nx\x85y 3\n")  # no header, and a word of GloVe's kind
+    assert read_vectors(lone, ["b", "x\x85y"])[0].tolist() == [[2], [3]]
     for found in (
         read_vectors(plain, words),
         read_vectors(packed, words),
@@ -102,6 +104,7 @@ def test_vectors(tmp_path: Path) -> None:
         ("a 1 2\nb 1\n", "v.txt: line 2: has 1 numbers, the first line has 2"),
         ("a 1 2\nb 1 two\n", "v.txt: line 2: holds something that is no number"),
         ("a 1 2\nb\t1\t2\n", "line 2: has 0 numbers"),
+        ("a 1 2\nb nan 2\n", "v.txt: line 2: the vector of 'b' is not finite"),
         ("z 1 2\n", "has a vector for none of the 2 words"),
         ("", "has a vector for none"),
     ],

@@ -94,6 +94,11 @@ def test_two_classes_on_request(tmp_path: Path) -> None:
         (row(stanford_head=[2, 3, 0, 9]), "instance 2: a head is not -1 to 4"),
         (row(stanford_head=[2, 3, 0]), "instance 2: 4 tokens, 4 parts of speech, 3 heads"),
         (row(relation=None), "instance 2: has no relation"),
+        (row(relation=["a"]), "instance 2: relation must be a text"),
+        (row(token="abcd"), "instance 2: token must be a list, found 'abcd'"),
+        (row(token=["a", None, "c", "d"]), "instance 2: token: entry 2 must be a text, found None"),
+        (row(stanford_head=[2, 3, 0, 1.5]), "instance 2: stanford_head: entry 4 must be a whole number"),
+        (row(first_start=1.5), "instance 2: first_start must be a whole number, found 1.5"),
         ({k: v for k, v in row().items() if k != "second_end"}, "instance 2: has no second_end"),
     ],
 )
@@ -197,6 +202,8 @@ def test_chemprot(tmp_path: Path) -> None:
         ({"text": "<<  >> [[ b ]]", "label": "X"}, "line 2: entity 1 is empty"),
         ({"text": "<< a >> [[ b ]]"}, r"line 2: must be an object with text and label \('label'\)"),
         ([1], "line 2: must be an object"),
+        ({"text": None, "label": "X"}, "line 2: text must be a text, found None"),
+        ({"text": "<< a >> [[ b ]]", "label": None}, "line 2: label must be a text, found None"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, line: Any, message: str) -> None:
@@ -256,6 +263,8 @@ def test_pubtator(tmp_path: Path) -> None:
         ("7\t31\t38", "7\t30\t38", "line 6: the text has ' aspirin' at 30 to 38, not 'aspirin'"),
         ("7\t0\t7\tLithium\tChemical\tC1", "7\t0\t7\tLithium", "line 3: must be six fields"),
         ("7\t0", "8\t0", "line 3: does not belong to the document above it"),
+        ("7\t0\t7\tLithium", "7\t0\t0\t", "line 3: a mention from 0 to 0 has no characters"),
+        ("7\t0\t7", "7\t²\t7", "line 3: must be six fields"),
         ("7|a|", "8|a|", "line 2: an abstract without its title"),
         (ABSTRACT[18:], "", "the last document has no abstract; cut short"),
         (ABSTRACT, "\n", "holds no documents"),
@@ -282,3 +291,22 @@ def test_tokens_lose_nothing_but_space() -> None:
     tokens, first, last = tokenise("IL-2, (β)  50%")
     assert tokens == ["IL", "-", "2", ",", "(", "β", ")", "50", "%"]
     assert ["IL-2, (β)  50%"[a:b] for a, b in zip(first, last, strict=True)] == tokens
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    """Not at other separators of Unicode, which occur inside of texts; a byte order mark is no text."""
+    odd = LINES[0]["text"].replace("they", "\u2028they\x85")
+    rows = [json.dumps({**LINES[0], "text": odd}, ensure_ascii=False), json.dumps(LINES[1])]
+    for name, text in (("unix", "\n".join(rows)), ("windows", "\ufeff" + "\r\n".join(rows) + "\r\n")):
+        (tmp_path / f"{name}.jsonl").write_bytes(text.encode())
+        found = read_chemprot(tmp_path / f"{name}.jsonl")
+        assert found.tokens(0) == tokenise("Alpha-1 blocks beta (II), they say.")[0]
+        assert len(found) == 2
+    marked = "\ufeff" + ABSTRACT.replace("not aspirin", "not\u2028aspirin")
+    assert len(read_pubtator(write(tmp_path / "cdr.txt", marked))) == 6
+
+
+def test_classes_are_different_texts(tmp_path: Path) -> None:
+    for wrong in ("yes", ["yes", "yes"]):
+        with pytest.raises(DataError, match="classes must be a list of different texts"):
+            read_nary(nary(tmp_path / "one.json", [row()]), classes=wrong)
