@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def windows_of(
     array = np.asarray(x) if not isinstance(x, torch.Tensor) else None
     if array is not None and array.dtype.kind not in "fiub":
         raise DataError(f"{name}: holds {array.dtype}; must be numbers (windows, channels, samples)")
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < float("inf"):
         raise DataError(f"rate={rate!r}: must be samples per second, a number above 0")
     values = x.detach() if array is None else torch.from_numpy(np.ascontiguousarray(array))
     if values.dim() != 3 or not len(values) or not values.shape[2] or values.is_complex():

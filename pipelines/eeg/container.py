@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, overload
 
 import torch
@@ -44,6 +46,7 @@ class Recording:
     stimulus: str = ""
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.signal.dim() != 2 or self.signal.shape[1] != len(self.channels) or not len(self.signal):
             raise DataError(
                 f"{self.name}: a signal of shape {tuple(self.signal.shape)} for {len(self.channels)} "
@@ -51,8 +54,6 @@ class Recording:
             )
         if len(set(self.channels)) != len(self.channels):
             raise DataError(f"{self.name}: two channels have one name ({', '.join(self.channels)})")
-        if not self.rate > 0:
-            raise DataError(f"{self.name}: rate {self.rate}; it must be the samples per second")
         finite = torch.isfinite(self.signal)
         if not bool(finite.all()):
             row, column = (~finite).nonzero()[0].tolist()
@@ -63,6 +64,25 @@ class Recording:
         for what, values in (("labels", self.label), ("bad samples", self.bad)):
             if values is not None and values.dim() and values.shape != (len(self.signal),):
                 raise DataError(f"{self.name}: {len(values)} {what} for {len(self.signal)} samples")
+
+    def _check_kinds(self) -> None:
+        """Refuse what is no signal, no rate or no classes."""
+        if not isinstance(self.signal, Tensor) or self.signal.is_complex():
+            found = getattr(self.signal, "dtype", type(self.signal).__name__)
+            raise DataError(f"{self.name}: the signal must be a tensor of real numbers, found {found}")
+        number = isinstance(self.rate, Real) and not isinstance(self.rate, bool)
+        if not number or not 0 < self.rate < math.inf:
+            raise DataError(f"{self.name}: rate {self.rate!r}; it must be the samples per second")
+        if self.label is None:
+            return
+        if not isinstance(self.label, Tensor) or self.label.is_floating_point() or self.label.is_complex():
+            found = getattr(self.label, "dtype", type(self.label).__name__)
+            raise DataError(f"{self.name}: labels must be a tensor of whole numbers, found {found}")
+        if self.label.numel() and int(self.label.min()) < 0:
+            raise DataError(
+                f"{self.name}: label {int(self.label.min())}; classes are numbered from 0, mark samples "
+                "without a label as bad"
+            )
 
     def __len__(self) -> int:
         return len(self.signal)

@@ -76,7 +76,15 @@ class Montage:
             region_edges: Neighbouring regions; by default a ring in the order of the regions.
             name: Of the montage.
             positions: See `Montage`.
+
+        Raises:
+            ConfigError: A region's electrodes are no list of names, or see `Montage`.
         """
+        for region, listed in regions.items():
+            if isinstance(listed, str) or not all(isinstance(one, str) for one in listed):
+                raise ConfigError(
+                    f"montage {name}: region {region!r} should be a list of electrodes, found {listed!r}"
+                )
         made = tuple(
             Region(r, tuple(c), tuple((edges or {}).get(r, tuple(pairwise(c))))) for r, c in regions.items()
         )

@@ -52,7 +52,7 @@ def _reader(source: Any, options: dict[str, Any]) -> Callable[..., EEGSet]:
     if not all(isinstance(one, str | Path) for one in paths) or not paths:
         if paths is source:
             raise _no_recordings(source)
-        if source is None or isinstance(source, int | float | bytes | dict):
+        if source is None or isinstance(source, int | float | bytes):
             raise _no_recordings(source)
         return read_eeg_table
     kind = Path(paths[0]).suffix.lower()

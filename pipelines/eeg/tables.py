@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ def read_eeg_table(
         DataError: A value or label is missing, samples are missing, or a recording has two subjects; names
             the row.
     """
+    if isinstance(rate, bool) or not isinstance(rate, Real):
+        raise DataError(f"rate={rate!r}: must be samples per second, a number above 0")
     frame, name = read_frame(data, "recordings")
     if not frame.height:
         raise DataError(f"{name}: holds no rows")

@@ -169,8 +169,9 @@ def make_windows(
         DataError: Some recordings have labels and some have none, or no window fits.
     """
     stride = length if stride is None else stride
-    if length < 1 or stride < 1:
-        raise ConfigError(f"length={length}, stride={stride}: must be at least 1")
+    whole = all(isinstance(one, int) and not isinstance(one, bool) for one in (length, stride))
+    if not whole or length < 1 or stride < 1:
+        raise ConfigError(f"length={length!r}, stride={stride!r}: must be whole numbers of at least 1")
     if mixed not in ("majority", "drop", "last"):
         raise ConfigError(f"mixed={mixed!r}: must be majority, drop or last")
     unlabelled = [r.name for r in recordings if r.label is None]

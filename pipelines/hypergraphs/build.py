@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -34,8 +35,14 @@ def from_edge_lists(
         name: What messages call it.
 
     Raises:
-        DataError: A vertex is missing.
+        DataError: A vertex is missing, or something is no number of one.
     """
+    for number, edge in enumerate(edges):
+        if isinstance(edge, str) or not hasattr(edge, "__len__"):
+            raise DataError(f"{name}: hyperedge {number} should be a list of vertices, found {edge!r:.60}")
+        wrong = [one for one in edge if not isinstance(one, Integral | Tensor)]
+        if wrong:
+            raise DataError(f"{name}: hyperedge {number} holds {wrong[0]!r:.60}, which is no vertex's number")
     sizes = torch.tensor([len(e) for e in edges], dtype=torch.int64)
     vertices = torch.tensor(list(chain.from_iterable(edges)), dtype=torch.int64)
     owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes)

@@ -135,9 +135,11 @@ class Hypergraph:
 
         Args:
             kept: Indices (n,) without repetition, or a mask (N,).
+
+        Raises:
+            DataError: They are neither, or name a vertex twice or one that is missing.
         """
-        index = torch.as_tensor(kept)
-        index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
+        index = self._vertices(kept)
         number = torch.full((self.num_vertices,), -1)
         number[index] = torch.arange(len(index))
         stays = number[self.incidence[0]] >= 0
@@ -149,6 +151,23 @@ class Hypergraph:
             weight=None if self.weight is None else self.weight[stays],
         )
         return smaller.without_empty_edges()
+
+    def _vertices(self, kept: Any) -> Tensor:
+        """Numbers of vertices, int64 (n,), from these or from a mask."""
+        index = torch.as_tensor(kept)
+        index = index if index.numel() else index.long()
+        if index.dtype == torch.bool and index.shape == (self.num_vertices,):
+            return index.nonzero().flatten()
+        wrong = index.dtype == torch.bool or index.is_floating_point() or index.dim() != 1
+        if not wrong and len(index):
+            inside = 0 <= int(index.min()) <= int(index.max()) < self.num_vertices
+            wrong = not inside or len(index.unique()) < len(index)
+        if wrong:
+            raise DataError(
+                f"{self.name}: kept should be a mask of all {self.num_vertices} vertices, or different "
+                f"numbers from 0 to {self.num_vertices - 1}"
+            )
+        return index.long()
 
     def edge_lists(self) -> list[list[int]]:
         """Vertices of each hyperedge, the form that DeepHypergraph (``dhg.Hypergraph(N, lists)``) takes."""
@@ -204,6 +223,14 @@ def _check_types(graph: Hypergraph) -> None:
             raise DataError(f"{graph.name}: {what} should be a tensor, found {type(values).__name__}")
         if whole and (values.is_floating_point() or values.dtype == torch.bool):
             raise DataError(f"{graph.name}: {what} should be whole numbers, found {values.dtype}")
+        if values.layout != torch.strided or values.is_complex():
+            raise DataError(
+                f"{graph.name}: {what} should be dense real numbers, found {values.dtype}, {values.layout}"
+            )
+    if not isinstance(graph.num_edges, int) or graph.num_edges < 0:
+        raise DataError(f"{graph.name}: num_edges should be a whole number, found {graph.num_edges!r}")
+    if isinstance(graph.classes, str) or len(set(graph.classes)) < len(graph.classes):
+        raise DataError(f"{graph.name}: classes should be different texts, found {graph.classes!r}")
     if graph.y is None:
         return
     if graph.y.dim() != 1:

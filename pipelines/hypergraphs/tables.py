@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from graphrec.errors import ConfigError
+
 from ..frames import class_codes, id_column, matrix, need, number_columns, positions, read_frame, refuse_rows
 from .container import Hypergraph
 
@@ -42,10 +44,15 @@ def read_incidence(
         unlabelled: Whether vertices may lack a label; their class is -1.
 
     Raises:
+        ConfigError: ``features`` is no list, or ``edge_weight`` given without ``edges``.
         SchemaError: A column is missing or of a wrong type.
         DataError: An incidence names a missing vertex or occurs twice, an id is negative, a label is missing,
             or a number is not finite; names table and row.
     """
+    if isinstance(features, str):
+        raise ConfigError(f"features={features!r}: must be a list of columns, such as [{features!r}]")
+    if edge_weight and edges is None:
+        raise ConfigError(f"edge_weight={edge_weight!r}: is a column of edges; give edges as well")
     frame, name = read_frame(incidence, "incidence")
     known, vertex_name = read_frame(vertices, "vertices")
     need(frame, name, [vertex, edge] + ([weight] if weight else []))

@@ -300,7 +300,7 @@ BAD: list[tuple[Any, dict[str, Any], type[GraphrecError], str]] = [
     (np.zeros((2, 14, 64)), {"y": [0, 1], "rate": 0}, DataError, "rate=0: must be samples per second"),
     (np.zeros((2, 14, 64)), {"y": [0, 1], "rate": "x"}, DataError, "rate='x': must be samples per second"),
     (None, {}, DataError, "recordings: found a NoneType; give a path"),
-    ({"a": 1}, {"rate": 64}, DataError, "recordings: found a dict; give a path"),
+    (3, {"rate": 64}, DataError, "recordings: found a int; give a path"),
     (np.zeros((4, 14, 64)), {}, DataError, "X: has no labels"),
     (np.zeros((4, 14, 64)), {"y": [1, 1, 1, 1]}, DataError, "are of class '1'; a classifier needs two"),
     (

@@ -148,6 +148,9 @@ def test_montages_by_name_and_as_plain_values() -> None:
             find_montage(wrong)
     with pytest.raises(ConfigError, match="got int"):
         find_montage(3)  # type: ignore[arg-type]
+    for listed in ("F3", ["F3", 3]):
+        with pytest.raises(ConfigError, match="region 'a' should be a list of electrodes, found"):
+            Montage.from_regions({"a": listed, "b": ["F4"]})
 
 
 def test_channels_are_found_by_the_names_of_files() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from eeg_tools import recording, several
@@ -77,8 +79,9 @@ def test_mixed_windows_and_bad_samples() -> None:
     assert make_windows(recordings.map(lambda r: replace(r, bad=bad)), 4).offset.tolist() == [0, 8]
     with pytest.raises(ConfigError, match="mixed='first'"):
         make_windows(recordings, 4, mixed="first")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="stride=0"):
-        make_windows(recordings, 4, 0)
+    for sizes, message in (((4, 0), "stride=0"), ((1.5,), "length=1.5"), ((4, 2.5), "stride=2.5")):
+        with pytest.raises(ConfigError, match=message):
+            make_windows(recordings, *sizes)
     unlabelled = make_windows(EEGSet((recording(12, None),)), 4)
     assert unlabelled.x().shape == (3, 4, 2)
     with pytest.raises(ConfigError, match="has no labels"):
@@ -187,3 +190,21 @@ def test_loader_goes_over_a_part() -> None:
     assert len(batches) == len(loader)
     assert sum(len(y) for _, y in batches) == len(split.train)
     assert not torch.equal(batches[0][0], next(iter(loader))[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"signal": np.zeros((12, 2))}, "r: the signal must be a tensor of real numbers, found float64"),
+        ({"signal": torch.zeros(12, 2, dtype=torch.complex64)}, "real numbers, found torch.complex64"),
+        ({"rate": "a"}, "r: rate 'a'; it must be the samples per second"),
+        ({"rate": float("inf")}, "r: rate inf"),
+        ({"label": 3}, "r: labels must be a tensor of whole numbers, found int"),
+        ({"label": torch.zeros(12)}, "labels must be a tensor of whole numbers, found torch.float32"),
+        ({"label": torch.full((12,), -1)}, "r: label -1; classes are numbered from 0"),
+    ],
+)
+def test_parts_of_a_recording_of_wrong_kinds(change: dict[str, Any], message: str) -> None:
+    """Samples of the class -1 were counted as class 0."""
+    with pytest.raises(DataError, match=message):
+        replace(recording(12), **change)

@@ -112,6 +112,13 @@ def test_incidences_that_cannot_be_are_refused(incidence: list, edges: int, mess
 def test_other_parts_that_cannot_be_are_refused() -> None:
     with pytest.raises(DataError, match="hyperedge 1 holds vertex 9; vertices are 0 to 5"):
         make([[0], [9]])
+    for wrong, message in (
+        ([[0.5, 1]], "hyperedge 0 holds 0.5, which is no vertex's number"),
+        ([[0], 1], "hyperedge 1 should be a list of vertices, found 1"),
+        (["ab"], "hyperedge 0 should be a list of vertices, found 'ab'"),
+    ):
+        with pytest.raises(DataError, match=message):
+            make(wrong)
     with pytest.raises(DataError, match="y has 2 values for 3 vertices"):
         Hypergraph(torch.ones(3, 1), torch.zeros(2, 0, dtype=torch.int64), 0, torch.tensor([0, 1]))
     with pytest.raises(DataError, match="x of row 1 is not finite"):
@@ -283,9 +290,30 @@ def test_production_protocol_hides_vertices_and_their_incidences() -> None:
         ({"y": torch.tensor([0.0, 1.0])}, "y should be whole numbers, found torch.float32"),
         ({"y": torch.tensor([[0], [1]])}, r"y should be of shape \(vertices,\), found \(2, 1\)"),
         ({"y": torch.tensor([0, 7])}, "vertex 1 is of class 7, and classes names 2"),
+        (
+            {"x": torch.ones(2, 1, dtype=torch.complex64)},
+            "x should be dense real numbers, found torch.complex64",
+        ),
+        ({"x": torch.ones(2, 1).to_sparse()}, "x should be dense real numbers"),
+        ({"num_edges": 1.5}, "num_edges should be a whole number, found 1.5"),
+        ({"classes": ("a", "a")}, "classes should be different texts"),
     ],
 )
 def test_types_that_cannot_be_right(change: dict[str, Any], message: str) -> None:
     whole = {"x": torch.ones(2, 1), "incidence": torch.zeros(2, 1, dtype=torch.int64), "num_edges": 1}
     with pytest.raises(DataError, match=f"mine: {message}"):
         Hypergraph(**{**whole, "classes": ("a", "b"), "name": "mine", **change})
+
+
+@pytest.mark.parametrize("kept", [[9], [-1], [0, 0], [0.5], torch.tensor([True, False])])
+def test_vertices_that_cannot_be_kept(kept: Any) -> None:
+    """A mask too short kept other vertices, -1 the last one."""
+    with pytest.raises(DataError, match="kept should be a mask of all 6 vertices, or different"):
+        make([[0, 1, 2]]).keep_vertices(kept)
+
+
+def test_columns_that_would_be_letters_or_nothing() -> None:
+    with pytest.raises(ConfigError, match=r"features='f': must be a list of columns, such as \['f'\]"):
+        read_incidence(INCIDENCE, VERTICES, features="f")
+    with pytest.raises(ConfigError, match="edge_weight='w': is a column of edges; give edges as well"):
+        read_incidence(INCIDENCE, VERTICES, edge_weight="w")
