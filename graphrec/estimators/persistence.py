@@ -70,6 +70,8 @@ def load(cls: type[_E], folder: Path) -> _E:
         raise RunError(
             f"{folder}: is the run of a recipe; the models it kept are its folders repetitions/*/*/model"
         )
+    if info.get("estimator", cls.__name__) != cls.__name__:
+        raise RunError(f"{folder}: holds a {info['estimator']}, not a {cls.__name__}")
     config = runs.read_yaml(folder / runs.CONFIG_FILE)
     estimator = cls()
     known = set(estimator.get_params(deep=False))

@@ -55,6 +55,7 @@ def plot_images(
         if images.labels is not None:
             axes.set_title(_short(images.classes[int(images.labels[index])]), fontsize=8, color="#1c2733")
     if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(Path(path), dpi=100)
     return figure
 

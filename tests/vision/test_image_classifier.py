@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from graphrec import vision
+from graphrec import CTRClassifier, vision
 from graphrec.errors import ConfigError, DataError, NonFiniteLossError, RunError
 from graphrec.pipelines.images import Augment, open_images
 from graphrec.vision import ImageClassifier
@@ -296,6 +296,12 @@ def test_metrics_of_images() -> None:
     [
         ({"model_options": ["dims"]}, "model_options=.*: must be a dict"),
         ({"train_options": ["epochs"]}, "train_options=.*: must be a dict"),
+        (
+            {"model_options": {"num_classes": 4}},
+            "num_classes: is no option of a classifier's model; the",
+        ),
+        ({"model_options": {"features_only": True}}, "features_only: is no option of a classifier's model"),
+        ({"model_options": {"global_pool": ""}}, "global_pool: '' leaves a map of logits"),
         ({"augment": 3}, "augment=3: must be a recipe's name"),
         ({"cutmix": "a"}, "cutmix='a': must be a number"),
         ({"workers": 1.5}, "workers=1.5: must be a whole number from 0 up"),
@@ -304,6 +310,16 @@ def test_metrics_of_images() -> None:
 def test_arguments_of_a_wrong_type(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         classifier(**arguments).fit(*squares(12))
+
+
+def test_a_folder_of_another_estimator_and_a_picture_into_a_new_folder(
+    fitted: ImageClassifier, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="holds a ImageClassifier, not a CTRClassifier"):
+        CTRClassifier.load(fitted.folder)
+    X, _ = squares(2)
+    fitted.draw_attention(X, path=tmp_path / "new" / "attention.png")
+    assert (tmp_path / "new" / "attention.png").stat().st_size > 1000
 
 
 def test_a_fit_that_fails_leaves_no_old_weights_with_new_classes() -> None:

@@ -45,6 +45,15 @@ _BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {
 """Arguments that are numbers: what they may be, in code and in words."""
 
 
+_INSTEAD = {
+    "num_classes": "the labels say how many classes there are",
+    "pretrained": "give pretrained=, an argument of its own",
+    "features_only": "graphrec.vision.create_model makes a feature pyramid",
+    "out_indices": "graphrec.vision.create_model makes a feature pyramid",
+}
+"""What `create_model` takes that no classifier does, and what to do."""
+
+
 def variant(estimator: ImageClassifier) -> str:
     """Full name of the variant."""
     return find_variant(estimator.model)
@@ -54,9 +63,11 @@ def model_options(estimator: ImageClassifier) -> dict[str, Any]:
     """Keyword arguments of the system's class.
 
     Raises:
-        ConfigError: One is given twice.
+        ConfigError: One is given twice, or is none of a classifier.
     """
     options = dict(estimator.model_options or {})
+    for key in _INSTEAD.keys() & options.keys():
+        raise ConfigError(f"{key}: is no option of a classifier's model; {_INSTEAD[key]}")
     for argument, option in (("image_size", "img_size"), ("drop_path", "drop_path_rate")):
         value = getattr(estimator, argument)
         if value is None:
@@ -64,6 +75,8 @@ def model_options(estimator: ImageClassifier) -> dict[str, Any]:
         if option in options:
             raise ConfigError(f"{argument}: is given twice, in model_options as {option} too")
         options[option] = tuple(value) if isinstance(value, list) else value
+    if options.get("global_pool") == "":
+        raise ConfigError("global_pool: '' leaves a map of logits; a classifier takes avg, max or the like")
     return options
 
 

@@ -83,6 +83,7 @@ def draw_attention(
     bar.ax.set_xticklabels(["none", "most"], fontsize=7, color=_INK)
     bar.outline.set_visible(False)
     if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(Path(path), dpi=110)
     return figure
 

@@ -393,6 +393,7 @@ class EEGClassifier(ModuleEstimator):
         gates = self.gates(X, **how)  # first: says so where nothing was fitted
         figure = gates_figure(Montage.from_dict(self.schema_["montage"]), gates)
         if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, dpi=150)
         return figure
 

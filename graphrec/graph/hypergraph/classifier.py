@@ -336,6 +336,7 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         graph = X.with_singletons() if self.singletons else X
         figure = reliability_figure(self.reliability(X), graph.edge_sizes)
         if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path)
         return figure
 
