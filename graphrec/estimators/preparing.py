@@ -69,7 +69,12 @@ def prepare(
     encoded.
     """
     table = open_table(data)
-    special = {"weight": weight, "group": group, "time": time, "ignore": tuple(ignore)}
+    special = {
+        "weight": weight,
+        "group": group,
+        "time": time,
+        "ignore": (ignore,) if isinstance(ignore, str) else tuple(ignore),
+    }
     schema = _schema(table, estimator.schema, label, {**(estimator.roles or {}), **(roles or {})}, special)
     validation = estimator.validation if validation is None else validation
     division, further = make_split(validation, test, schema, kind=split, seed=seed, time=time)

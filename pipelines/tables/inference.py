@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphrec.errors import SchemaError
+from graphrec.errors import ConfigError, SchemaError
 
 from .checks import check_weight, items_problem, label_classes, nested_problem
 from .opening import open_table
@@ -52,7 +52,7 @@ def infer_schema(
 ) -> TableSchema:
     """See `TableSchema.infer`."""
     table = open_table(data)
-    labels = [label] if isinstance(label, str) else list(label or ())
+    labels, ignore = _names("label", label), _names("ignore", ignore)
     _refuse_unknown(table, labels, weight, group, time, roles, ignore)
     wanted = {name: _role(name, role) for name, role in roles.items()}
     labels += [n for n, r in wanted.items() if r is Role.LABEL and n not in labels]
@@ -69,6 +69,14 @@ def infer_schema(
         if column.role is Role.WEIGHT:
             check_weight(table, column.name)
     return TableSchema.build(columns, group=group or _group(columns), time=time or _time(columns))
+
+
+def _names(argument: str, value: str | Sequence[str] | None) -> list[str]:
+    """A name, several or none as a list."""
+    names: Any = [value] if isinstance(value, str) else value or ()
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{argument}: {value!r} is neither the name of a column nor a list of names")
+    return list(names)
 
 
 def _refuse_unknown(

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from graphrec.errors import ConfigError, SchemaError
+
+from .column_options import known_zone, some_remainders
 
 if TYPE_CHECKING:
     from .sources import Table
@@ -76,7 +86,7 @@ class Column(BaseModel):
     min_count: int = Field(default=2, ge=1)
     max_size: int | None = Field(default=None, ge=1)
     hash_buckets: int = Field(default=0, ge=0)
-    quotient_remainder: bool | int = False
+    quotient_remainder: Annotated[bool | int, AfterValidator(some_remainders)] = False
     shares: str | None = None
     transform: Transform = "standard"
     bins: int = Field(default=32, ge=2)
@@ -85,7 +95,7 @@ class Column(BaseModel):
     separator: str | None = None
     parts: tuple[Part, ...] = ()
     unit: Literal["s", "ms", "us", "ns"] | None = None
-    zone: str | None = None
+    zone: Annotated[str | None, AfterValidator(known_zone)] = None
     classes: tuple[Scalar, Scalar] | None = None
     note: str = ""
 
@@ -94,20 +104,6 @@ class Column(BaseModel):
         if self.role is Role.TIMESTAMP and "parts" not in self.model_fields_set:
             self.parts = ("hour", "weekday")
         return self
-
-    @field_validator("zone")
-    @classmethod
-    def _zone_is_known(cls, zone: str | None) -> str | None:
-        if zone is not None:
-            import polars as pl
-
-            try:
-                pl.Series([], dtype=pl.Datetime("us", "UTC")).dt.convert_time_zone(zone)
-            except pl.exceptions.PolarsError as error:
-                raise ValueError(
-                    f"{zone!r} is no time zone; name one such as UTC or Europe/Berlin"
-                ) from error
-        return zone
 
     def field_names(self) -> list[str]:
         """Names of the fields that it becomes."""

@@ -248,7 +248,8 @@ def _times(array: pa.Array, column: Column) -> np.ndarray:
     """Comparable float64 times (seconds), NaN for null."""
     import pyarrow as pa
 
-    if pa.types.is_temporal(array.type) or _holds_text(array) or column.unit:
+    moment = pa.types.is_temporal(array.type) and not pa.types.is_duration(array.type)
+    if moment or _holds_text(array) or column.unit:
         import polars as pl
 
         stamps = to_datetime(array, column)

@@ -480,3 +480,12 @@ def test_a_time_zone_that_does_not_exist_is_refused() -> None:
     schema = TableSchema.infer(pl.DataFrame({"t": [dt.datetime(2024, 1, 1)] * 2, "y": [0, 1]}), "y")
     with pytest.raises(ConfigError, match="'Europe/Berln' is no time zone; name one such as UTC"):
         schema.replace("t", zone="Europe/Berln")
+
+
+def test_names_that_are_none() -> None:
+    frame = pl.DataFrame({"price": [0.5, 1.5], "x": [1, 2], "y": [0, 1]})
+    with pytest.raises(ConfigError, match="label: 3 is neither the name of a column nor a list"):
+        TableSchema.infer(frame, 3)  # type: ignore[arg-type]
+    assert [c.name for c in TableSchema.infer(frame, "y", ignore="price").features] == ["x"]
+    with pytest.raises(ConfigError, match="quotient_remainder: -4 is no number of remainders"):
+        TableSchema.infer(frame, "y").replace("x", role="categorical", quotient_remainder=-4)

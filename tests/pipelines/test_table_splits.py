@@ -110,13 +110,16 @@ def test_time_is_ordered() -> None:
     assert np.bincount(parts) / ROWS == pytest.approx([0.7, 0.1, 0.2], abs=0.01)
 
 
-@pytest.mark.parametrize("form", ["text", "seconds", "date"])
+@pytest.mark.parametrize("form", ["text", "seconds", "date", "since"])
 def test_time_in_other_forms(form: str) -> None:
     frame = table()
     at = pl.col("at")
-    change = {"text": at.dt.strftime("%Y-%m-%dT%H:%M:%S"), "seconds": at.dt.epoch("s"), "date": at.dt.date()}[
-        form
-    ]
+    change = {
+        "text": at.dt.strftime("%Y-%m-%dT%H:%M:%S"),
+        "seconds": at.dt.epoch("s"),
+        "date": at.dt.date(),
+        "since": at - at.min(),
+    }[form]
     parts = parts_of(frame.with_columns(change.alias("at")), Split.time("at", 0.1, 0.2))
     times = frame["at"].dt.truncate("1d" if form == "date" else "1h").to_numpy()
     assert times[parts == 0].max() < times[parts == 1].min()
