@@ -16,6 +16,7 @@ from .complaints import dotted, explain, near
 from .sources import SOURCES
 from .splits import SPLITS
 
+_MOST = 10_000
 _VARIED = ("model", "training", "split")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -60,6 +61,8 @@ class Repeat(_Part):
     @field_validator("seeds")
     @classmethod
     def _some(cls, value: int | list[int]) -> int | list[int]:
+        if isinstance(value, int) and value > _MOST:
+            raise ValueError(f"must be at most {_MOST} seeds, from 0 on; one alone is a list, [{value}]")
         listed = value if isinstance(value, list) else list(range(value))
         if not listed or min(listed) < 0 or len(set(listed)) < len(listed):
             raise ValueError("must be a number from 1 up, or a list of different seeds from 0 up")
@@ -111,6 +114,13 @@ class Recipe(_Part):
     variants: dict[str, dict[str, Any]] = {}
     grid: dict[str, list[Any]] = {}
     chosen: list[str] = []
+
+    @field_validator("published", mode="before")
+    @classmethod
+    def _figures(cls, value: Any) -> Any:
+        if isinstance(value, dict) and any(isinstance(one, bool) for one in value.values()):
+            raise ValueError("must be numbers, not true or false")
+        return value
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:

@@ -198,6 +198,11 @@ WRONG = {
     "training.clip_norm": (-1, r"training: clip_norm: should be greater than 0, got -1"),
     "training.epochs ": (True, r"training.epochs: should not be true or false, found True"),
     "data.graphs": (True, r"data.graphs: should not be true or false, found True"),
+    "repeat.seeds ": (
+        20_260,
+        r"repeat.seeds: must be at most 10000 seeds, from 0 on; one alone is a list, \[",
+    ),
+    "published": ({"gin": True}, r"published: must be numbers, not true or false"),
     "repeat.seeds": (True, r"repeat.seeds: must be numbers, not true or false, found True"),
     "repeat.splits": (
         [0, 0],
