@@ -32,8 +32,7 @@ def dropout(x: Tensor, share: float, training: bool = True) -> Tensor:
     """
     if not training or share == 0:
         return x
-    few = x.device.type != "cpu" or x.numel() < _FEW
-    if few or not 0 < round(share * _STEPS) < _STEPS or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or x.numel() < _FEW or not 0 < share < 1 or torch.compiler.is_compiling():
         return F.dropout(x, share)
     kept, scale = draw(x.shape, share)
     return x * kept.to(x.dtype).mul_(scale)
@@ -44,9 +43,11 @@ def draw(shape: torch.Size, share: float) -> tuple[Tensor, float]:
 
     Args:
         shape: Of what is dropped from.
-        share: Dropped, more than 2^-17 and less than 1 - 2^-17.
+        share: Dropped, 0 to 1.
     """
     dropped, count = round(share * _STEPS), shape.numel()
+    if dropped == _STEPS:
+        return torch.zeros(shape, dtype=torch.bool), 0.0
     words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     drawn = words.view(torch.int16)[:count].view(shape)  # uniform from -2^15 to 2^15 - 1
     return drawn >= dropped - _STEPS // 2, _STEPS / (_STEPS - dropped)

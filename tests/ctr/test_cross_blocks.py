@@ -66,6 +66,13 @@ def test_dropped_numbers_are_zero_and_give_no_gradient() -> None:
     torch.testing.assert_close(grad, (x * kept).sum((0, 1)) / (1 - share), rtol=1e-4, atol=1e-9)
 
 
+def test_all_dropped() -> None:
+    x, factor = inputs(1)
+    out = layer(1, 1.0)(x, factor)
+    assert out.eq(0).all()
+    assert all(one.eq(0).all() for one in torch.autograd.grad(out.sum(), [x, factor]))
+
+
 def test_what_it_leaves_to_torch() -> None:
     x, _ = inputs(1)
     weight = layer(1).linear.weight

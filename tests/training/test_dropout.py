@@ -45,5 +45,7 @@ def test_nothing_and_everything() -> None:
     x = torch.randn(100, 100)
     assert dropout(x, 0.5, training=False) is x
     assert dropout(x, 0.0) is x
-    assert dropout(x, 1.0).eq(0).all()
+    for share in (1.0, 1 - 1e-9):
+        assert dropout(x, share).eq(0).all()
+    assert dropout(x, 1e-9).equal(x)
     assert dropout(x.double(), 0.5).dtype == torch.float64
