@@ -153,9 +153,14 @@ def test_the_example_says_what_is_wrong_in_one_line(
     assert main([str(tmp_path), "rows.jsonl"]) == 2
     assert main([str(served), str(tmp_path / "none.jsonl")]) == 2
     assert main([]) == 2
+    for second in ("not json", "[1, 2]"):
+        (tmp_path / "rows.jsonl").write_text(f"{{}}\n{second}\n")
+        assert main([str(served), str(tmp_path / "rows.jsonl")]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 5
     assert "is no export folder" in lines[0]
+    assert "line 2: is no JSON" in lines[3]
+    assert "line 2: holds a list, not an object" in lines[4]
 
 
 def test_torch_export_of_a_run_with_several_labels(tmp_path: Path, log: pl.DataFrame) -> None:

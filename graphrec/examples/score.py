@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphrec.errors import GraphrecError, RunError
+from graphrec.errors import DataError, GraphrecError, RunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,11 +80,25 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def score_lines(server: Server, lines: Iterable[str]) -> Iterator[str]:
-    """One line of JSON scores per line of JSON, in order."""
-    rows = (json.loads(line) for line in lines if line.strip())
+    """One line of JSON scores per line of JSON, in order.
+
+    Raises:
+        DataError: A line is no JSON object, or a value cannot be what its column is.
+    """
+    rows = (_row(line, number) for number, line in enumerate(lines, 1) if line.strip())
     while part := list(islice(rows, BATCH)):
         for values in server.score(part):
             yield json.dumps(dict(zip(server.labels, map(float, values), strict=True)))
+
+
+def _row(line: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"line {number}: is no JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"line {number}: holds a {type(row).__name__}, not an object with a key per column")
+    return row
 
 
 def main(arguments: Sequence[str]) -> int:
