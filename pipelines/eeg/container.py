@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -179,9 +180,10 @@ class EEGSet(Sequence[Recording]):
     @overload
     def __getitem__(self, index: slice) -> EEGSet: ...
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, int):
-            return self.recordings[index]
-        return replace(self, recordings=self.recordings[index])
+        """A recording by its number, of numpy or torch too, or some of them by a slice."""
+        if isinstance(index, slice):
+            return replace(self, recordings=self.recordings[index])
+        return self.recordings[operator.index(index)]
 
     def __repr__(self) -> str:
         people = len({r.subject for r in self.recordings})

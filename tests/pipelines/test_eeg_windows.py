@@ -208,3 +208,13 @@ def test_parts_of_a_recording_of_wrong_kinds(change: dict[str, Any], message: st
     """Samples of the class -1 were counted as class 0."""
     with pytest.raises(DataError, match=message):
         replace(recording(12), **change)
+
+
+def test_recordings_by_numbers_of_any_kind() -> None:
+    found = several()
+    for index in (3, np.int64(3), torch.tensor(3), -7):
+        assert found[index] is found.recordings[3]  # type: ignore[index]
+    assert found[2:4].recordings == found.recordings[2:4]
+    for wrong in ("a", 1.5, [0, 1]):
+        with pytest.raises(TypeError, match="interpreted as an integer"):
+            found[wrong]  # type: ignore[index]
