@@ -89,10 +89,11 @@ class ShortRows:
 
     def look(self, path: str, block: bytes) -> None:
         """Take in the rows of a block; more values than names are the reader's to refuse."""
-        values = _between_quotes_blanked(block) if _QUOTE in block else block
-        rows = values.count(_NEWLINE) + (not values.endswith(_NEWLINE))
-        if values.count(self.separator) >= rows * (self.columns - 1):
+        quoted = _QUOTE in block
+        ends, separators = self._counts(block, quoted)
+        if separators >= (ends + (not block.endswith(_NEWLINE))) * (self.columns - 1):
             return
+        values = _between_quotes_blanked(block) if quoted else block
         start = 0
         for line in values.split(_NEWLINE):
             end = start + len(line)
@@ -101,6 +102,17 @@ class ShortRows:
                 shown = block[start : min(end, start + 60)].decode(errors="replace").strip()
                 self.first = self.first or f"{shown!r} in {path}"
             start = end + 1
+
+    def _counts(self, block: bytes, quoted: bool) -> tuple[int, int]:
+        """Line ends and separators that are not between quotes."""
+        if not quoted:
+            return block.count(_NEWLINE), block.count(self.separator)
+        data = np.frombuffer(block, np.uint8)
+        outside = np.cumsum(data == _QUOTE[0], dtype=np.uint8) & 1 == 0
+        ends, separators = (
+            int(np.count_nonzero((data == sign) & outside)) for sign in b"\n" + self.separator
+        )
+        return ends, separators
 
     def warning(self) -> str | None:
         """What to say of them; None where there are none."""
