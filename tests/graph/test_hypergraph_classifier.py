@@ -114,6 +114,21 @@ def test_saved_and_loaded(
         fitted[name].save(folder)
 
 
+def test_what_is_saved_is_what_was_fitted_and_a_fit_that_fails_leaves_nothing(
+    graph: Hypergraph, split: IndexSplit, tmp_path: Path
+) -> None:
+    model = HypergraphClassifier("hgnn", **{**FAST, "epochs": 3}).fit(graph, split=split)
+    before = model.predict_proba(graph)
+    model.set_params(model="hnhn", hidden=7).save(tmp_path / "model")
+    again = HypergraphClassifier.load(tmp_path / "model")
+    assert again.model == "hgnn"
+    np.testing.assert_array_equal(again.predict_proba(graph), before)
+    with pytest.raises(DataError, match="a classifier needs two"):
+        model.fit(graph, np.zeros(graph.num_vertices, int), split=split)
+    with pytest.raises(NotFittedError):
+        model.predict(graph)
+
+
 def test_a_student_is_deployed_alone(
     graph: Hypergraph, fitted: dict[str, HypergraphClassifier], tmp_path: Path
 ) -> None:
