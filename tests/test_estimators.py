@@ -410,3 +410,25 @@ def test_a_fit_that_fails_leaves_no_old_weights_with_new_columns(log: pl.DataFra
         model.set_params(learning_rate=1e30).fit(log.head(200), label="like", ignore=["click"])
     with pytest.raises(NotFittedError):
         model.predict_proba(log)
+
+
+@pytest.mark.parametrize("given", ["csv", "parquet", "frame"])
+def test_columns_of_any_flat_type_are_kept_beside_scores_in_csv(
+    given: str, log: pl.DataFrame, tmp_path: Path
+) -> None:
+    day = pl.lit("2024-05-31").str.to_date()
+    rows = log.select("click", "price", "item", day=day, kind=pl.col("item").cast(pl.Categorical))
+    model = quick("lr", epochs=1).fit(rows, label="click", ignore=["day", "kind"])
+    if given != "frame":
+        {"csv": rows.write_csv, "parquet": rows.write_parquet}[given](tmp_path / f"rows.{given}")
+    source: Any = rows if given == "frame" else tmp_path / f"rows.{given}"
+    keep = ["item", "day", "kind", "price"]
+    assert write_scores(model, source, tmp_path / "scores.csv", keep=keep) == len(rows)
+    found = pl.read_csv(tmp_path / "scores.csv", schema_overrides={"item": pl.String, "kind": pl.String})
+    assert found.columns == [*keep, "probability"]
+    assert found["item"].to_list() == found["kind"].to_list() == rows["item"].to_list()
+    assert found["price"].to_list() == rows["price"].to_list()
+    np.testing.assert_allclose(found["probability"], model.predict_proba(rows)[:, 1], rtol=1e-6)
+    spans = rows.with_columns(span=pl.duration(hours=1))
+    with pytest.raises(ConfigError, match=r"column 'span' is Duration.* which CSV cannot hold"):
+        write_scores(model, spans, tmp_path / "other.csv", keep=["span"])

@@ -71,10 +71,15 @@ def _refuse_unwritable(table: Table, kept: Sequence[str], out: Path) -> None:
     """Raise ConfigError when the scores would replace their own input, or CSV cannot hold a kept column."""
     if out.exists() and any(out.samefile(file) for file in table.files):
         raise ConfigError(f"--out: {out} is the table to be scored itself; name another file")
-    nested = [name for name in kept if out.suffix == ".csv" and table.columns[name].is_nested()]
-    if nested:
+    import polars as pl
+
+    kinds = {name: table.columns[name] for name in kept if out.suffix == ".csv"}
+    unfit = [
+        n for n, kind in kinds.items() if kind.is_nested() or kind in (pl.Duration, pl.Binary, pl.Object)
+    ]
+    if unfit:
         raise ConfigError(
-            f"--keep: column {nested[0]!r} is {table.columns[nested[0]]}, which CSV cannot hold; "
+            f"--keep: column {unfit[0]!r} is {kinds[unfit[0]]}, which CSV cannot hold; "
             "write .parquet, or leave it out"
         )
 
@@ -140,6 +145,24 @@ class _Rows:
         return pa.concat_tables(parts, promote_options="permissive").combine_chunks()
 
 
+class _CsvFile:
+    """CSV written by polars, since Arrow's own writer knows neither all texts nor categories."""
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._header = path.open("wb"), True
+
+    def write_table(self, part: pa.Table) -> None:
+        """Append rows, below the names if they are the first."""
+        import polars as pl
+
+        pl.DataFrame(pl.from_arrow(part)).write_csv(self._file, include_header=self._header)
+        self._header = False
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
 class _Writer:
     """Parquet or CSV by the file's extension; opened by the first part, whose columns are those of the
     file.
@@ -157,9 +180,7 @@ class _Writer:
 
     def _open(self, schema: pa.Schema) -> Any:
         if self.path.suffix == ".csv":
-            from pyarrow.csv import CSVWriter
-
-            return CSVWriter(self.path, schema)
+            return _CsvFile(self.path)
         from pyarrow.parquet import ParquetWriter
 
         return ParquetWriter(self.path, schema, compression="zstd")
