@@ -20,7 +20,7 @@ from graphrec.errors import ConfigError, DataError
 
 from .keys import KeyMap
 from .layers.stage import Stage
-from .options import check_value
+from .options import POOLING, check_value, complaints_of_timm
 
 Layout = Literal["NCHW", "NHWC"]
 
@@ -147,11 +147,17 @@ class Backbone(nn.Module):
             stop_early: Do not run stages behind the last that an index asks for.
             output_fmt: "NCHW", or "NLC" for (B, H' * W', C).
             intermediates_only: Return the list of maps alone.
+
+        Raises:
+            ConfigError: There are no such maps, or no such format.
         """
         if output_fmt not in ("NCHW", "NLC"):
             raise ConfigError(f"output_fmt: {output_fmt!r} is not 'NCHW' or 'NLC'")
         self._check_image(x)
-        take, last = self._taken(indices)
+        try:
+            take, last = self._taken(indices)
+        except AssertionError as error:
+            raise ConfigError(f"indices={indices!r}: {error}") from error
         found: dict[int, Tensor] = {}
         state, final = self.embed(x), len(self.stages) - 1
         for number, stage in enumerate(self.stages):
@@ -191,12 +197,13 @@ class Backbone(nn.Module):
         """A fresh classifier of ``num_classes``, or none for 0; ``global_pool`` as for the constructor.
 
         Raises:
-            ConfigError: ``num_classes`` is no number of classes.
+            ConfigError: ``num_classes`` is no number of classes, or ``global_pool`` no pooling of the head's.
         """
         check_value("num_classes", num_classes)
+        with complaints_of_timm("Invalid pool type", "global_pool", POOLING, {"global_pool": global_pool}):
+            self.head.reset(num_classes, global_pool)
         self.num_classes = num_classes
         self.global_pool = self.global_pool if global_pool is None else global_pool
-        self.head.reset(num_classes, global_pool)
         self.head_hidden_size = self.head.num_features
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -259,8 +266,7 @@ class Backbone(nn.Module):
                 f"image: {x.dtype} must be a floating type; divide by 255 and normalise with the mean and "
                 "std of the model's default_cfg"
             )
-        if x.dtype == torch.float64 and (weight := next(self.parameters(), x)).dtype != x.dtype:
-            raise DataError(f"image: {x.dtype}, but the weights are {weight.dtype}; bring it to that")
+        self._check_type(x)
         height, width = x.shape[-2:]
         if self.fixed_size and (height, width) != self.img_size:
             raise DataError(
@@ -268,6 +274,14 @@ class Backbone(nn.Module):
                 f"{self.img_size[0]}x{self.img_size[1]}; create it with img_size=({height}, {width})"
             )
         self._check_size(height, width, what="image", error=DataError)
+
+    def _check_type(self, x: Tensor) -> None:
+        """Refuse images of a type that no weight has, and that autocast does not convert."""
+        if torch.compiler.is_compiling() or x.dtype == (first := next(self.parameters(), x)).dtype:
+            return
+        cast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+        if not cast and x.dtype not in {one.dtype for one in self.parameters()}:
+            raise DataError(f"image: {x.dtype}, but the weights are {first.dtype}; bring it to that")
 
     def _check_size(self, height: int, width: int, *, what: str, error: type[Exception]) -> None:
         if min(height, width) < self.smallest:

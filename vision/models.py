@@ -21,11 +21,9 @@ from graphrec.errors import ConfigError
 from graphrec.registry import Card, Variant, register_model
 
 from .backbone import Backbone
-from .options import check_options, check_stages, complaints_of_timm, complaints_of_values
+from .options import POOLING, check_options, check_stages, complaints_of_timm, complaints_of_values
 from .timm_entries import PREFIX, add_entry
 from .weights import load_weights
-
-_POOLING = "is not avg, max, avgmax, catavgmax or ''"
 
 
 @dataclass(frozen=True)
@@ -173,7 +171,7 @@ def _build(
     check_stages(found.model, options)
 
     def construct(**given: Any) -> Backbone:
-        pooling = complaints_of_timm("Invalid pool type", "global_pool", _POOLING, given)
+        pooling = complaints_of_timm("Invalid pool type", "global_pool", POOLING, given)
         with pooling, complaints_of_values(name, own):
             model = found.model(**given)
         if source is not None:

@@ -128,6 +128,10 @@ def complaints_of_values(name: str, given: Mapping[str, Any]) -> Iterator[None]:
         raise ConfigError(f"{name}: cannot be made with {options} ({reason})") from error
 
 
+POOLING = "is not avg, max, avgmax, catavgmax or ''"
+"""What timm's pooling can be."""
+
+
 @contextmanager
 def complaints_of_timm(sign: str, key: str, wrong: str, given: Mapping[str, Any]) -> Iterator[None]:
     """Put an assertion of timm's that begins with ``sign`` in our words.

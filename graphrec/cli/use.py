@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from graphrec.errors import ConfigError
+
 from . import options as o
 from .common import AsJson, DataPath, Debug, RunPath, command, console, metrics_table, names, number
 
@@ -91,15 +93,21 @@ def explain(
     run: RunPath,
     data: DataPath,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for the CSV files and pictures.")],
-    rows: Annotated[int, typer.Option(help="Look at so many rows at most.", min=1)] = 20_000,
-    repeats: Annotated[int, typer.Option(help="How often each field is shuffled.", min=1)] = 3,
-    seed: Annotated[int, typer.Option(help="Of the sample and the shuffles.")] = 0,
+    rows: Annotated[
+        int | None, typer.Option(help="Look at so many rows at most.", min=1, show_default="20000")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="How often each field is shuffled.", min=1, show_default="3")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the sample and the shuffles.", show_default="0")
+    ] = None,
     overwrite: o.Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Which fields a model uses, and which pairs of fields it combines; as CSV, as pictures and as a table.
 
-    Give rows that it was not fitted on. Of a run on images: what it looks at in the first eight.
+    Give rows that it was not fitted on. Of a run on images: what it looks at in eight from all over the data.
 
     Examples:
 
@@ -114,12 +122,15 @@ def explain(
 
     from .images import explain_images, is_image_run
 
+    given = {key: x for key, x in {"rows": rows, "repeats": repeats, "seed": seed}.items() if x is not None}
     if is_image_run(run):
+        if given:
+            raise ConfigError(f"--{next(iter(given))}: is for runs on tables; {run} is one on images")
         drawn = explain_images(run, data, out, overwrite)
         console().print(f"written to {out}: {', '.join(drawn)}", markup=False)
         return
     with atomic_folder(out, overwrite=overwrite) as folder:
-        found = CTRClassifier.load(run).explain(data, rows=rows, repeats=repeats, seed=seed)
+        found = CTRClassifier.load(run).explain(data, **given)
         files = found.write(folder)
     table = Table(
         "field", "AUC lost when shuffled", "std", title=f"{found.rows:,} rows, AUC {number(found.auc)}"

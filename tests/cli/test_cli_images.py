@@ -159,6 +159,10 @@ def test_mistakes_are_told_in_one_line(
 def test_explain_draws_and_columns_are_checked(folder: Path, tmp_path: Path) -> None:
     good("explain", folder / "run", folder / "images.parquet", "--out", tmp_path / "seen")
     assert {p.name for p in (tmp_path / "seen").iterdir()} == {"attention.png", "attention.svg"}
+    more = run("explain", folder / "run", folder / "images.parquet", "--rows", "5", "--out", tmp_path / "no")
+    assert more.exit_code == 2
+    assert "--rows: is for runs on tables" in more.stderr
+    assert not (tmp_path / "no").exists()
     keep = run(
         "predict", folder / "run", folder / "images.parquet", "--out", tmp_path / "s.csv", "--keep", "size"
     )

@@ -323,6 +323,19 @@ def test_options_that_the_model_cannot_take(name: str, options: dict[str, Any], 
         vision.create_model(name, **options)
 
 
+@pytest.mark.parametrize("name", ["swin_test", "tnt_test"])
+def test_a_pooling_and_maps_that_there_are_not(name: str) -> None:
+    model = vision.create_model(name, num_classes=5)
+    pooling, before = model.global_pool, model.get_classifier()
+    with pytest.raises(ConfigError, match="global_pool: 'best' is not"):
+        model.reset_classifier(7, "best")
+    assert (model.num_classes, model.global_pool) == (5, pooling)
+    assert model.get_classifier() is before
+    for indices in ([17], 99):
+        with pytest.raises(ConfigError, match=re.escape(f"indices={indices}: ")):
+            model.forward_intermediates(torch.zeros(1, 3, *model.img_size), indices=indices)
+
+
 def test_a_name_is_a_text() -> None:
     with pytest.raises(ConfigError, match="model: 3 is no name"):
         vision.create_model(3)  # type: ignore[arg-type]
@@ -340,6 +353,8 @@ def test_images_that_the_model_cannot_take(name: str) -> None:
         model(torch.zeros_like(x, dtype=torch.uint8))
     with pytest.raises(DataError, match=r"torch.float64, but the weights are torch.float32"):
         model(x.double())
+    with pytest.raises(DataError, match=r"torch.float16, but the weights are torch.float32"):
+        model(x.half())
     with pytest.raises(DataError, match="ndarray is no tensor"):
         model(x.numpy())
     small = max(model.smallest - 1, 1)
