@@ -25,6 +25,9 @@ from graphrec.training.dropout import draw
 _BLOCK_FLOATS = 320_000
 """Numbers of x in a block of rows."""
 
+_LEAST = 1_000_000
+"""Numbers of x from which this form pays: in smaller batches the calls cost more than the passes."""
+
 
 def cross(
     x: Tensor,
@@ -65,13 +68,13 @@ def cross(
 
 
 def takes(x: Tensor, weight: Tensor) -> bool:
-    """Whether this form trains the layer: on a CPU, not under autocast, not while someone reads the graph."""
+    """Whether this form trains the layer: large batches on a CPU, not under autocast, not while compiled."""
     return (
-        torch.is_grad_enabled()
+        x.numel() >= _LEAST
+        and torch.is_grad_enabled()
         and x.device.type == "cpu"
         and x.dtype == weight.dtype
         and x.dtype in (torch.float32, torch.float64)
-        and x.shape[0] * weight.shape[0] > 1
         and not torch.is_autocast_enabled("cpu")
         and not listened_to()
         and torch._C._get_tracing_state() is None  # type: ignore[attr-defined]  # not in torch's stubs

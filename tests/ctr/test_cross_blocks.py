@@ -16,8 +16,9 @@ ROWS, WIDTH = 50, 12
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seven rows of one head in a block, and a last block that is smaller."""
+    """Seven rows of one head in a block, and a last block that is smaller; no batch is too small."""
     monkeypatch.setattr(cross_blocks, "_BLOCK_FLOATS", 7 * WIDTH)
+    monkeypatch.setattr(cross_blocks, "_LEAST", 1)
 
 
 def layer(heads: int, share: float = 0.0) -> CrossLayer:
@@ -73,10 +74,13 @@ def test_all_dropped() -> None:
     assert all(one.eq(0).all() for one in torch.autograd.grad(out.sum(), [x, factor]))
 
 
-def test_what_it_leaves_to_torch() -> None:
+def test_what_it_leaves_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     x, _ = inputs(1)
     weight = layer(1).linear.weight
     assert cross_blocks.takes(x, weight)
+    with monkeypatch.context() as patch:
+        patch.setattr(cross_blocks, "_LEAST", x.numel() + 1)
+        assert not cross_blocks.takes(x, weight)
     assert not cross_blocks.takes(x.float(), weight)
     assert not cross_blocks.takes(x.bfloat16(), weight.bfloat16())
     assert not cross_blocks.takes(x.to("meta"), weight)
