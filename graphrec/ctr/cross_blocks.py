@@ -115,7 +115,7 @@ class CrossBlocks(torch.autograd.Function):
         variance = torch.linalg.vector_norm(hidden - mean.unsqueeze(1), dim=(0, 2)).square_().div_(count)
         slope = gamma * (variance + settings.batch_eps).rsqrt()
         cross = _Cross(hidden, slope, beta - mean * slope, layer_weight, layer_bias, settings.layer_eps)
-        out = torch.empty_like(x)
+        out = x.new_empty(x.shape)
         kept, scale = _drawn(x.shape, settings.dropout)
         for rows in _blocks(x):
             c, m, _, _ = cross.of(rows)
@@ -133,15 +133,15 @@ class CrossBlocks(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # torch: *grads
         x, factor, weight, bias, gamma, beta, layer_weight, layer_bias, hidden, mean, variance = (
             ctx.saved_tensors
         )
         inverse = (variance + ctx.settings.batch_eps).rsqrt()
         slope = gamma * inverse
         cross = _Cross(hidden, slope, beta - mean * slope, layer_weight, layer_bias, ctx.settings.layer_eps)
-        dx, dhidden = torch.empty_like(x), torch.empty_like(hidden)
-        dfactor = None if ctx.settings.exponential else torch.empty_like(x)
+        dx, dhidden = x.new_empty(x.shape), x.new_empty(hidden.shape)  # contiguous, whatever x is
+        dfactor = None if ctx.settings.exponential else x.new_empty(x.shape)
         dbias, dlayer_weight, dlayer_bias = (
             torch.zeros_like(one) for one in (bias, layer_weight, layer_bias)
         )

@@ -35,12 +35,17 @@ def inputs(heads: int) -> tuple[Tensor, Tensor]:
     return x.requires_grad_(), factor.requires_grad_()
 
 
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("exponential", [False, True])
 @pytest.mark.parametrize("heads", [1, 2])
-def test_equals_torch_operations(heads: int, exponential: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equals_torch_operations(
+    heads: int, exponential: bool, transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours = layer(heads)
     theirs = copy.deepcopy(ours)
     x, factor = inputs(heads)
+    if transposed:
+        x = x.detach().mT.contiguous().mT.requires_grad_()
     grad = torch.randn(x.shape, dtype=torch.float64)
     found = []
     for one in (ours, theirs):
