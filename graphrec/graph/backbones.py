@@ -13,6 +13,7 @@ from graphrec.errors import ConfigError
 from graphrec.training.dropout import dropout as drop_activations
 
 from .convolutions import GATConv, GatedGCNConv, GCNConv, GINConv, SAGEConv
+from .linears import Linear, linear
 from .rows import Features, SparseRows, drop, project
 from .topology import Topology
 
@@ -46,7 +47,7 @@ class _Adapter(nn.Module):
 
 def _gin(in_features: int, width: int, heads: int, train_eps: bool = True) -> nn.Module:
     layers = nn.Sequential(
-        nn.Linear(in_features, width),
+        Linear(in_features, width),
         BatchNorm(width, allow_single_element=True),
         nn.ReLU(inplace=True),  # no norm, and no convolution below, needs its output for its gradient
         nn.Linear(width, width),
@@ -78,17 +79,6 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "layer": nn.LayerNorm,
     "none": lambda width: nn.Identity(),
 }
-
-
-def linear(in_features: int, out_features: int) -> nn.Linear:
-    """A linear layer that keeps the scale of its input (Glorot) and adds nothing at first.
-
-    torch's own start shrinks wide sparse features below its random bias, which deep stacks then amplify.
-    """
-    layer = nn.Linear(in_features, out_features)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 class Backbone(nn.Module):

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from graphrec.kernels.graph import edge_attention, segment_reduce, spmm
 
+from .linears import Linear
 from .rows import Features, project
 from .topology import Topology
 
@@ -32,7 +33,7 @@ class GCNConv(nn.Module):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
-        self.lin = nn.Linear(in_features, out_features, bias=False)
+        self.lin = Linear(in_features, out_features, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_features))
         nn.init.xavier_uniform_(self.lin.weight)
 
@@ -91,7 +92,7 @@ class GATConv(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.negative_slope = heads, negative_slope
-        self.lin = nn.Linear(in_features, heads * out_features, bias=False)
+        self.lin = Linear(in_features, heads * out_features, bias=False)
         self.att_src = nn.Parameter(torch.empty(1, heads, out_features))
         self.att_dst = nn.Parameter(torch.empty(1, heads, out_features))
         self.bias = nn.Parameter(torch.zeros(heads * out_features))
@@ -121,8 +122,8 @@ class SAGEConv(nn.Module):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
-        self.lin_l = nn.Linear(in_features, out_features)
-        self.lin_r = nn.Linear(in_features, out_features, bias=False)
+        self.lin_l = Linear(in_features, out_features)
+        self.lin_r = Linear(in_features, out_features, bias=False)
 
     def forward(self, x: Tensor, edge_index: Tensor | Topology) -> Tensor:
         """(N, F) -> (N, D)."""
@@ -146,10 +147,10 @@ class GatedGCNConv(nn.Module):
     def __init__(self, in_features: int, out_features: int, normalise: bool = False) -> None:
         super().__init__()
         self.normalise = normalise
-        self.lin_key = nn.Linear(in_features, out_features)
-        self.lin_query = nn.Linear(in_features, out_features)
-        self.lin_value = nn.Linear(in_features, out_features)
-        self.lin_skip = nn.Linear(in_features, out_features, bias=False)
+        self.lin_key = Linear(in_features, out_features)
+        self.lin_query = Linear(in_features, out_features)
+        self.lin_value = Linear(in_features, out_features)
+        self.lin_skip = Linear(in_features, out_features, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x: Tensor, edge_index: Tensor | Topology) -> Tensor:

@@ -33,7 +33,7 @@ from graphrec.errors import ConfigError, DataError
 from graphrec.kernels.graph import segment_reduce
 from graphrec.training.dropout import dropout
 
-from .backbones import linear
+from .linears import linear
 from .padding import padded
 
 History = Sequence[Tensor] | Tensor

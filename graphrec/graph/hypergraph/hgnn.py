@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from graphrec.errors import ConfigError
 from graphrec.registry import Card, register_model
 
+from ..linears import Linear
 from ..rows import Features, SparseRows, project
 from .incidence import Incidence
 
@@ -65,7 +66,7 @@ class SmoothingConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, operator: Operator) -> None:
         super().__init__()
-        self.theta = nn.Linear(in_channels, out_channels)
+        self.theta = Linear(in_channels, out_channels)
         self.operator = operator
 
     def forward(self, x: Features, incidence: Incidence) -> Tensor:
@@ -87,7 +88,7 @@ class HNHNConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.theta_v2e = nn.Linear(in_channels, out_channels)
+        self.theta_v2e = Linear(in_channels, out_channels)
         self.theta_e2v = nn.Linear(out_channels, out_channels)
 
     def forward(self, x: Features, incidence: Incidence) -> Tensor:

@@ -28,6 +28,7 @@ from graphrec.errors import ConfigError
 from graphrec.kernels import segment_reduce
 from graphrec.registry import Card, register_model
 
+from ..linears import Linear
 from ..rows import Features, disturb, project
 from .incidence import Incidence
 
@@ -69,7 +70,7 @@ class LightStudent(nn.Module):
     ) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Linear(in_channels, hidden), nn.ReLU(), nn.BatchNorm1d(hidden), nn.Dropout(dropout)
+            Linear(in_channels, hidden), nn.ReLU(), nn.BatchNorm1d(hidden), nn.Dropout(dropout)
         )
         self.head = nn.Linear(hidden, num_classes)
 
