@@ -190,7 +190,7 @@ SYSTEMS: dict[str, System] = {
     "ecanet": System(
         "ecanet_basic_test",
         {"depths": (2,), "kernels": (3,), "width": 32},
-        {"backbones.ecanet.EcaModule.forward": shut},
+        {"backbones.ecanet.Gate.forward": shut},
         "the gate is shut, and with it the branch that it is on",
         floor=0.236,
     ),

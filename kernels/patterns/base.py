@@ -209,9 +209,9 @@ class Pattern:
         q = torch.arange(q_len, device=device).view(-1, 1)
         k = torch.arange(k_len, device=device)
         seen = self.visible(b, h, q, k, q_len, k_len).expand(self.batch, self.heads, q_len, k_len)
-        if self.batch > 1:
+        if self.batch != 1:
             return seen
-        return seen[0] if self.heads > 1 else seen[0, 0]
+        return seen[0] if self.heads != 1 else seen[0, 0]
 
     def tiles(
         self, q_len: int, k_len: int, bm: int = 64, bn: int = 64, device: torch.device | str = "cpu"

@@ -255,6 +255,10 @@ def test_plans_are_remembered_by_value() -> None:
     assert BlockLists(held, 64) != BlockLists(held, 64)
 
 
+def test_lists_of_an_empty_batch_have_an_empty_mask() -> None:
+    assert BlockLists(torch.zeros(0, 2, 3, 1, dtype=torch.int64), 4).mask(12, 12).shape == (0, 2, 12, 12)
+
+
 def test_work_grows_with_what_is_visible() -> None:
     plans = [Window(64, 0).tiles(length, length) for length in (2048, 4096)]
     assert plans[1].col.numel() <= 2.1 * plans[0].col.numel()

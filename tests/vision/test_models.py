@@ -307,11 +307,17 @@ def test_values_that_no_layer_can_have(name: str, options: dict[str, Any], messa
         vision.create_model(name, **options)
 
 
-def test_no_pictures_at_all_and_no_such_number_of_classes() -> None:
-    model = vision.create_model("swin_test", num_classes=5)
+@every
+def test_no_pictures_at_all(name: str) -> None:
+    model = vision.create_model(name, num_classes=5)
     out = model(torch.zeros(0, 3, *model.img_size, requires_grad=True))
     assert out.shape == (0, 5)
     out.sum().backward()
+    assert all(one.grad is None or not one.grad.any() for one in model.parameters())
+
+
+def test_no_such_number_of_classes() -> None:
+    model = vision.create_model("swin_test", num_classes=5)
     with pytest.raises(ConfigError, match="num_classes: -1 is not allowed"):
         model.reset_classifier(-1)
 

@@ -28,6 +28,22 @@ def _init(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
 
+class Gate(EcaModule):
+    """timm's, which cannot tell the number of channels of no pictures.
+
+    Args:
+        kernel: Taps of the convolution.
+    """
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__(None, kernel_size=kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), unchanged in shape."""
+        gate = self.gate(self.conv(x.mean((2, 3)).unsqueeze(1)))  # (B, 1, C)
+        return x * gate.transpose(1, 2).unsqueeze(-1)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a gate, added to the input."""
 
@@ -37,7 +53,7 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = ConvNorm(dim, width, 3, stride, 1)
         self.conv2 = ConvNorm(width, width, 3, 1, 1)
-        self.eca = EcaModule(None, kernel_size=kernel)
+        self.eca = Gate(kernel)
         self.downsample = _shortcut(dim, width, stride)
         self.drop_path = DropPath(drop_path)
         self.act = nn.ReLU(inplace=True)
@@ -58,7 +74,7 @@ class Bottleneck(nn.Module):
         self.conv1 = ConvNorm(dim, width)
         self.conv2 = ConvNorm(width, width, 3, stride, 1)
         self.conv3 = ConvNorm(width, 4 * width)
-        self.eca = EcaModule(None, kernel_size=kernel)
+        self.eca = Gate(kernel)
         self.downsample = _shortcut(dim, 4 * width, stride)
         self.drop_path = DropPath(drop_path)
         self.act = nn.ReLU(inplace=True)
@@ -163,7 +179,7 @@ class InvertedResidual(nn.Module):
         )
         self.depthwise = nn.Sequential(ConvNorm(wide, wide, 3, stride, 1, wide), nn.ReLU6(inplace=True))
         self.project = ConvNorm(wide, out)
-        self.eca = EcaModule(None, kernel_size=kernel)
+        self.eca = Gate(kernel)
         self.residual = stride == 1 and dim == out
         self.drop_path = DropPath(drop_path)
 

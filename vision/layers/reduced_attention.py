@@ -59,8 +59,9 @@ class ReducedAttention(nn.Module):
             (B, N, C).
         """
         batch, length, dim = x.shape
-        q = self.q(x).view(batch, length, self.heads, -1).transpose(1, 2)
-        k, v = self.kv(self._reduced(x, size)).view(batch, -1, 2, self.heads, dim // self.heads).unbind(2)
+        q = self.q(x).view(batch, length, self.heads, dim // self.heads).transpose(1, 2)
+        seen = self._reduced(x, size)
+        k, v = self.kv(seen).view(*seen.shape[:2], 2, self.heads, dim // self.heads).unbind(2)
         mixed = attention(q, k.transpose(1, 2), v.transpose(1, 2))
         return self.drop(self.proj(mixed.transpose(1, 2).reshape(batch, length, dim)))
 
