@@ -185,6 +185,7 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
             "estimator": type(self).__name__,
             "classes": self.classes_.tolist(),
             "facts": self.facts_,
+            "settings": list(as_fitted(self)._arguments()),
         }
 
     @classmethod
@@ -200,7 +201,7 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
             found = info.get("estimator") or info.get("kind") or "something unnamed"
             raise RunError(f"{folder}: holds a {found}, not a {cls.__name__}")
         try:
-            config, known = runs.read_yaml(folder / runs.CONFIG_FILE), cls().get_params(deep=False)
+            config, known = runs.read_config(folder, info), cls().get_params(deep=False)
             fitted = cls(**{key: value for key, value in config.items() if key in known})
             fitted.facts_, fitted.classes_ = info["facts"], np.asarray(info["classes"])
             remember_arguments(fitted)

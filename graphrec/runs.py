@@ -305,6 +305,28 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def read_config(folder: Path, info: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's configuration, complete.
+
+    Args:
+        folder: The run.
+        info: Its `read_run`, which lists the keys of its configuration. A run of an older version may lack
+            list, and settings that came later; a table's run always held there the keys of its data, which end
+            the file.
+
+    Raises:
+        RunError: The file is missing, no YAML, or was cut short.
+    """
+    path = folder / CONFIG_FILE
+    config = read_yaml(path)
+    missing = [key for key in info.get("settings") or info.get("source") or () if key not in config]
+    if missing:
+        raise RunError(
+            f"{path}: was cut short, it lacks {', '.join(missing)}; copy the run again, or fit again"
+        )
+    return config
+
+
 def write_json(path: Path, data: Any) -> None:
     """Readable JSON; not-a-number becomes null, since JSON has no such value."""
     path.write_text(json.dumps(_plain(data), indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from graphrec import CTRClassifier
+from graphrec.cli.options import read_config
 from graphrec.errors import ConfigError, DataError, NonFiniteLossError, RunError, SchemaError
 from graphrec.estimators.fitting import pick_batch_size
 from graphrec.estimators.writing import write_scores
@@ -257,6 +259,28 @@ def test_a_run_with_missing_or_damaged_files_is_refused(tmp_path: Path, fitted: 
     (folder / "encoder" / "encoder.json").unlink()
     with pytest.raises(RunError, match="encoder"):
         CTRClassifier.load(folder)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_configuration_cut_short_at_a_line_end_is_refused(
+    older: bool, tmp_path: Path, fitted: CTRClassifier
+) -> None:
+    folder = fitted.save(tmp_path / "run")
+    config, info = folder / "config.yaml", json.loads((folder / "run.json").read_text())
+    lines = config.read_text().splitlines(keepends=True)
+    if older:  # which did not list its settings, nor know one of them
+        (folder / "run.json").write_text(json.dumps({k: v for k, v in info.items() if k != "settings"}))
+        lines = [line for line in lines if not line.startswith("patience:")]
+        config.write_text("".join(lines))
+        CTRClassifier.load(folder)
+    for kept in (3, len(lines) - 1):
+        config.write_text("".join(lines[:kept]))
+        with pytest.raises(
+            RunError, match=r"config\.yaml: was cut short, it lacks .*split; copy the run again"
+        ):
+            CTRClassifier.load(folder)
+        with pytest.raises(RunError, match=r"config\.yaml: was cut short"):
+            read_config(str(config))
 
 
 def test_leaking_columns_are_warned_about_by_name(log: pl.DataFrame) -> None:

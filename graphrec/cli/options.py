@@ -126,12 +126,16 @@ _FOREIGN_KEYS = ("data", "data_fingerprint", "model_options", "train_options")
 
 
 def read_config(file: str | None) -> dict[str, Any]:
-    """A configuration file with the paths in it made absolute."""
-    from graphrec.runs import read_yaml
+    """A configuration file with the paths in it made absolute; that of a run must be whole."""
+    from graphrec import runs
 
     if file is None:
         return {}
-    config = read_yaml(Path(file))
+    folder = Path(file).parent
+    if Path(file).name == runs.CONFIG_FILE and (folder / runs.RUN_FILE).is_file():
+        config = runs.read_config(folder, runs.read_run(folder))
+    else:
+        config = runs.read_yaml(Path(file))
     if config.get("schema"):
         config["schema"] = str(Path(file).parent / str(config["schema"]))
     return config

@@ -72,7 +72,7 @@ def load(cls: type[_E], folder: Path) -> _E:
         )
     if info.get("estimator", cls.__name__) != cls.__name__:
         raise RunError(f"{folder}: holds a {info['estimator']}, not a {cls.__name__}")
-    config = runs.read_yaml(folder / runs.CONFIG_FILE)
+    config = runs.read_config(folder, info)
     estimator = cls()
     known = set(estimator.get_params(deep=False))
     estimator.set_params(**{k: v for k, v in config.items() if k in known and k != "schema"})
@@ -135,6 +135,7 @@ def _info(estimator: CTRClassifier) -> dict[str, Any]:
         "classes": [[_native(v) for v in pair] for pair in estimator._classes],
         "features": [str(name) for name in estimator.feature_names_in_],
         "from_arrays": estimator.from_arrays_,
+        "settings": list(run_config(estimator)),
         "leaks": estimator.leaks_,
         "spec": estimator.encoder_.spec.to_dict(),
         **estimator._facts,

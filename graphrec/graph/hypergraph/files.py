@@ -42,7 +42,7 @@ def save(estimator: HypergraphClassifier, folder: Path, *, teacher: bool, overwr
         runs.write_yaml(temporary / runs.CONFIG_FILE, params)
         runs.write_json(temporary / runs.METRICS_FILE, estimator.metrics_)
         runs.write_json(temporary / HISTORY_FILE, estimator.history_)
-        runs.write_json(temporary / runs.RUN_FILE, _facts(estimator))
+        runs.write_json(temporary / runs.RUN_FILE, {**_facts(estimator), "settings": list(params)})
     return folder
 
 
@@ -66,7 +66,7 @@ def load(cls: type[_E], folder: Path) -> _E:
     if info.get("kind") != KIND:
         raise RunError(f"{folder}: holds a {info.get('kind', 'CTR model')}, not a {KIND}")
     estimator = cls()
-    params = runs.read_yaml(folder / runs.CONFIG_FILE)
+    params = runs.read_config(folder, info)
     try:
         estimator.set_params(**{**params, "device": "cpu"})
         remember_arguments(estimator)
