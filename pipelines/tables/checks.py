@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphrec.errors import DataError, SchemaError
 
-from .opening import open_table
+from .opening import open_table, wide_problem
 from .schema import Column, Role, TableSchema
 from .sources import Table
 from .splits import near
@@ -62,6 +62,8 @@ def nested_problem(kind: pl.DataType) -> str | None:
     """Why a column of this type cannot be a flat feature; None when it can."""
     import polars as pl
 
+    if wide := wide_problem(kind):
+        return wide
     if isinstance(kind, pl.Struct):
         return "is a struct; unnest it into columns of its own, or ignore it"
     if kind == pl.Binary:
@@ -154,6 +156,8 @@ def check_weight(table: Table, name: str) -> None:
     """Raise DataError when a weight is negative, missing or infinite, or all are zero."""
     import polars as pl
 
+    if wide := wide_problem(table.columns[name]):
+        raise SchemaError(f"{table.name}: weight column {name!r} {wide}")
     if not (table.columns[name].is_numeric() or table.columns[name] == pl.Boolean):
         raise SchemaError(
             f"{table.name}: weight column {name!r} is {table.columns[name]}; weights are numbers"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 BLOCK_BYTES = 16 << 20
+_GUESS_ROWS, _GUESS_FILES = 10_000, 10
 _QUOTE, _NEWLINE = b'"', b"\n"
 
 
@@ -74,8 +75,9 @@ def _last_row_end(data: bytes) -> int:
     return at + 1
 
 
-class ShortRows:
-    """Counts rows with fewer values than the header has names, of which a reader makes nulls.
+class PassedOver:
+    """Counts what a reader passes over in silence: blank lines between rows, and rows with fewer values than
+    the header has names, of which it makes nulls.
 
     Args:
         columns: Names in the header.
@@ -84,8 +86,21 @@ class ShortRows:
 
     def __init__(self, columns: int, separator: str) -> None:
         self.columns, self.separator = columns, separator.encode()
-        self.count = 0
+        self.count = self.blank = 0
         self.first = ""
+        self._waiting = ("", 0)  # a path, and the blank lines that end the file as far as it was read
+
+    def blank_lines(self, path: str, inside: int, after: int, rows: bool) -> None:
+        """Take in the blank lines of a block; those that end a file part no rows.
+
+        Args:
+            inside: Of them, those before the block's last row.
+            after: Those after it.
+            rows: Whether it has rows at all.
+        """
+        before = self._waiting[1] if self._waiting[0] == path else 0
+        self.blank += inside + before if rows else 0
+        self._waiting = (path, after if rows else before + inside + after)
 
     def look(self, path: str, block: bytes) -> None:
         """Take in the rows of a block; more values than names are the reader's to refuse."""
@@ -114,15 +129,16 @@ class ShortRows:
         )
         return ends, separators
 
-    def warning(self) -> str | None:
-        """What to say of them; None where there are none."""
-        if not self.count:
-            return None
-        rows = "1 row has" if self.count == 1 else f"{self.count} rows have"
-        return (
-            f"{rows} fewer values than the header has columns, and what is missing is taken for null; "
-            f"the first is {self.first}"
-        )
+    def warnings(self, name: str) -> Iterator[str]:
+        """What to say of them; ``name`` is the table's."""
+        if self.count:
+            rows = "1 row has" if self.count == 1 else f"{self.count} rows have"
+            yield (
+                f"{rows} fewer values than the header has columns, and what is missing is taken for null; "
+                f"the first is {self.first}"
+            )
+        if self.blank:
+            yield f"{name}: skipped {self.blank} blank line{'s' * (self.blank > 1)} between rows"
 
 
 def _between_quotes_blanked(block: bytes) -> bytes:
@@ -132,13 +148,26 @@ def _between_quotes_blanked(block: bytes) -> bytes:
     return data.tobytes()
 
 
-def _without_blank_lines(block: bytes) -> bytes:
-    """Blank lines are no rows; between quotes they are text, so there only those at the end go."""
-    if _QUOTE in block:
-        return block.rstrip(b"\r\n") + _NEWLINE
-    if b"\n\n" in block or b"\n\r\n" in block:
-        return re.sub(rb"\n(\r?\n)+", _NEWLINE, block)
-    return block
+_BLANK_LINE = re.compile(rb"(?<=\n) *\r?(?:\n|(?<=[ \r])\Z)")
+
+
+def without_blank_lines(block: bytes) -> tuple[bytes, int, int]:
+    """A block without its blank lines, which are no rows; between quotes they are text.
+
+    Returns:
+        The rest, and how many there were before its last row and after it.
+    """
+    if not any(start in block for start in (b"\n\n", b"\n\r", b"\n ")):
+        return block, 0, 0
+    outside = _between_quotes_blanked(block) if _QUOTE in block else block
+    spans = [found.span() for found in _BLANK_LINE.finditer(outside)]
+    if not spans:
+        return block, 0, 0
+    edges = [0, *(edge for span in spans for edge in span), len(block)]
+    rows = b"".join(block[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True))
+    last = len(outside.rstrip(b" \r\n"))
+    after = sum(start >= last for start, _ in spans)
+    return rows, len(spans) - after, after
 
 
 def bare_names(header: bytes, separator: str) -> bytes:
@@ -154,13 +183,26 @@ def _with_bare_names(block: bytes, separator: str) -> bytes:
     return block if bare == header.rstrip(b"\r") else bare + block[len(header) :]
 
 
+def guess_types(files: Sequence[str], separator: str) -> list[pl.DataType]:
+    """Types of the columns of files with one header, in their order, by the first rows of the first files."""
+    import io
+
+    import polars as pl
+
+    first = files[:_GUESS_FILES]
+    starts = (next(blocks(path, BLOCK_BYTES // len(first))) for path in first)
+    heads: list[IO[bytes]] = [io.BytesIO(without_blank_lines(start)[0]) for start in starts]
+    scan = pl.scan_csv(heads, separator=separator, infer_schema_length=_GUESS_ROWS)
+    return scan.collect_schema().dtypes()
+
+
 def read_csv(
     files: Sequence[str],
     columns: Sequence[str],
     schema: Mapping[str, Any],
     separator: str,
     folders: Mapping[str, Mapping[str, Any]] | None = None,
-    short: ShortRows | None = None,
+    passed: PassedOver | None = None,
 ) -> Iterator[pl.DataFrame]:
     """Columns of CSV files, block by block.
 
@@ -170,7 +212,7 @@ def read_csv(
         schema: Name to type of all columns, those of the files in their order.
         separator: Between values.
         folders: Path to the columns that its folders say, name to value; these are not in the file.
-        short: Looks at every block that is read.
+        passed: Looks at every block that is read.
     """
     import polars as pl
 
@@ -181,9 +223,11 @@ def read_csv(
         constants = [pl.lit(value, schema[name]).alias(name) for name, value in fixed.items()]
         for block in blocks(path):
             rows = _with_bare_names(block, separator)
-            rows = _without_blank_lines(rows) if len(stored) > 1 else rows
-            if short is not None:
-                short.look(path, rows)
+            rows, inside, after = without_blank_lines(rows) if len(stored) > 1 else (rows, 0, 0)
+            if passed is not None:
+                passed.look(path, rows)
             frame = pl.read_csv(rows, columns=wanted, schema=stored, separator=separator)
+            if passed is not None:
+                passed.blank_lines(path, inside, after, rows=frame.height > 0)
             if frame.height:
                 yield frame.with_columns(constants).select(columns)

@@ -134,27 +134,35 @@ class TableEncoder:
         self, tables: dict[str, Table], split: Split, store: Path, key: str | None, progress: Progress | None
     ) -> dict[str, EncodedTable]:
         work = scratch(store)
+        spills: dict[str, Spill] = {}
         try:
-            spills = self._first_pass(tables, split, work, progress)
+            self._first_pass(tables, split, work, spills, progress)
             for coder in self.coders:
                 coder.finish()
             self._fitted = True
-            for name, spill in spills.items():
-                self._second_pass(spill, ShardWriter(work / name), tally=name == "train")
+            for name in (n for n in PART_NAMES if n in spills):
+                self._second_pass(spills[name], ShardWriter(work / name), tally=name == "train")
             self.save(work / "encoder")
             if key is None:
                 return self._open(work, temporary=work)
             return self._open(publish(work, store / key, bounded=store == _cache.default_dir()))
         except BaseException:
+            for spill in spills.values():
+                spill.close()
             shutil.rmtree(work, ignore_errors=True)
             raise
 
     def _first_pass(
-        self, tables: dict[str, Table], split: Split, work: Path, progress: Progress | None
-    ) -> dict[str, Spill]:
+        self,
+        tables: dict[str, Table],
+        split: Split,
+        work: Path,
+        spills: dict[str, Spill],
+        progress: Progress | None,
+    ) -> None:
+        """Fill ``spills``, empty so far, with the rows of each part."""
         self.coders = self._new_coders()
         total, done = sum(t.n_rows() for t in tables.values()), 0
-        spills: dict[str, Spill] = {}
         seen = Classes(self.schema.labels)
         for name, table in tables.items():
             assign = split.assigner(table, self.schema) if name == "train" else None
@@ -179,7 +187,6 @@ class TableEncoder:
                 f"{tables['train'].name}: the split leaves no rows to train on; lower valid and test"
             )
         seen.refuse_one_class(self.schema, tables["train"].name)
-        return {n: spills[n] for n in PART_NAMES if n in spills}
 
     def _read(self, table: Table, targets: Targets, extra: Sequence[str]) -> Iterator[pa.RecordBatch]:
         features = [c.name for c in self.schema.features]

@@ -11,7 +11,7 @@ import numpy as np
 from graphrec.errors import ConfigError, SchemaError
 
 from .checks import check_weight, items_problem, label_classes, nested_problem
-from .opening import open_table
+from .opening import open_table, wide_problem
 from .schema import Column, Role, TableSchema
 from .sources import Table
 from .splits import near
@@ -60,6 +60,9 @@ def infer_schema(
     if weight is not None:
         wanted[weight] = Role.WEIGHT
     usable = [n for n in table.columns if wanted.get(n) is not Role.IGNORED]
+    for name, kind in table.columns.items():  # ignored ones too, since the sample below has all columns
+        if problem := wide_problem(kind):
+            raise SchemaError(f"{table.name}: column {name!r} {problem}, or leave it out of the file")
     _refuse_nested(table, [n for n in usable if n not in wanted])
     sample = table.sample()
     columns = [_column(table, sample, n, wanted.get(n), n == group) for n in table.columns]

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from graphrec.errors import DataError, SchemaError
 
 from . import files as _files
+from .csv_reader import guess_types
 from .folders import folder_columns, folder_values
 from .sources import Table
 
 if TYPE_CHECKING:
     import polars as pl
+
+_HUGE = "holds numbers too large for any type of a table; write them as text"
 
 
 def open_table(data: Any, name: str | None = None) -> Table:
@@ -92,24 +95,17 @@ def _open_csv(files: list[str], name: str) -> Table:
             )
     import polars as pl
 
-    options: dict[str, Any] = {"separator": separator, "infer_schema_length": 10_000}
+    try:
+        guessed = guess_types(files, separator)
+    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
+        raise DataError(f"{name}: cannot be read ({_files.first_line(error)})") from error
     # No other reader knows numbers of 128 bits; as text they are categories, or numbers on request.
     wide = (pl.Int128, pl.UInt128)
-    guessed = _schema_of(pl.scan_csv(files, **options), name)
-    written = pl.Schema({n: pl.String() if t in wide else t for n, t in guessed.items()})
-    stored = dict(zip(header, written.values(), strict=True))
+    stored = {n: pl.String() if t in wide else t for n, t in zip(header, guessed, strict=True)}
     types, folders = folder_values(files, header)
-    # With its types given, a later query need not guess them again.
-    scans = [
-        pl.scan_csv(part, separator=separator, schema=written)
-        .rename(dict(zip(written, header, strict=True)))
-        .with_columns(pl.lit(value, types[key]).alias(key) for key, value in folders.get(part[0], {}).items())
-        for part in ([[f] for f in files] if folders else [files])
-    ]
     table = Table(
-        name, pl.concat(scans), {**stored, **types}, files=files, kind=_files.CSV, separator=separator,
-        folders=folders,
-    )  # fmt: skip
+        name, None, {**stored, **types}, files=files, kind=_files.CSV, separator=separator, folders=folders
+    )
     if table.sample(1).height == 0:
         raise DataError(f"{name}: holds a header and no rows")
     return table
@@ -126,6 +122,9 @@ def _open_ipc(files: list[str], name: str) -> Table:
         columns = {n: str(t) for n, t in schema.items()}
         first = first or columns
         _files.refuse_differences(first, columns, files[0], path)
+    for column, kind in _schema_of(pl.scan_ipc(files[0]), files[0]).items():
+        if problem := wide_problem(kind):
+            raise SchemaError(f"{files[0]}: column {column!r} {problem}, or leave it out")
     lazy = pl.scan_ipc(files, hive_partitioning=bool(folder_columns(files)))
     return _refuse_empty(Table(name, lazy, _schema_of(lazy, name), files=files, kind=_files.IPC))
 
@@ -188,16 +187,27 @@ def _to_polars(data: Any, name: str) -> pl.DataFrame:
     )
 
 
+def wide_problem(kind: pl.DataType) -> str | None:
+    """Why a column of this type cannot be read at all; None when it can."""
+    import polars as pl
+
+    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else kind
+    if isinstance(inner, pl.Decimal) and inner.precision > 38:
+        return f"is {kind}, of 256 bits, which polars cannot read; cast it to 38 digits or float64"
+    return None
+
+
+def _refuse_wide(kind: Any, column: str, name: str) -> None:
+    """Refuse an Arrow type with decimals of 256 bits in it, on which polars panics."""
+    if "decimal256" in str(kind):
+        raise SchemaError(f"{name}: column {column!r} is {kind}; cast it to decimal128 or float64")
+
+
 def _from_arrow(data: Any, name: str) -> pl.DataFrame:
     import polars as pl
-    import pyarrow as pa
 
-    wide = [f.name for f in data.schema if pa.types.is_decimal256(f.type)]
-    if wide:  # on which polars panics
-        raise SchemaError(
-            f"{name}: column {wide[0]!r} is {data.schema.field(wide[0]).type}; "
-            "cast it to decimal128 or float64"
-        )
+    for field in data.schema:
+        _refuse_wide(field.type, field.name, name)
     return pl.DataFrame(pl.from_arrow(data))
 
 
@@ -211,7 +221,11 @@ def _from_pandas(data: Any, name: str) -> pl.DataFrame:
     columns = {}
     for column in data.columns:
         try:
-            columns[str(column)] = pl.from_arrow(pa.Array.from_pandas(data[column]))
+            array = pa.Array.from_pandas(data[column])
+            _refuse_wide(array.type, str(column), name)
+            columns[str(column)] = pl.from_arrow(array)
+        except OverflowError as error:
+            raise DataError(f"{name}: column {str(column)!r} {_HUGE}") from error
         except (pa.ArrowException, TypeError) as error:
             raise DataError(
                 f"{name}: column {str(column)!r} mixes types ({_files.first_line(error)}); give it one type"
@@ -225,6 +239,7 @@ def _from_mapping(data: Mapping[Any, Any], name: str) -> pl.DataFrame:
 
     columns, length = {}, None
     for key, values in data.items():
+        _refuse_wide(getattr(values, "type", ""), str(key), name)
         values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
         array = (
             values
@@ -233,9 +248,13 @@ def _from_mapping(data: Mapping[Any, Any], name: str) -> pl.DataFrame:
             if hasattr(values, "dtype")
             else values
         )
-        column = pl.Series(
-            str(key), array, strict=not (isinstance(array, np.ndarray) and array.dtype == object)
-        )
+        try:
+            column = pl.Series(
+                str(key), array, strict=not (isinstance(array, np.ndarray) and array.dtype == object)
+            )
+        except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+            problem = _HUGE if "too large" in str(error) else f"has no one type ({_files.first_line(error)})"
+            raise DataError(f"{name}: column {str(key)!r} {problem}") from error
         if length is not None and len(column) != length:
             raise DataError(
                 f"{name}: column {str(key)!r} has {len(column)} values, the ones before it {length}"

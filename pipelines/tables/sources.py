@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from graphrec.errors import DataError, SchemaError
 
 from . import files as _files
-from .csv_reader import ShortRows, read_csv
+from .csv_reader import PassedOver, read_csv
 from .folders import folder_columns
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Table:
 
     Args:
         name: What messages call it: the path, or ``"the data frame"``.
-        lazy: All rows as a polars LazyFrame.
+        lazy: All rows as a polars LazyFrame; None for CSV files, which have a reader of their own.
         columns: Name to polars type, in order.
         files: The local files, when it is made of files.
         kind: ``"parquet"``, ``"csv"``, ``"ipc"``, ``"frame"`` or ``"lazy"``.
@@ -47,7 +47,7 @@ class Table:
     def __init__(
         self,
         name: str,
-        lazy: pl.LazyFrame,
+        lazy: pl.LazyFrame | None,
         columns: Mapping[str, pl.DataType],
         *,
         files: Sequence[str] = (),
@@ -57,11 +57,12 @@ class Table:
         separator: str = ",",
         folders: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        self.name, self.lazy, self.columns = name, lazy, dict(columns)
+        self.name, self.columns = name, dict(columns)
         self.files, self.kind, self.frame, self.separator = tuple(files), kind, frame, separator
         self._folders = folders or {}
         self._rows = rows
-        self._widths_known = False
+        self.lazy = self._csv_scan() if lazy is None else lazy
+        self._seen_through = False  # whether CSV files were read to their end once, and warned of
         self.all_numbers: set[str] = set()  # text columns that were found to hold numbers only
         self._value_counts: dict[str, dict[str | None, int]] = {}
 
@@ -227,15 +228,34 @@ class Table:
         # Whole numbers with gaps are often written as 7.0; read those as numbers, to meet 7 elsewhere.
         inside = set(self.columns).difference(*self._folders.values())
         strings = {c: pl.String() for c in text if c in inside and not self.columns[c].is_float()}
-        short = None if self._widths_known else ShortRows(len(inside), self.separator)
+        passed = None if self._seen_through else PassedOver(len(inside), self.separator)
         types = {**self.columns, **strings}
         try:
-            yield from read_csv(self.files, columns, types, self.separator, self._folders, short)
+            yield from read_csv(self.files, columns, types, self.separator, self._folders, passed)
         except (pl.exceptions.PolarsError, OSError, EOFError) as error:
             raise self.failure(error) from error
-        self._widths_known = True
-        if short is not None and (message := short.warning()):
+        self._seen_through = True
+        for message in passed.warnings(self.name) if passed is not None else ():
             warnings.warn(message, UserWarning, stacklevel=2)
+
+    def _csv_scan(self) -> pl.LazyFrame:
+        """The rows of CSV files for queries, from the reader that `batches` has: polars' own scan takes a
+        blank line for a row in some queries and not in others.
+        """
+        import polars as pl
+        from polars.io.plugins import register_io_source
+
+        def read(
+            columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, size: int | None
+        ) -> Iterator[pl.DataFrame]:
+            for frame in self._csv_frames(list(self.columns) if columns is None else columns, []):
+                taken = frame if rows is None else frame.head(rows)
+                yield taken if predicate is None else taken.filter(predicate)
+                rows = None if rows is None else rows - taken.height
+                if rows == 0:
+                    return
+
+        return register_io_source(read, schema=pl.Schema(self.columns), is_pure=True)
 
 
 def _string_leaves(path: str, columns: Sequence[str]) -> list[str]:

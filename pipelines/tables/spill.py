@@ -40,9 +40,13 @@ class Spill:
             if array.size:
                 self._file.write(np.ascontiguousarray(array).data.cast("B"))
 
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
+
     def read(self) -> Iterator[list[np.ndarray]]:
         """The batches again, in order; removes the file at the end."""
-        self._file.close()
+        self.close()
         with self._path.open("rb") as file:
             for batch in self._batches:
                 yield [self._array(file, dtype, shape) for dtype, shape in batch]

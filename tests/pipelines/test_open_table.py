@@ -168,13 +168,41 @@ def test_rows_of_too_few_values_are_counted(quoted: bool, tmp_path: Path) -> Non
     assert len(told) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*skipped . blank")
 def test_blank_lines_of_csv_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"a,y\n\n1,0\n\r\n\n2,1\n\n")
     assert read_all(open_table(tmp_path / "t.csv")).rows() == [(1, 0), (2, 1)]
-    (tmp_path / "q.csv").write_bytes(b'a,y\n"x\n\nz",0\n2,1\n\n\n')
+    (tmp_path / "q.csv").write_bytes(b'a,y\n"x\n\nz",0\n\n2,1\n\n\n')
     assert read_all(open_table(tmp_path / "q.csv")).rows() == [("x\n\nz", 0), ("2", 1)]
     (tmp_path / "one.csv").write_bytes(b"a\n1\n\n2\n")
     assert read_all(open_table(tmp_path / "one.csv")).rows() == [(1,), (None,), (2,)]
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_every_query_on_csv_has_the_same_rows(quoted: bool, tmp_path: Path) -> None:
+    text = b'"x\n\n z"' if quoted else b"x"
+    lines = [b"a,s,w", b"1,%s,.5" % text, b"", b"2,y,2", b"  ", b"\r", b"3,z,3", b"", b""]
+    (tmp_path / "t.csv").write_bytes(b"\n".join(lines))
+    table = open_table(tmp_path / "t.csv")
+    with pytest.warns(UserWarning, match=r"t\.csv: skipped 3 blank lines between rows") as told:
+        assert table.n_rows() == 3
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert table.collect(table.lazy)["a"].to_list() == [1, 2, 3]
+        assert table.collect(table.lazy.select(pl.len())).item() == 3
+        assert table.collect(table.lazy.select(pl.col("w").null_count())).item() == 0
+        assert table.collect(table.lazy.select("w").head(2))["w"].to_list() == [0.5, 2.0]
+        assert table.collect(table.lazy.filter(pl.col("a") > 1).select("s"))["s"].to_list() == ["y", "z"]
+        assert read_all(table)["w"].to_list() == [0.5, 2.0, 3.0]
+    schema = TableSchema.infer(table.lazy.with_columns(y=pl.col("a") % 2).collect(), "y", weight="w")
+    (tmp_path / "u.csv").write_bytes(b"a,s,w,y\n1,x,.5,0\n\n2,y,1,1\n")
+    with pytest.warns(UserWarning, match="skipped 1 blank line between rows"):
+        schema.check(tmp_path / "u.csv", require_labels=True)  # no weight is missing
+    (tmp_path / "end.csv").write_bytes(b"a,s,w\n1,x,.5\n2,y,1\n\n \n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_all(open_table(tmp_path / "end.csv")).height == 2
 
 
 def test_blanks_after_the_separators_change_nothing(tmp_path: Path) -> None:

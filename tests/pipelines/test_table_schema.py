@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphrec.errors import ConfigError, DataError, SchemaError
-from graphrec.pipelines.tables import Column, Role, Split, TableEncoder, TableSchema
+from graphrec.pipelines.tables import Column, Role, Split, TableEncoder, TableSchema, open_table
 from graphrec.pipelines.tables.values import text_of
 
 N = 400
@@ -409,9 +410,29 @@ def test_types_that_no_role_can_use_are_named() -> None:
     for values, kind in ((huge, "is Int128"), (pl.Series([[2**70], []]), "is a list of Int128")):
         with pytest.raises(SchemaError, match=f"column 's' {kind}, which nothing else reads"):
             TableSchema.infer(pl.DataFrame({"x": [1.0, 2.0], "y": [0, 1], "s": values}), "y")
+
+
+def test_decimals_of_256_bits_are_named(tmp_path: Path) -> None:
     wide = pa.array([decimal.Decimal(1), None], pa.decimal256(50, 3))
-    with pytest.raises(SchemaError, match=r"column 's' is decimal256.*cast it to decimal128"):
-        TableSchema.infer(pa.table({**base, "s": wide}), "y")
+    table = pa.table({"x": [1.0, 2.0], "y": [0, 1], "s": wide})
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pa.ipc.new_file(tmp_path / "t.arrow", table.schema) as writer:
+        writer.write_table(table)
+    frame = pd.DataFrame({"x": [1.0], "y": [0], "s": [decimal.Decimal(10) ** 45]})
+    lists = pa.table({"y": [0, 1], "s": pa.array([[decimal.Decimal(1)], None], pa.list_(wide.type))})
+    for data in (table, frame, lists, tmp_path / "t.parquet", tmp_path / "t.arrow"):
+        with pytest.raises(SchemaError, match=r"column 's' is .*cast it to"):
+            TableSchema.infer(data, "y", roles={"x": "numeric"} if data is table else {})
+    narrow = TableSchema.infer(table.select(["x", "y"]), "y")
+    narrow.check(tmp_path / "t.parquet")  # where it is a column more, which nobody reads
+
+
+def test_numbers_too_large_for_any_type_are_named() -> None:
+    for data in (pd.DataFrame({"y": [0, 1], "s": [2**70, 1]}), {"y": [0, 1], "s": [2**140, 1]}):
+        with pytest.raises(DataError, match=r"column 's' holds numbers too large.*write them as text"):
+            open_table(data)
+    with pytest.raises(DataError, match="column 's' has no one type"):
+        open_table({"y": [0, 1], "s": [1, "x"]})
 
 
 def test_text_that_is_no_time_is_named() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +201,14 @@ def test_mistakes_against_the_table(split: Split, words: str) -> None:
 def test_constant_time() -> None:
     with pytest.raises(DataError, match="most rows have its earliest value"):
         parts_of(table(100).with_columns(at=pl.lit(dt.datetime(2024, 1, 1))), Split.time("at"))
+
+
+def test_a_refused_split_leaves_no_open_file() -> None:
+    rows = pl.DataFrame({"x": ["a", "b"] * 50, "t": [1] * 100, "y": [0, 1] * 50})
+    encoder = TableEncoder(TableSchema.infer(rows, "y", roles={"t": "ignored"}))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(DataError, match="leaves no rows to train on"):
+            encoder.fit_encode(rows, Split.time("t", valid=0, test=1))
+        gc.collect()
+    assert not told
