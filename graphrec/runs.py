@@ -311,8 +311,8 @@ def read_config(folder: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         folder: The run.
         info: Its `read_run`, which lists the keys of its configuration. A run of an older version may lack
-            list, and settings that came later; a table's run always held there the keys of its data, which end
-            the file.
+            that list, and settings that came later; a table's run always held there the keys of its data,
+            which end the file.
 
     Raises:
         RunError: The file is missing, no YAML, or was cut short.
