@@ -22,6 +22,7 @@ from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.metrics import class_metrics
 from graphrec.metrics.growing import GrowingArray
 from graphrec.training import TrainConfig, Trainer
+from graphrec.training.compiled import refuse_ragged
 from graphrec.training.interfaces import BatchSource
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
     history_: list[dict[str, Any]]
     metrics_: dict[str, dict[str, float | None]]
 
+    _batch_source: type | None = None
+    """What cuts the batches; that of a subclass decides whether they can be compiled for."""
     _measure: Measure | None = None
     """Metrics beside the ordinary ones; see `ClassMetrics`."""
 
@@ -128,7 +131,10 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
         )
         values = {name: getattr(self, name) for name in names}
         values |= {"scheduler": "none", "seed": seed, "progress": bool(self.verbose)}  # type: ignore[attr-defined]
-        return TrainConfig(**{**values, **(self.train_options or {}), **changes})  # type: ignore[attr-defined]
+        config = TrainConfig(**{**values, **(self.train_options or {}), **changes})  # type: ignore[attr-defined]
+        if config.compile:
+            refuse_ragged(self._batch_source)
+        return config
 
     def _train(
         self, module: nn.Module, train: BatchSource, valid: BatchSource | None, config: TrainConfig
@@ -138,6 +144,10 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
         module.cpu().eval()
         return history.rows
 
+    def measured(self, classes: int) -> list[str]:
+        """Names of what validation measures of so many classes; ``monitor`` is one of them."""
+        return list(ClassMetrics(self._measure)._measure(np.arange(classes), np.eye(classes)))
+
     def _predict(self, source: BatchSource) -> NDArray[np.float32]:
         """Probabilities (rows, classes) of a source.
 
@@ -145,7 +155,7 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
             DataError: Some are not finite.
         """
         check_is_fitted(self, "module_")
-        found = Trainer(self._config(0, progress=False)).predict(self.module_, source)
+        found = Trainer(self._config(0, progress=False, compile=False)).predict(self.module_, source)
         wrong = np.flatnonzero(~np.isfinite(found).all(1))
         if wrong.size:
             raise DataError(

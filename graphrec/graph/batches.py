@@ -52,6 +52,9 @@ class GraphBatches:
             and edges.
     """
 
+    ragged = "another number of nodes and edges"
+    """Why `training.compiled` refuses it."""
+
     def __init__(
         self,
         graphs: GraphSet,

@@ -54,7 +54,8 @@ class GraphClassifier(NetworkClassifier):
         monitor: Validation metric that decides: ``"logloss"``, ``"accuracy"``, ``"f1_macro"``, ``"auc"``.
         validation: Share of the graphs held out for that when ``fit`` is given no split.
         accelerator: ``"cpu"``, ``"cuda"`` or ``"auto"``.
-        train_options: Further fields of `graphrec.training.TrainConfig`.
+        train_options: Further fields of `graphrec.training.TrainConfig`, but for ``compile``: every batch
+            of graphs has another size.
         random_state: Seed of weights, dropout and orders.
         verbose: 1 for a progress bar.
 
@@ -71,6 +72,7 @@ class GraphClassifier(NetworkClassifier):
         >>> GraphClassifier("histograph", epochs=20).fit(graphs).metrics_  # doctest: +SKIP
     """
 
+    _batch_source = GraphBatches
     split_: IndexSplit
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from graphrec.errors import ConfigError
@@ -38,7 +38,7 @@ def check_recipe(recipe: Recipe, variants: Iterable[str] | None = None) -> Task:
             raise ConfigError(f"figures: {task.name} draws no {name!r}{near(name, task.figures)}")
     for name in recipe.names if variants is None else variants:
         try:
-            task.make(recipe.variant(name), recipe.repeat.seed_list[0], False)
+            check_monitor(task.make(recipe.variant(name), recipe.repeat.seed_list[0], False), task)
         except ConfigError as error:
             raise ConfigError(f"variants.{name}: {error}" if recipe.variants else str(error)) from None
     check_metric(recipe.metric, task)
@@ -61,12 +61,37 @@ def check_metric(metric: str, task: Task, data: Any = None) -> None:
     part, name = metric.split("/")[0], metric.rpartition("/")[2]
     if "/" in metric and part not in task.parts:
         raise ConfigError(f"metric: {task.name} measures on no part {part!r}{near(part, task.parts)}")
+    _refuse_unmeasured("metric", name, task.name, task.metrics, data)
+
+
+def check_monitor(estimator: Any, task: Task, data: Any = None) -> None:
+    """Refuse a metric to stop by that no validation part can have.
+
+    Args:
+        estimator: As the task makes it.
+        task: Its name is told.
+        data: See `check_metric`.
+
+    Raises:
+        ConfigError: Names what is measured after an epoch.
+    """
+    measured = getattr(estimator, "measured", task.metrics)
+    options = getattr(estimator, "train_options", None) or {}
+    monitor = options.get("monitor", getattr(estimator, "monitor", None))
+    if monitor is not None and measured is not None:
+        name = str(monitor).rpartition("/")[2]
+        _refuse_unmeasured("training.monitor", name, f"validation in {task.name}", measured, data)
+
+
+def _refuse_unmeasured(
+    key: str, name: str, what: str, measured: Callable[[int], Sequence[str]], data: Any
+) -> None:
     classes = len(getattr(data, "classes", ()))
     counts = (classes,) if classes > 1 else _CLASSES
-    known = dict.fromkeys(one for count in counts for one in task.metrics(count))
+    known = dict.fromkeys(one for count in counts for one in measured(count))
     if name not in known:
         of = f" of {classes} classes" if classes > 1 else ""
-        raise ConfigError(f"metric: {task.name}{of} measures no {name!r}{near(name, known)}")
+        raise ConfigError(f"{key}: {what}{of} measures no {name!r}{near(name, known)}")
 
 
 def wanted_figures(recipe: Recipe, task: Task) -> frozenset[str]:

@@ -13,7 +13,7 @@ from graphrec.training import TrainConfig
 from .building import build_estimator, complaints_of
 from .tasks import Job, Outcome, measured_by, register_task
 
-_SIZES = {"words": ["<pad>", "<unk>"], "pos_names": ["<unk>"], "dep_names": ["<unk>"], "terms": []}
+_SIZES = {"words": ["<pad>", "<unk>"], "pos_names": ["<unk>"], "dep_names": ["<unk>"], "terms": ["a"]}
 _METRICS = measured_by(partial(relation_metrics, negative=0))
 _FIGURES = {
     "confusion": "Of the test instances of each class (row), how many were given which (column).",

@@ -15,7 +15,7 @@ from graphrec.errors import ConfigError, GraphrecError, RunError
 from graphrec.pipelines.recipes import SOURCES, SPLITS, DataFolder, Divided, Recipe, read_recipe
 from graphrec.training.display import shared_progress
 
-from .checking import check_metric, check_recipe, wanted_figures
+from .checking import check_metric, check_monitor, check_recipe, wanted_figures
 from .fingerprint import fingerprint
 from .reporting import finish_folder, write_figures
 from .results import RECORD_FILE, Place, Repetition, Summary, flat_metrics, main_metric, summarise
@@ -134,6 +134,8 @@ def run_recipe(
     source = {key: value for key, value in found.data.items() if key != "origin"}
     plan = _Plan(found, chosen, task, folder, SOURCES.call(source, folder))
     check_metric(found.metric, task, plan.data)
+    for one in chosen.values():
+        check_monitor(task.make(one, one.repeat.seed_list[0], False), task, plan.data)
     places = plan.places()
     writer.start({**found.to_dict(), "chosen": list(chosen)}, RECIPE_FILE)
     try:

@@ -18,7 +18,7 @@ from graphrec.errors import ConfigError, DataError
 from .batches import FirstBatch, count_rows, device_batches
 from .capture_check import leave_out_capture_check
 from .checkpoint import copy_tensors
-from .compiled import compiled
+from .compiled import compiled, refuse_ragged
 from .config import TrainConfig
 from .display import Display
 from .distributed import GradientExchange, Ranks, Reduced, batch_norms
@@ -77,6 +77,8 @@ class FitLoop:
         for name, source in (("training", train), ("validation", valid)):
             if source is not None and source.steps < 1:
                 raise DataError(f"the {name} part has no rows")
+            if config.compile:
+                refuse_ragged(source)
         self.fabric, self.config, self.model, self.run_dir = fabric, config, model, run_dir
         self.train, self.valid, self.metrics = train, valid, metrics
         self.ranks = Ranks(fabric)

@@ -13,8 +13,12 @@ from torch_geometric.data import Data
 
 from graphrec.errors import ConfigError, DataError
 from graphrec.graph import GraphClassifier, NodeClassifier
-from graphrec.pipelines.graphs import GraphSet, from_pyg
+from graphrec.graph.batches import GraphBatches
+from graphrec.pipelines.graphs import GraphSet, from_pyg, motif_graphs
 from graphrec.pipelines.index_splits import IndexSplit
+from graphrec.pipelines.recipes import read_recipe
+from graphrec.running import check_recipe
+from graphrec.training import TrainConfig, Trainer
 
 QUICK: dict[str, Any] = {"model": "gcn", "model_options": {"hidden": 4}, "epochs": 1, "random_state": 0}
 RING = torch.stack([torch.arange(12), (torch.arange(12) + 1) % 12])
@@ -233,3 +237,17 @@ def test_features_too_large_to_multiply() -> None:
     huge = node_graph(x=with_value(torch.eye(12), 5, 3e38))
     with pytest.raises(DataError, match=r"NodeClassifier: \d+ of 12 rows .* the first is row \d; scale"):
         fitted.predict(huge)
+
+
+def test_batches_of_many_sizes_are_not_compiled() -> None:
+    """Each was compiled anew, a minute of it, and then none was."""
+    graphs = motif_graphs(12, nodes=6)
+    with pytest.raises(ConfigError, match="compile: every batch holds another number of nodes and edges"):
+        GraphClassifier(**QUICK, train_options={"compile": True}).fit(graphs)
+    fitted = GraphClassifier(**QUICK).fit(graphs)
+    with pytest.raises(ConfigError, match="compile: every batch holds"):
+        Trainer(TrainConfig(compile=True)).fit(fitted.module_, GraphBatches(graphs, 4))
+    fitted.train_options = {"compile": True}  # as folders of before say
+    assert fitted.predict(graphs).shape == (12,)
+    with pytest.raises(ConfigError, match="compile: every batch holds another number of tokens"):
+        check_recipe(read_recipe("bioie-chemprot", {"training.compile": True}))

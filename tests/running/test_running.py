@@ -282,10 +282,32 @@ def test_every_shipped_recipe_runs_on_its_data(name: str, tmp_path: Path) -> Non
     assert run.repetitions[0].metrics[run.metric] is not None
 
 
-def test_what_cannot_be_trained_leaves_nothing(tmp_path: Path) -> None:
-    changes = {"training.monitor": "acuracy", "figures": []}
-    with pytest.raises(ConfigError, match=r"^gin, seed 0, split 0: monitor: "):
-        run_recipe(TINY, tmp_path / "run", variants=["gin"], changes=changes)
+def test_a_metric_to_stop_by_that_nothing_measures_is_said_before_any_data_are_read(tmp_path: Path) -> None:
+    wrong = {"data.source": "tu_text", "data.path": "missing.txt", "training.monitor": "acuracy"}
+    tiny = {**TINY, "data": {}}
+    message = (
+        r"training\.monitor: validation in graph_classification measures no 'acuracy'; did you mean accuracy"
+    )
+    with pytest.raises(ConfigError, match=message):
+        run_recipe(tiny, tmp_path / "run", changes=wrong)
+    with pytest.raises(
+        ConfigError, match=r"variants\.tfidf: training\.monitor: .* measures no 'f1' \(accuracy"
+    ):
+        check_recipe(read_recipe("bioie-cdr", {"training.monitor": "f1"}), ["tfidf"])
+    with pytest.raises(
+        ConfigError, match=r"training\.monitor: validation in click_prediction measures no 'auk'"
+    ):
+        check_recipe(read_recipe("ctr-shoppers", {"training.monitor": "auk"}))
+    check_recipe(read_recipe("histn-eye-state", {"training.monitor": "seq2hr"}))  # of three classes and more
+    three = {**TINY, "data": {**TINY["data"], "classes": 3}}
+    with pytest.raises(
+        ConfigError, match=r"validation in graph_classification of 3 classes measures no 'auc'"
+    ):
+        run_recipe(
+            three,
+            tmp_path / "run",
+            changes={"variants.gin": {"model.name": "gin", "training.monitor": "auc"}},
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -328,6 +350,7 @@ def test_what_fails_in_a_repetition_says_which(tmp_path: Path) -> None:
     changes = {"training.learning_rate": 1e30, "training.clip_norm": None, "figures": [], "split.valid": 0}
     with pytest.raises(NonFiniteLossError, match=r"^gin, seed 0, split 0: "):
         run_recipe(TINY, tmp_path / "run", variants=["gin"], changes=changes)
+    assert list(tmp_path.iterdir()) == [], "what cannot be trained leaves nothing"
 
 
 def test_the_folder_of_a_recipe_is_no_fitted_model(done: Any) -> None:

@@ -143,6 +143,9 @@ class TextBatches:
         pool: Batches in a pool.
     """
 
+    ragged = "another number of tokens"
+    """Why `training.compiled` refuses it."""
+
     def __init__(
         self,
         relations: RelationSet,

@@ -21,6 +21,7 @@ from graphrec.module_estimator import (
     judged_parts,
     remember_arguments,
 )
+from graphrec.pipelines.array_labels import label_codes
 from graphrec.pipelines.index_splits import IndexSplit
 from graphrec.pipelines.relations import RelationSet, split_by_text
 from graphrec.registry import card, create_model
@@ -76,12 +77,13 @@ class RelationExtractor(ModuleEstimator):
             ``"auc"``.
         validation: Share of the texts held out for that when ``fit`` is given no split.
         accelerator: ``"cpu"``, ``"cuda"`` or ``"auto"``.
-        train_options: Further fields of `graphrec.training.TrainConfig`.
+        train_options: Further fields of `graphrec.training.TrainConfig`, but for ``compile``: every batch
+            of texts has another size.
         random_state: Seed of weights, dropout and orders.
         verbose: 1 for a progress bar.
 
     Attributes:
-        classes_: Texts of the classes, by column of `predict_proba`.
+        classes_: By column of `predict_proba`: the set's texts, or the values of ``y``.
         module_: What was fitted, on the CPU.
         history_: A dict per epoch.
         metrics_: ``{"valid": {...}, "test": {...}}`` of the split's parts.
@@ -93,6 +95,7 @@ class RelationExtractor(ModuleEstimator):
         >>> RelationExtractor(epochs=5).fit(relations, split=folds[0]).metrics_  # doctest: +SKIP
     """
 
+    _batch_source = TextBatches
     split_: IndexSplit
 
     def __init__(
@@ -158,12 +161,16 @@ class RelationExtractor(ModuleEstimator):
         """
         check_training(self.get_params(deep=False))
         check_whole("min_count", self.min_count)
-        relations = labelled(relation_set(relations), y)
+        if self.model == "tfidf":
+            self._check_floor()
+        relations = relation_set(relations)
+        names = np.asarray(relations.classes) if y is None else label_codes(y, len(relations))[0]
+        relations = labelled(relations, y)
         seed = self._seed()
         split = split or split_by_text(relations, valid=self.validation, test=0.0, seed=seed)
         self.split_ = check_split(split, len(relations), "instances")
         check_two_classes(relations.y[split.train], relations.classes, relations.name, "instances")
-        self.classes_ = np.asarray(relations.classes)
+        self.classes_ = names
         weights = class_weights(self.class_weight, relations.y[split.train].numpy(), self.classes_)
         remember_arguments(self)
         self.facts_ = {
@@ -229,6 +236,7 @@ class RelationExtractor(ModuleEstimator):
 
     def _build(self, **facts: Any) -> nn.Module:
         if self.model == "tfidf":
+            self._check_floor()
             return TfidfLogistic(len(facts["terms"]), facts["classes"])
         if card(self.model).task != "relation":
             raise ConfigError(f"model={self.model!r}: is for another task; see list_models(task='relation')")
@@ -238,6 +246,16 @@ class RelationExtractor(ModuleEstimator):
         if "terms" in facts:
             return Blend(network, TfidfLogistic(len(facts["terms"]), facts["classes"]))
         return network
+
+    def _check_floor(self) -> None:
+        """Refuse what only a network has a use for."""
+        if self.model_options:
+            raise ConfigError(
+                f"model_options: model='tfidf' has none, found {', '.join(map(str, self.model_options))}; "
+                "leave them out, or give {}"
+            )
+        if self.blend:
+            raise ConfigError("blend=True: averages a network with tfidf; with model='tfidf' leave it out")
 
     def _batches(
         self, module: nn.Module, coded: RelationSet, index: Tensor, *, shuffle: bool = False
@@ -279,7 +297,7 @@ class RelationExtractor(ModuleEstimator):
             texts = marked_texts(relations, asked, lower=self.lower)
             return module.probabilities(texts, self.facts_["terms"])
         source = self._batches(module, coded, asked)
-        trainer = Trainer(self._config(0, progress=False))
+        trainer = Trainer(self._config(0, progress=False, compile=False))
         found[source.order.numpy()] = trainer.predict(module, source)
         return found
 
@@ -315,7 +333,7 @@ class RelationExtractor(ModuleEstimator):
         true = truth(relations, y, self.classes_, judged)
         if not len(true):
             raise DataError(f"{relations.name}: there are no instances to judge")
-        names = self.classes_.tolist()
+        names = [str(one) for one in self.classes_]
         negative = names.index(self.negative) if self.negative in names else None
         scores = self.predict_proba(relations, index=judged)
         return relation_metrics(true, scores, negative=negative, unreachable=unreachable)

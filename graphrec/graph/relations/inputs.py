@@ -59,7 +59,7 @@ def truth(relations: RelationSet, y: Any, classes: NDArray[Any], chosen: Tensor)
         DataError: An instance has another class.
     """
     given = labelled(relations, y)
-    place = {name: i for i, name in enumerate(classes.tolist())}
+    place = {str(name): i for i, name in enumerate(classes.tolist())}
     code = np.array([place.get(name, -1) for name in given.classes], np.int64)
     found = code[given.y[chosen].numpy()]
     wrong = chosen.numpy()[found < 0]
@@ -80,13 +80,14 @@ def class_weights(weight: Any, y: NDArray[np.int64], classes: NDArray[Any]) -> d
     """
     if weight is None:
         return None
-    names = classes.tolist()
+    names = [str(one) for one in classes.tolist()]
     if isinstance(weight, str) and weight == "balanced":
         counts = np.bincount(y, minlength=len(names))
         seen = np.count_nonzero(counts)
         return {c: len(y) / (seen * int(n)) if n else 1.0 for c, n in enumerate(counts)}
     if not isinstance(weight, Mapping):
         raise ConfigError(f"class_weight={weight!r}: must be 'balanced', None, or a number for each class")
+    weight = {str(name): value for name, value in weight.items()}
     unknown = [name for name in weight if name not in names]
     if unknown:
         raise ConfigError(f"class_weight: there is no class {unknown[0]!r}; classes are {', '.join(names)}")
