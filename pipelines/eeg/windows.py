@@ -11,6 +11,7 @@ from torch import Tensor
 
 from graphrec.errors import ConfigError, DataError
 
+from ..item_index import item_index, many
 from .container import EEGSet, Recording
 
 Mixed = Literal["majority", "drop", "last"]
@@ -63,6 +64,23 @@ class Windows:
             f"{len(self.recording_length)} recordings, {len(self.subjects)} subjects, {len(self.classes)} "
             "classes)"
         )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(W, length, C); scikit-learn's cross-validation takes what has one."""
+        return len(self), self.length, len(self.channels)
+
+    def __getitem__(self, index: Any) -> Windows:
+        """One window, or those of a slice, list or mask; as folds of scikit-learn's they must not leak.
+
+        Raises:
+            DataError: A list or a mask takes windows of a recording that share samples with windows which it
+                leaves, or more than one stretch of it with others around; `select` does not ask.
+        """
+        chosen = item_index(index, len(self), "window")
+        if many(index):
+            _refuse_leak(self, chosen)
+        return self.select(chosen)
 
     def x(self, index: Any = None) -> Tensor:
         """The signal of these windows (all without an index), float32 (n, length, C)."""
@@ -204,6 +222,30 @@ def make_windows(
         recordings.classes,
         recordings.name,
         whole=True,
+    )
+
+
+def _refuse_leak(windows: Windows, chosen: Tensor) -> None:
+    """See `Windows.__getitem__`; one stretch along time may be taken or left."""
+    taken = torch.zeros(len(windows), dtype=torch.bool)
+    taken[chosen] = True
+    order = windows.offset.argsort(stable=True)
+    order = order[windows.recording[order].argsort(stable=True)]
+    taken, start, recording = taken[order], windows.start[order], windows.recording[order]
+    border = (taken[1:] != taken[:-1]) & (recording[1:] == recording[:-1])
+    near = border & (start[1:] - start[:-1] < windows.length)
+    borders = torch.bincount(recording[1:][border], minlength=len(windows.recording_length))
+    if not bool(near.any()) and not bool((borders > 2).any()):
+        return
+    if bool(near.any()):
+        at = int(near.nonzero()[0])
+        what = f"windows {int(order[at])} and {int(order[at + 1])} share samples and fall on both sides"
+    else:
+        stretches = int(borders.max()) + 1
+        what = f"recording {int(borders.argmax())} falls in {stretches} stretches on both sides"
+    raise DataError(
+        f"{windows.name}: {what} of a split, so one side gives the other away; give groups=windows.recording "
+        "(or windows.subject) and GroupKFold, or fit(split=) one of time_folds"
     )
 
 

@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, Data
 
 from graphrec.errors import ConfigError, DataError
 
+from ..item_index import item_index
 from ..ranges import ranges
 
 
@@ -117,7 +118,7 @@ class GraphSet(Sequence[Data]):
 
     def select(self, index: Any) -> GraphSet:
         """These graphs, in this order, as a set of their own."""
-        chosen = _index(index, len(self))
+        chosen = item_index(index, len(self), "graph")
         nodes, node_ptr = ranges(self.node_ptr, chosen)
         edges, edge_ptr = ranges(self.edge_ptr, chosen)
         return replace(
@@ -137,7 +138,7 @@ class GraphSet(Sequence[Data]):
             A PyG batch, equal to ``Batch.from_data_list([self[i] for i in index])``: x (n, F), edge_index (2,
             e) numbered through, y (g,) or (g, T), batch (n,) and ptr (g + 1,).
         """
-        chosen = _index(slice(None) if index is None else index, len(self))
+        chosen = item_index(slice(None) if index is None else index, len(self), "graph")
         nodes, node_ptr = ranges(self.node_ptr, chosen)
         edges, edge_ptr = ranges(self.edge_ptr, chosen)
         shift = torch.repeat_interleave(node_ptr[:-1], edge_ptr.diff())
@@ -216,20 +217,6 @@ class GraphLoader:
         self.epoch += 1
         for i in range(len(self)):
             yield self.graphs.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
-
-
-def _index(index: Any, total: int) -> Tensor:
-    if isinstance(index, slice):
-        return torch.arange(total)[index]
-    chosen = torch.as_tensor(index)
-    if chosen.dtype == torch.bool:
-        if chosen.shape != (total,):
-            raise IndexError(f"a mask of shape {tuple(chosen.shape)} for {total} graphs")
-        return chosen.nonzero().flatten()
-    chosen = chosen.to(torch.int64).flatten()
-    if len(chosen) and not -total <= int(chosen.min()) <= int(chosen.max()) < total:
-        raise IndexError(f"graph {int(chosen.max())} of {total}")
-    return chosen % max(total, 1)
 
 
 def _check_sizes(graphs: GraphSet) -> None:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from graphrec.errors import ConfigError, DataError
 
+from ..item_index import item_index, many, refuse_parted
+from ..ranges import ranges
+
 PADDING, UNKNOWN = "<pad>", "<unk>"
 COLUMNS = ("word", "pos", "dep")
 
@@ -127,6 +130,36 @@ class RelationSet:
             f"{len(self.word)} tokens, {len(self.words)} words, {self.num_entities} entities, "
             f"{len(self.classes)} classes)"
         )
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(n,); scikit-learn's cross-validation takes what has one."""
+        return (len(self),)
+
+    def __getitem__(self, index: Any) -> RelationSet:
+        """One instance, or those of a slice, list or mask; as folds of scikit-learn's they must not leak.
+
+        Raises:
+            DataError: A list or a mask takes some instances of a text and leaves others; `select` does not
+                ask.
+        """
+        chosen = item_index(index, len(self), "instance")
+        if many(index):
+            refuse_parted(
+                self.text,
+                chosen,
+                f"{self.name}: instances of text {{}} fall on both sides of a split, so one side gives the "
+                "other away; give groups=relations.text and GroupKFold",
+            )
+        return self.select(chosen)
+
+    def select(self, index: Any) -> RelationSet:
+        """These instances, in this order, over the same texts."""
+        chosen = item_index(index, len(self), "instance")
+        spans, ptr = ranges(self.span_ptr, chosen)
+        own = torch.repeat_interleave(torch.arange(len(chosen)), ptr.diff())
+        spans = torch.cat([own[:, None], self.spans[spans, 1:]], dim=1)
+        return replace(self, text=self.text[chosen], spans=spans, y=self.y[chosen])
 
     def tokens(self, index: int) -> list[str]:
         """The words of an instance's text."""

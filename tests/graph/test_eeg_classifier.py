@@ -17,6 +17,7 @@ from eeg_signals import RATE, rests, trials
 from scipy.io import savemat
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_predict, cross_val_score
 
 from graphrec.errors import ConfigError, DataError, GraphrecError, RunError, SchemaError
 from graphrec.graph.eeg import EEGClassifier
@@ -467,3 +468,48 @@ def test_a_schema_cut_short_is_refused_when_it_is_loaded(
         (folder / "schema.yaml").write_text(yaml.safe_dump(broken))
         with pytest.raises(RunError, match="is not complete"):
             EEGClassifier.load(folder)
+
+
+def test_cross_validation_takes_windows_and_does_not_leak() -> None:
+    windows = make_windows(trials(), 64, 64)
+    model, labels = quick(epochs=1, validation=0.0), np.asarray(windows.classes)[windows.y]
+    groups = {"groups": windows.recording, "cv": GroupKFold(3)}
+    assert cross_val_score(model, windows, labels, **groups).shape == (3,)
+    by_number = cross_val_score(model, windows, windows.y, scoring="balanced_accuracy", **groups)
+    assert np.isfinite(by_number).all(), "the texts of the windows' own classes were looked at"
+    assert set(cross_val_predict(model, windows, labels, **groups)) <= set(windows.classes)
+    search = GridSearchCV(clone(model), {"learning_rate": [1e-3, 1e-2]}, cv=GroupKFold(3))
+    assert search.fit(windows, labels, groups=windows.subject).best_score_ > 0
+
+    one = make_windows(EEGSet((rests(6),), ("0", "1"), "rest"), 64, 64)
+    assert cross_val_score(model, one, one.y, cv=KFold(3)).shape == (3,), "stretches along time"
+    leaks = {
+        "rest: recording 0 falls in .* stretches on both sides of a split.*GroupKFold": (
+            one,
+            KFold(3, shuffle=True),
+        ),
+        "rest: windows 31 and 32 share samples and fall on both sides": (
+            make_windows(EEGSet((rests(6),), ("0", "1"), "rest"), 64, 32),
+            KFold(3),
+        ),
+    }
+    for message, (found, folds) in leaks.items():
+        with pytest.raises(DataError, match=message):
+            cross_val_score(model, found, found.y, cv=folds)
+
+
+def test_windows_of_another_length_are_refused(fitted: EEGClassifier) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 14, 40))
+    with pytest.raises(DataError, match="X: its windows are of 40 samples, fitted were 64; cut them so"):
+        fitted.predict(x)
+    with pytest.raises(DataError, match="rest of a: its windows are of 32 samples, fitted were 64"):
+        fitted.score(make_windows(EEGSet((rests(2),), ("0", "1"), "rest of a"), 32))
+    with pytest.raises(DataError, match="X: has 13 channels, 14 are expected"):
+        fitted.predict(x[:, :13])
+
+
+def test_predictions_need_no_labels_that_were_fitted(fitted: EEGClassifier) -> None:
+    other = EEGSet((rests(2),), ("open", "closed"))
+    assert np.array_equal(fitted.predict(other), fitted.predict(rests(2)))
+    with pytest.raises(DataError, match="class open was not fitted"):
+        fitted.score(other)

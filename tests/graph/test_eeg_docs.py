@@ -19,7 +19,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "eeg.md"
 def test_the_examples_run(run_examples: Examples) -> None:
     eye_state(Path("EEG_Eye_State.arff"), seconds=40)
     dreamer(Path("DREAMER.mat"), people=2, clips=5, samples=768)
-    _, printed = run_examples(PAGE, 9)
+    _, printed = run_examples(PAGE, 10)
     assert re.search(r"window \d+ \(\w+\) and window \d+ \(\w+\) share samples", printed)
     random, last = (float(v) for v in re.findall(r"a random fifth (\S+)\nthe last fifth (\S+)", printed)[0])
     assert random > last + 0.3, "the generated recording drifts, so it leaks as the real one does"

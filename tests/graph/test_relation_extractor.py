@@ -14,6 +14,7 @@ from relation_tools import batch_of, model_for, some_relations, tree_task
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import f1_score, precision_recall_fscore_support
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict, cross_val_score
 
 from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.graph.relations import RelationExtractor, relation_metrics
@@ -21,15 +22,17 @@ from graphrec.graph.relations.inputs import class_weights, coded_as
 from graphrec.graph.relations.pictures import attention_figure, attention_weights
 from graphrec.graph.relations.tfidf import marked_texts
 from graphrec.pipelines.index_splits import IndexSplit
+from graphrec.pipelines.recipes import read_recipe
 from graphrec.pipelines.relations import RelationSet, read_relations
 from graphrec.pipelines.relations.builder import Builder
+from graphrec.running import check_recipe
 
 SMALL = {"hidden": 8, "word_dim": 6, "pos_dim": 2, "mark_dim": 3, "place_dim": 2, "heads": 2}
 
 
 def extractor(**options: Any) -> RelationExtractor:
     options = {
-        "model_options": SMALL,
+        "model_options": None if options.get("model") == "tfidf" else SMALL,
         "epochs": 2,
         "batch_size": 8,
         "random_state": 3,
@@ -373,3 +376,41 @@ def test_sizes_of_numpy_and_a_generator_of_seeds(relations: RelationSet, tmp_pat
     (tmp_path / "model" / "history.csv").write_text("epoch,loss\n1,no number\n")
     with pytest.raises(RunError, match=r"history\.csv: is damaged"):
         RelationExtractor.load(tmp_path / "model")
+
+
+def test_cross_validation_takes_a_set(relations: RelationSet) -> None:
+    """Folds are sets; labels may be texts or numbers, and predictions are of their kind."""
+    texts = np.asarray(relations.classes)[relations.y.numpy()]
+    found = cross_val_score(extractor(epochs=1), relations, texts, cv=2)
+    numbers = cross_val_score(extractor(epochs=1), relations, relations.y, cv=2, scoring="accuracy")
+    np.testing.assert_array_equal(found, numbers)  # by a scorer of scikit-learn's, on whole numbers
+    guess = cross_val_predict(extractor(epochs=1), relations, texts, cv=2)
+    assert set(guess) <= {"None", "yes"}
+    search = GridSearchCV(extractor(epochs=1), {"learning_rate": [1e-3, 1e-2]}, cv=GroupKFold(2))
+    search.fit(relations, texts, groups=relations.text)
+    assert clone(search.best_estimator_).learning_rate == search.best_params_["learning_rate"]
+    np.testing.assert_array_equal(relations[[3, 1]].y, relations.y[[3, 1]])
+    assert [relations[5].tokens(0), len(relations[:7])] == [relations.tokens(5), 7]
+
+
+def test_folds_that_share_texts_are_refused() -> None:
+    some = some_relations()
+    with pytest.raises(
+        DataError, match=r"some: instances of text 1 fall on both sides.*groups=relations.text"
+    ):
+        cross_val_score(extractor(), some, cv=3)
+    part = some.select([2, 1])
+    assert [part.tokens(0), part.tokens(1)] == [some.tokens(2), some.tokens(1)]
+    assert bool((part.batch([0, 1]).entity == some.batch([2, 1]).entity).all())
+
+
+def test_settings_that_tfidf_has_no_use_for_are_refused(relations: RelationSet) -> None:
+    with pytest.raises(ConfigError, match="model_options: model='tfidf' has none, found hidden; leave them"):
+        RelationExtractor("tfidf", model_options={"hidden": 8}).fit(relations)
+    with pytest.raises(ConfigError, match="blend=True: averages a network with tfidf"):
+        RelationExtractor("tfidf", blend=True).fit(relations)
+    recipe = read_recipe(
+        "bioie-cdr", {"model.options": {"hidden": 8}, "variants.tfidf": {"model.name": "tfidf"}}
+    )
+    with pytest.raises(ConfigError, match=r"variants\.tfidf: model: model_options: model='tfidf' has none"):
+        check_recipe(recipe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -307,17 +308,28 @@ class EEGClassifier(ModuleEstimator):
         """What a row of `predict_proba` stands for: recording, offset, subject, scaled signal, class.
 
         Raises:
-            DataError: Rate or channels are not those of ``fit``, or see there.
+            DataError: Rate, channels or samples of a window are not those of ``fit``, or see there.
         """
         check_is_fitted(self, "module_")
+        return self._windows(X, y, self.classes_, **how)
+
+    def _windows(self, X: Any, y: Any, classes: NDArray[Any] | None, **how: Any) -> Windows:
+        """`windows`; without classes their own labels are not looked at, and left out."""
+        check_is_fitted(self, "module_")
         prepare = self._prepare(Montage.from_dict(self.schema_["montage"]), self.schema_["band"])
-        windows, _ = prepare(X, y, classes=self.classes_, **how)
-        rate = self.schema_["rate"]
+        windows, _ = prepare(X, y, classes=classes, **how)
+        rate, length = self.schema_["rate"], self.schema_["samples"]
         if 1.0 not in (rate, windows.rate) and rate != windows.rate:
             raise DataError(
                 f"{windows.name}: has {windows.rate:g} samples per second, fitted were {rate:g}; resample"
             )
-        return scaled(windows, self.schema_["scale"])
+        if windows.length != length:
+            raise DataError(
+                f"{windows.name}: its windows are of {windows.length} samples, fitted were {length}; cut "
+                "them so, or say rate= as for fit"
+            )
+        windows = scaled(windows, self.schema_["scale"])
+        return windows if classes is not None else replace(windows, y=None)
 
     def predict_proba(self, X: Any, *, by: str = "window", **how: Any) -> NDArray[np.float32]:
         """Probabilities, a column per class of ``classes_``.
@@ -334,7 +346,7 @@ class EEGClassifier(ModuleEstimator):
         """
         if by not in ("window", "recording"):
             raise ConfigError(f"by={by!r}: must be window or recording")
-        windows = self.windows(X, **{k: v for k, v in how.items() if k != "label"})
+        windows = self._windows(X, None, None, **{k: v for k, v in how.items() if k != "label"})
         found = self._scores(windows, torch.arange(len(windows)))
         return found if by == "window" else mean_by_recording(windows, found)
 
@@ -374,7 +386,7 @@ class EEGClassifier(ModuleEstimator):
             ``electrodes`` and ``electrodes_after`` (what they told each other) with a weight per electrode,
             1 in sum over a region; ``regions`` and ``regions_after`` with a weight per region, 1 in sum.
         """
-        windows = self.windows(X, **{k: v for k, v in how.items() if k != "label"})
+        windows = self._windows(X, None, None, **{k: v for k, v in how.items() if k != "label"})
         batches = WindowBatches(windows, torch.arange(len(windows)), self.batch_size).epoch(0)
         with torch.inference_mode():
             parts = [self.module_.levels(one.x.transpose(1, 2))[1] for one in batches]  # type: ignore[operator]
