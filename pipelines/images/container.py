@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from PIL import Image
 from torch import Tensor
@@ -29,6 +30,7 @@ class ImageSet:
         rows: Which of the store's pictures these are, int64 (N,).
         labels: Class of each, int64 (N,); None without labels.
         classes: Names of the classes, in the order of the labels.
+        kind: Type of the column that held the labels; None is text, as names of folders are.
         split: Parts that came with the data (folders ``train`` and ``test``, a column), or None.
         groups: What must stay together in a split, int64 (N,), or None.
         weights: How much each counts, float32 (N,), or None.
@@ -41,6 +43,7 @@ class ImageSet:
     rows: Tensor
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
+    kind: pl.DataType | None = None
     split: IndexSplit | None = None
     groups: Tensor | None = None
     weights: Tensor | None = None

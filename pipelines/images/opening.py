@@ -164,8 +164,9 @@ def _with_labels(found: ImageSet, labels: Any, classes: Sequence[str] | None, la
         return found
     if labels is None:
         raise DataError(f"{found.title}: no labels; give labels=..., or labelled=False to predict")
-    codes, names = code_labels(as_column(labels, len(found), found.title), found.title, classes)
-    return replace(found, labels=codes, classes=names)
+    column = as_column(labels, len(found), found.title)
+    codes, names = code_labels(column, found.title, classes)
+    return replace(found, labels=codes, classes=names, kind=column.dtype)
 
 
 def _open_manifest(manifest: Manifest, classes: Sequence[str] | None, name: str | None) -> ImageSet:
@@ -179,7 +180,7 @@ def _open_manifest(manifest: Manifest, classes: Sequence[str] | None, name: str 
             column = _named(column, manifest.classes, title)
             classes = manifest.classes if classes is None else classes
         codes, names = code_labels(column, title, classes)
-        found = replace(found, labels=codes, classes=names)
+        found = replace(found, labels=codes, classes=names, kind=column.dtype)
     if manifest.split is not None:
         values = frame[manifest.split].cast(pl.String).to_list()
         found = replace(found, split=split_of(values, title))

@@ -82,6 +82,21 @@ def test_labels_keep_their_type() -> None:
     assert model.metrics_["train"]["accuracy"] == model.score(X, numbers)
 
 
+@pytest.mark.parametrize("kind", [pl.Int8, pl.Float64, pl.Boolean, pl.String])
+def test_labels_of_a_table_keep_their_type_too(kind: type[pl.DataType], tmp_path: Path) -> None:
+    X, y = squares(16)
+    rows = pl.DataFrame({"label": (y == "square").astype(int)}).select(pl.col("label").cast(kind))
+    for i, pixels in enumerate(X):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    rows = rows.with_columns(path=pl.Series([str(tmp_path / f"{i}.png") for i in range(len(X))]))
+    model = classifier(epochs=1).fit(rows, validation=0.0, run_dir=tmp_path / "run")
+    assert set(model.classes_.tolist()) == set(rows["label"].to_list())
+    model = ImageClassifier.load(tmp_path / "run")
+    assert model.classes_.dtype.kind == {pl.Boolean: "b", pl.String: "U"}.get(kind, "i")
+    right = float(np.mean(model.predict(rows) == rows["label"].to_numpy()))
+    assert model.score(rows) == right > 0
+
+
 def test_folders_and_manifests_fit(tmp_path: Path) -> None:
     X, y = squares(40)
     for i, (pixels, label) in enumerate(zip(X, y, strict=True)):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from graphrec.errors import ConfigError, DataError
 from graphrec.module_estimator import check_split
 from graphrec.pipelines.images import ImageSet, open_images, split_images
+from graphrec.pipelines.images.labels import as_labelled
 from graphrec.pipelines.index_splits import PARTS, IndexSplit
 
 
@@ -130,7 +131,7 @@ def open_labelled(
     if y is None:
         images = open_images(one_or_many(X), classes=names, **more)
         labels_of(images)
-        return images, np.asarray(images.classes) if classes is None else classes
+        return images, as_labelled(images.classes, images.kind) if classes is None else classes
     if isinstance(X, ImageSet):
         raise ConfigError(f"y: {X.title} brings its own labels; leave y out")
     y = _labels(y)
