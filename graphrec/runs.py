@@ -292,16 +292,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping.
 
     Raises:
-        RunError: The file is missing or holds something else.
+        RunError: The file is missing, holds something else, or says a key twice.
     """
     import yaml
 
+    from graphrec.pipelines.yaml_keys import repeated_key
+
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        data, repeated = yaml.safe_load(text), repeated_key(text)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be opened ({error.strerror})") from error
+    except (ValueError, yaml.YAMLError) as error:
         raise RunError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict):
         raise RunError(f"{path}: must hold `key: value` lines, found {type(data).__name__}")
+    if repeated is not None:
+        raise RunError(f"{path}: {repeated}; keep one")
     return data
 
 

@@ -456,3 +456,15 @@ def test_columns_of_any_flat_type_are_kept_beside_scores_in_csv(
     spans = rows.with_columns(span=pl.duration(hours=1))
     with pytest.raises(ConfigError, match=r"column 'span' is Duration.* which CSV cannot hold"):
         write_scores(model, spans, tmp_path / "other.csv", keep=["span"])
+
+
+def test_predictions_need_no_labels_nor_weights_whatever_these_hold(
+    tmp_path: Path, log: pl.DataFrame
+) -> None:
+    rows = log.with_columns(w=pl.lit(2.0))
+    model = quick("lr", epochs=1).fit(rows, label="click", weight="w", ignore=IGNORE)
+    odd = rows.with_columns(click=pl.lit("unknown"), w=pl.lit(None, pl.Float64))
+    np.testing.assert_array_equal(model.predict_proba(odd), model.predict_proba(rows))
+    assert write_scores(model, odd, tmp_path / "scores.parquet", keep=["click"]) == len(rows)
+    with pytest.raises(DataError, match="label column 'click' holds 'unknown'"):
+        model.evaluate(odd)

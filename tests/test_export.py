@@ -109,6 +109,7 @@ def test_raw_rows_to_scores_equal_predict_proba(
     rows = log.drop("click", "like").to_dicts()
     expected = model.predict_proba(log)[:, 1]
     server = Server(served)
+    assert server.score([]).shape == (0, 1)
     np.testing.assert_allclose(server.score(rows)[:, 0], expected, atol=1e-5)
     np.testing.assert_allclose(server.score(rows[:1])[0, 0], expected[0], atol=1e-5)
     odd = [

@@ -58,7 +58,7 @@ def compare(
 
     of_file = o.read_config(config)
     arguments = o.data_arguments(of_file, {**given, "split": split or None})
-    estimator = o.make_estimator(of_file, {**o.training_settings({**given, "model": None})}, settings)
+    estimator = o.make_estimator(of_file, o.training_settings({**given, "model": None}), settings, config)
     folder = Path(out) if out else Path("runs") / f"{Path(data.rstrip('/')).stem.strip('*?[]')}-compare"
     try:
         table, _ = compare_models(

@@ -91,7 +91,7 @@ def fit(
     refuse_options(**{key: given[key] for key in ("image_size", "image_column", "pretrained", "freeze")})
     settings_of_file = o.read_config(config)
     arguments = o.data_arguments(settings_of_file, {**given, "split": split or None})
-    estimator = o.make_estimator(settings_of_file, o.training_settings(given), settings)
+    estimator = o.make_estimator(settings_of_file, o.training_settings(given), settings, config)
     folder = Path(out) if out else _free_folder(data, estimator.model, resume)
     _fit_into(estimator, data, folder, {**arguments, "resume": resume, "overwrite": overwrite})
 

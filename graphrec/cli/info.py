@@ -35,7 +35,8 @@ def models(
         facts = card(pattern) if pattern.isidentifier() else None
         of = f" of task {task}" if task else ""
         hint = f"; {pattern} is of task {facts.task}" if facts else "; `graphrec models` lists all"
-        raise ConfigError(f"models: none{of} is called {pattern!r}{hint}")
+        missing = f"there is none{of}" if pattern == "*" else f"none{of} is called {pattern!r}"
+        raise ConfigError(f"models: {missing}{hint}")
     if as_json:
         import dataclasses
 

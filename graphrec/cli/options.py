@@ -166,9 +166,18 @@ def data_arguments(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[
 
 
 def make_estimator(
-    config: Mapping[str, Any], given: Mapping[str, Any], settings: Sequence[str] | None
+    config: Mapping[str, Any],
+    given: Mapping[str, Any],
+    settings: Sequence[str] | None,
+    file: str | None = None,
 ) -> CTRClassifier:
     """An estimator from a configuration file, then the options, then ``--set``, each over those before it.
+
+    Args:
+        config: What the file says.
+        given: Options by their names as arguments.
+        settings: Pairs of ``--set``.
+        file: The file, for messages.
 
     Raises:
         ConfigError: A key is not known anywhere, or a value is wrong.
@@ -179,7 +188,10 @@ def make_estimator(
     estimator = CTRClassifier(random_state=0)
     nested = {key: config[key] for key in ("model_options", "train_options") if config.get(key)}
     flat = {k: v for k, v in config.items() if k not in (*_DATA_KEYS, *_FOREIGN_KEYS) and v is not None}
-    estimator.set_params(**nested, **split_settings(estimator, flat))
+    try:
+        estimator.set_params(**nested, **split_settings(estimator, flat))
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
     changes = {key: value for key, value in given.items() if value is not None}
     changes |= parse_settings(settings or [], "--set")
     estimator.set_params(**split_settings(estimator, changes))

@@ -67,7 +67,7 @@ def score_batches(
     module = estimator.module_.to(device).eval()
     try:
         with torch.inference_mode():
-            for batch in estimator.encoder_.batches(table, batch_size=BATCH, require_labels=labels):
+            for batch in estimator.encoder_.batches(table, batch_size=BATCH, require_labels=labels or None):
                 yield batch, module.predict(_move(batch, device)).float().cpu().numpy()
     finally:
         module.cpu()

@@ -55,7 +55,7 @@ def write_scores(
             f"--keep: {table.name} has a column {taken[0]!r}, which is the name of the scores; rename it"
         )
     _refuse_unwritable(table, kept, out)
-    estimator.schema_.check(table, require_labels=False)
+    estimator.schema_.check(table, require_labels=None)
     rows = 0
     try:
         with atomic_file(out) as temporary, contextlib.closing(_Writer(temporary)) as writer:

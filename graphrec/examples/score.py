@@ -57,6 +57,8 @@ class Server:
         """
         import polars as pl
 
+        if not rows:
+            return np.zeros((0, len(self.labels)), np.float32)
         names = [column.name for column in self._encoder.schema.features]
         columns = [pl.Series(name, [row.get(name) for row in rows], strict=False) for name in names]
         encoded = next(self._encoder.blocks(pl.DataFrame(columns), len(rows)))

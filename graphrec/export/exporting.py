@@ -132,7 +132,7 @@ def check_features(estimator: CTRClassifier, data: Any) -> tuple[Features, str]:
     if source is not None:
         try:
             batches = estimator.encoder_.batches(
-                open_table(source), batch_size=CHECK_ROWS, require_labels=False
+                open_table(source), batch_size=CHECK_ROWS, require_labels=None
             )
             features = next(iter(batches)).features
             if len(input_tensors(estimator.encoder_.spec, features)[0]) > 1:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphrec.errors import ConfigError
 
+from ..yaml_keys import repeated_key
+
 if TYPE_CHECKING:
     from .schema import Recipe
 
@@ -81,7 +83,7 @@ def load(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: extends: leads back to the same recipe")
     try:
         text = path.read_text(encoding="utf-8")
-        values, repeated = yaml.safe_load(text), _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+        values, repeated = yaml.safe_load(text), repeated_key(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from None
     if repeated is not None:
@@ -125,24 +127,3 @@ def read_recipe(recipe: str | Path | Mapping[str, Any], changes: Mapping[str, An
         return Recipe.of(changed(values, changes or {}))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path is not None else str(error)) from None
-
-
-def _repeated(top: Any) -> str | None:
-    """Which key the nodes of a YAML file say twice; the reader would take the last without a word."""
-    ahead: list[Any] = [top]
-    seen: set[int] = set()
-    while ahead:
-        node = ahead.pop()
-        if id(node) in seen or not isinstance(getattr(node, "value", None), list):
-            continue
-        seen.add(id(node))
-        pairs = [one for one in node.value if isinstance(one, tuple)]
-        lines: dict[str, int] = {}
-        for key, _ in pairs:
-            line = key.start_mark.line + 1
-            if isinstance(key.value, str) and key.value in lines:
-                return f"lines {lines[key.value]} and {line} both say {key.value!r}"
-            if isinstance(key.value, str):
-                lines[key.value] = line
-        ahead += [value for _, value in pairs] or node.value
-    return None

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def check_table(schema: TableSchema, data: Any, require_labels: bool) -> Table:
+def check_table(schema: TableSchema, data: Any, require_labels: bool | None) -> Table:
     """Open a table and check it; see `TableSchema.check`."""
     table = open_table(data)
-    targets = _targets(schema, table, require_labels)
+    targets = [] if require_labels is None else _targets(schema, table, require_labels)
     for column in [*schema.features, *targets]:
         if column.name not in table.columns:
             where = near(column.name, table)

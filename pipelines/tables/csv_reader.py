@@ -51,14 +51,15 @@ def blocks(path: str, size: int = BLOCK_BYTES) -> Iterator[bytes]:
 
 def _header(file: BinaryIO, size: int) -> tuple[bytes, bytes]:
     head = file.read(size)
-    while (end := _first_row_end(head)) == 0 and (more := file.read(size)):
+    while (end := first_row_end(head)) == 0 and (more := file.read(size)):
         head += more
     end = end or len(head)
     header = head[:end]
     return header if header.endswith(_NEWLINE) else header + _NEWLINE, head[end:]
 
 
-def _first_row_end(data: bytes) -> int:
+def first_row_end(data: bytes) -> int:
+    """Where the first row ends, its line break included; 0 when it does not."""
     at = data.find(_NEWLINE)
     while at >= 0 and data.count(_QUOTE, 0, at) % 2:
         at = data.find(_NEWLINE, at + 1)
@@ -178,7 +179,7 @@ def bare_names(header: bytes, separator: str) -> bytes:
 
 
 def _with_bare_names(block: bytes, separator: str) -> bytes:
-    header = block[: block.find(_NEWLINE)]
+    header = block[: first_row_end(block) - 1]
     bare = bare_names(header, separator)
     return block if bare == header.rstrip(b"\r") else bare + block[len(header) :]
 

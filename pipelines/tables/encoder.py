@@ -236,7 +236,7 @@ class TableEncoder:
             groups,
         )
 
-    def _blocks(self, table: Table, require_labels: bool) -> Iterator[Block]:
+    def _blocks(self, table: Table, require_labels: bool | None) -> Iterator[Block]:
         targets = Targets(self.schema, list(table.columns), require_labels, table.name)
         for batch in self._read(table, targets, []):
             try:
@@ -269,15 +269,20 @@ class TableEncoder:
             shutil.rmtree(work, ignore_errors=True)
             raise
 
-    def batches(self, table: Any, batch_size: int = 65_536, require_labels: bool = False) -> Iterator[Batch]:
-        """Encode a table in a stream of batches, in its order, without shards.
+    def batches(
+        self, table: Any, batch_size: int = 65_536, require_labels: bool | None = False
+    ) -> Iterator[Batch]:
+        """Encode a table in a stream of batches, in its order, without shards; ``require_labels`` as for
+        `TableSchema.check`.
 
         Raises:
             SchemaError, DataError: As `encode`; before the first batch where they can be known by then.
         """
         return (b.to_batch() for b in self.blocks(table, batch_size, require_labels))
 
-    def blocks(self, table: Any, batch_size: int = 65_536, require_labels: bool = False) -> Iterator[Block]:
+    def blocks(
+        self, table: Any, batch_size: int = 65_536, require_labels: bool | None = False
+    ) -> Iterator[Block]:
         """`batches` as numpy arrays, for those who serve without torch."""
         self._require_fitted()
         opened = self.schema.check(table, require_labels)

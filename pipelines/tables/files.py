@@ -16,7 +16,7 @@ from typing import Any
 
 from graphrec.errors import DataError, SchemaError
 
-from .csv_reader import bare_names, open_binary
+from .csv_reader import bare_names, first_row_end, open_binary
 
 PARQUET, CSV, IPC = "parquet", "csv", "ipc"
 SUFFIXES = {
@@ -225,7 +225,13 @@ def csv_header(path: str) -> tuple[list[str], str]:
     separator = "\t" if _stem(path).endswith(".tsv") else max(",\t;|", key=line.count)
     if "\r" in line:
         raise DataError(f"{path}: its lines end in carriage returns alone; write them with \\n or \\r\\n")
-    names = next(csv.reader([bare_names(line.encode(), separator).decode()], delimiter=separator))
+    try:
+        names = next(csv.reader([bare_names(line.encode(), separator).decode()], delimiter=separator))
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: a name in its header opens or closes with a quote alone, {line[:60]!r}; "
+            "quote names at both ends, and double quotes inside"
+        ) from error
     if _looks_like_values(names):
         raise DataError(f"{path}: its first line holds values, not column names; add a header line")
     refuse_duplicates(names, path)
@@ -257,7 +263,8 @@ def _stem(path: str) -> str:
 
 def _first_text_line(path: str) -> str:
     with open_binary(path) as file:
-        return file.read(1 << 20).split(b"\n", 1)[0].decode("utf-8-sig").rstrip("\r")
+        start = file.read(1 << 20)
+    return start[: first_row_end(start) or len(start)].decode("utf-8-sig").rstrip("\r\n")
 
 
 def refuse_differences(first: dict[str, str], other: dict[str, str], first_file: str, file: str) -> None:

@@ -229,8 +229,12 @@ class TableSchema(BaseModel):
 
         return infer_schema(table, label, weight, group, time, roles or {}, ignore)
 
-    def check(self, table: Any, require_labels: bool = True) -> Table:
+    def check(self, table: Any, require_labels: bool | None = True) -> Table:
         """Check that a table has what this schema needs, with values that convert; reads only what it must.
+
+        Args:
+            table: Anything that `open_table` takes.
+            require_labels: Whether labels must be there; None looks at features alone.
 
         Returns:
             The opened table.

@@ -124,14 +124,19 @@ class Targets:
     Args:
         schema: Which columns they are.
         columns: Columns that the table has; groups and weights are left out when absent.
-        require_labels: Whether labels must be there; otherwise missing ones become NaN.
+        require_labels: Whether labels must be there; otherwise missing ones become NaN. None leaves labels,
+            weights and groups unread: a prediction needs none, whatever they hold.
         where: Name of the table, for messages.
     """
 
-    def __init__(self, schema: TableSchema, columns: Sequence[str], require_labels: bool, where: str) -> None:
-        have = set(columns)
+    def __init__(
+        self, schema: TableSchema, columns: Sequence[str], require_labels: bool | None, where: str
+    ) -> None:
+        have = set(columns if require_labels is not None else ())
         self.labels = [schema[c] for c in schema.labels]
-        self.have_labels = require_labels or (bool(self.labels) and all(c.name in have for c in self.labels))
+        self.have_labels = bool(require_labels) or (
+            bool(self.labels) and all(c.name in have for c in self.labels)
+        )
         self.weight = schema.weight if schema.weight in have else None
         self.group = schema.group if schema.group in have else None
         self.where = where

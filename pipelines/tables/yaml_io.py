@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from graphrec.errors import SchemaError
 
+from ..yaml_keys import repeated_key
 from .schema import PARTS, Column, Role, TableSchema, explain
 
 _HEADER = f"""\
@@ -50,13 +51,16 @@ def _flow(value: Any) -> str:
 def load_schema(path: Path) -> TableSchema:
     """Read `dump_schema`'s text; every complaint names the file."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data, repeated = yaml.safe_load(text), repeated_key(text)
     except OSError as error:
         raise SchemaError(f"{path}: cannot be opened ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SchemaError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from error
     if not isinstance(data, dict) or not isinstance(data.get("columns"), dict):
         raise SchemaError(f"{path}: not a schema; it needs a mapping 'columns' from names to roles")
+    if repeated is not None:
+        raise SchemaError(f"{path}: {repeated}; keep one")
     unknown = sorted(set(data) - {"columns", "group", "time"})
     if unknown:
         raise SchemaError(f"{path}: unknown key {unknown[0]!r}; a schema has columns, group and time")

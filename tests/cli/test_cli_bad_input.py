@@ -337,3 +337,28 @@ def test_models_that_are_not_there_are_said_to_be() -> None:
     assert "no 'fcm'; did you mean fm, fcn?" in result.stderr
     assert "models: none is called 'zz*'" in run("models", "zz*").stderr
     assert "fcn is of task ctr" in run("models", "fcn", "--task", "image").stderr
+    assert (
+        "models: there is none of task cat; `graphrec models` lists all"
+        in run("models", "--task", "cat").stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.yaml", "label: click\nseed_: 3\n", "c.yaml: seed_: no such setting"),
+        (
+            "c.yaml",
+            "label: click\nepochs: 1\nepochs: 2\n",
+            "c.yaml: lines 2 and 3 both say 'epochs'; keep one",
+        ),
+        ("other.yaml", "", "c.yaml: cannot be opened (No such file or directory)"),
+    ],
+)
+def test_configuration_files_that_are_wrong_are_named(name: str, text: str, message: str) -> None:
+    write(click_log(40))
+    Path(name).write_text(text)
+    for command in (["fit"], ["compare", "--models", "lr"]):
+        result = run(*command, "log.parquet", "--config", "c.yaml", "--out", "run")
+        assert (result.exit_code, Path("run").exists()) == (2, False)
+        assert message in result.stderr

@@ -205,6 +205,17 @@ def test_every_query_on_csv_has_the_same_rows(quoted: bool, tmp_path: Path) -> N
         assert read_all(open_table(tmp_path / "end.csv")).height == 2
 
 
+def test_names_of_csv_may_hold_line_breaks(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b'"a,\nb",y\r\n1,0\r\n2,1\r\n')
+    table = open_table(tmp_path / "t.csv")
+    assert read_all(table).to_dict(as_series=False) == {"a,\nb": [1, 2], "y": [0, 1]}
+    (tmp_path / "half.csv").write_bytes(b'a,5" disc\n1,2\n3,4\n')
+    with pytest.raises(
+        DataError, match=r"half\.csv: a name in its header opens or closes with a quote alone"
+    ):
+        open_table(tmp_path / "half.csv")
+
+
 def test_blanks_after_the_separators_change_nothing(tmp_path: Path) -> None:
     lines = ["y, age, gain, job", *(f"{i % 2}, {20 + i}, {i * 37}, clerk {i % 3}" for i in range(90))]
     (tmp_path / "blanks.csv").write_text("\n".join(lines))

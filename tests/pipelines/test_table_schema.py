@@ -242,10 +242,15 @@ def test_yaml_round_trip(log: pl.DataFrame, tmp_path: Path) -> None:
 def test_yaml_edits(log: pl.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "schema.yaml"
     TableSchema.infer(log, "click").to_yaml(path)
-    path.write_text(
-        path.read_text().replace("age: {role: numeric", "age: {bins: 8, transform: quantile, role: numeric")
-    )
-    assert TableSchema.from_yaml(path)["age"].bins == 8
+    text = path.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("  age: "))
+    edited = line.replace("transform: piecewise", "transform: quantile, bins: 8")
+    path.write_text(text.replace(line, edited))
+    age = TableSchema.from_yaml(path)["age"]
+    assert (age.transform, age.bins) == ("quantile", 8)
+    path.write_text(text.replace(line, edited.replace("role:", "bins: 4, role:")))
+    with pytest.raises(SchemaError, match="line [0-9]+ says 'bins' twice; keep one"):
+        TableSchema.from_yaml(path)
 
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
@@ -510,3 +515,10 @@ def test_names_that_are_none() -> None:
     assert [c.name for c in TableSchema.infer(frame, "y", ignore="price").features] == ["x"]
     with pytest.raises(ConfigError, match="quotient_remainder: -4 is no number of remainders"):
         TableSchema.infer(frame, "y").replace("x", role="categorical", quotient_remainder=-4)
+
+
+def test_a_column_that_a_schema_says_twice_is_refused(tmp_path: Path) -> None:
+    text = "group:\ntime:\ncolumns:\n  a: numeric\n  y: label\n  a: categorical\n"
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(SchemaError, match=r"s\.yaml: lines 4 and 6 both say 'a'; keep one"):
+        TableSchema.from_yaml(tmp_path / "s.yaml")
