@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,9 @@ def item_index(index: Any, total: int, what: str) -> Tensor:
         if chosen.shape != (total,):
             raise IndexError(f"a mask of shape {tuple(chosen.shape)} for {total} {what}s")
         return chosen.nonzero().flatten()
-    chosen = chosen.to(torch.int64).flatten()
+    if len(chosen := chosen.flatten()) and (chosen.is_floating_point() or chosen.is_complex()):
+        raise IndexError(f"{what}s are numbered by whole numbers, found {chosen.dtype}")
+    chosen = chosen.to(torch.int64)
     if len(chosen) and not -total <= int(chosen.min()) <= int(chosen.max()) < total:
         wrong = chosen[(chosen < -total) | (chosen >= total)][0]
         raise IndexError(f"{what} {int(wrong)} of {total}")
@@ -42,7 +45,7 @@ def many(index: Any) -> bool:
     """Whether an index is a list of numbers or a mask, as scikit-learn draws folds, not one or a slice."""
     if isinstance(index, tuple):
         index = index[0]
-    return not isinstance(index, slice) and torch.as_tensor(index).dim() > 0
+    return not isinstance(index, slice) and np.ndim(index) > 0
 
 
 def refuse_parted(group: Tensor, chosen: Tensor, message: str) -> None:

@@ -11,14 +11,19 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch_geometric.data import Data
 
 from graphrec.errors import DataError
 from graphrec.metrics import class_metrics
-from graphrec.module_estimator import check_split, check_two_classes, judged_parts, remember_arguments
+from graphrec.metrics.classes import accuracy
+from graphrec.module_estimator import (
+    check_split,
+    check_two_classes,
+    judged_parts,
+    remember_arguments,
+)
 from graphrec.pipelines.array_labels import label_codes
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
@@ -192,9 +197,11 @@ class GraphClassifier(NetworkClassifier):
         """Accuracy on labelled graphs; ``y`` in place of their own labels.
 
         Raises:
-            DataError: A label is missing, or none is a class that was fitted.
+            DataError: There are no graphs, a label is missing, or none is a class that was fitted.
         """
         graphs = self._checked(graphs, labels=y is None)
+        if not len(graphs):
+            raise DataError(f"{graphs.name}: there are no graphs to judge")
         names, codes = _codes(graphs, y)
         if not np.isin(names[codes.unique().numpy()], self.classes_).any():
             raise DataError(
@@ -202,7 +209,7 @@ class GraphClassifier(NetworkClassifier):
                 f"{_few(names)}"
             )
         y = names[codes.numpy()]
-        return float(accuracy_score(y, self.predict(graphs), sample_weight=sample_weight))
+        return accuracy(y, self.predict(graphs), sample_weight)
 
     def attention(self, graphs: Graphs) -> tuple[NDArray[Any], NDArray[Any]]:
         """What HISTOGRAPH looks at: weight of every layer (G, L), and of every node in its graph (N,).

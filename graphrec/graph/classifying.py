@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from graphrec.errors import ConfigError
+from graphrec.errors import ConfigError, DataError
 from graphrec.module_estimator import ModuleEstimator
 from graphrec.pipelines.recipes.complaints import near
 from graphrec.registry import card, create_model
@@ -83,6 +83,8 @@ class NetworkClassifier(ModuleEstimator):
             raise ConfigError(f"mode={self.mode!r}: must be end_to_end or frozen")
         if backbone is not None and self.mode != "frozen":
             raise ConfigError("backbone: is for mode='frozen'")
+        if not self.facts_["in_features"]:
+            raise DataError("x: has no columns; leave it out, and every node has a 1")
         with seeded(self.facts_["seed"]):
             module = self._build(**self.facts_)
             if not isinstance(module, Network):

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphrec.errors import ConfigError, DataError
 from graphrec.metrics import class_metrics
+from graphrec.metrics.classes import accuracy
 from graphrec.module_estimator import (
     check_split,
     check_two_classes,
@@ -197,7 +197,7 @@ class NodeClassifier(NetworkClassifier):
         if (unknown := judged[labels.numpy()[judged] < 0]).size:
             raise DataError(f"y: node {unknown[0]} has no label; leave it out of nodes")
         guess = self.predict(data)[judged]
-        return float(accuracy_score(labels.numpy()[judged], guess, sample_weight=sample_weight))
+        return accuracy(labels.numpy()[judged], guess, sample_weight)
 
     def attention(self, data: Data) -> tuple[NDArray[Any], NDArray[Any]]:
         """What HISTOGRAPH looks at: weight of every layer (L,), and of every node (N,).

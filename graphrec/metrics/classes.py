@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphrec.errors import DataError
+
 from .scores import Scores
 
 
@@ -42,6 +44,29 @@ def class_metrics(
     if "auc" in names:
         found["auc"] = Scores.of(y, wide[:, 1], weights).auc
     return found
+
+
+def accuracy(y: NDArray[Any], guess: NDArray[Any], weights: Any = None) -> float:
+    """Share of the right ones.
+
+    Args:
+        y: Classes (n,), numbers or texts.
+        guess: Predicted ones (n,).
+        weights: How much each counts (n,), as a caller of ``score`` gave them; all the same if None.
+
+    Raises:
+        DataError: The weights are not one for each, from 0 up, or are all 0.
+    """
+    if weights is not None:
+        weights = np.asarray(weights)
+        if weights.shape != y.shape or weights.dtype.kind not in "biuf":
+            raise DataError(
+                f"sample_weight: must be {len(y)} numbers, one for each that is judged; found "
+                f"{weights.dtype} of {weights.shape}"
+            )
+        if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+            raise DataError("sample_weight: must be finite numbers from 0 up, of which not all are 0")
+    return float(np.average(y == guess, weights=weights))
 
 
 def macro_f1(y: NDArray[Any], guess: NDArray[Any], weights: NDArray[Any] | None = None) -> float:

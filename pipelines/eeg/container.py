@@ -14,6 +14,8 @@ from torch import Tensor
 
 from graphrec.errors import DataError
 
+from ..item_index import item_index, many
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Recording:
@@ -180,10 +182,18 @@ class EEGSet(Sequence[Recording]):
     @overload
     def __getitem__(self, index: slice) -> EEGSet: ...
     def __getitem__(self, index: Any) -> Any:
-        """A recording by its number, of numpy or torch too, or some of them by a slice."""
+        """A recording by its number, of numpy or torch too, or those of a slice, list or mask as a set."""
         if isinstance(index, slice):
             return replace(self, recordings=self.recordings[index])
+        if many(index):
+            chosen = item_index(index, len(self), "recording").tolist()
+            return replace(self, recordings=tuple(self.recordings[i] for i in chosen))
         return self.recordings[operator.index(index)]
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(recordings,); scikit-learn's cross-validation takes what has one."""
+        return (len(self),)
 
     def __repr__(self) -> str:
         people = len({r.subject for r in self.recordings})

@@ -481,6 +481,9 @@ def test_cross_validation_takes_windows_and_does_not_leak() -> None:
     search = GridSearchCV(clone(model), {"learning_rate": [1e-3, 1e-2]}, cv=GroupKFold(3))
     assert search.fit(windows, labels, groups=windows.subject).best_score_ > 0
 
+    of_recordings = cross_val_score(model, trials(), np.tile(["a", "b", "c"], 5), cv=KFold(3))
+    assert np.isfinite(of_recordings).all(), "whole recordings, with a class each"
+
     one = make_windows(EEGSet((rests(6),), ("0", "1"), "rest"), 64, 64)
     assert cross_val_score(model, one, one.y, cv=KFold(3)).shape == (3,), "stretches along time"
     leaks = {

@@ -251,3 +251,29 @@ def test_batches_of_many_sizes_are_not_compiled() -> None:
     assert fitted.predict(graphs).shape == (12,)
     with pytest.raises(ConfigError, match="compile: every batch holds another number of tokens"):
         check_recipe(read_recipe("bioie-chemprot", {"training.compile": True}))
+
+
+def test_weights_to_judge_by() -> None:
+    """scikit-learn's complaint named neither the argument nor what was wrong."""
+    graphs = motif_graphs(12, nodes=6)
+    of_nodes, of_graphs = NodeClassifier(**QUICK).fit(node_graph()), GraphClassifier(**QUICK).fit(graphs)
+    for score, data, count in ((of_nodes.score, node_graph(), 4), (of_graphs.score, graphs, 12)):
+        assert score(data, sample_weight=list(range(count))) <= 1
+        for wrong in (np.ones(count + 1), ["a"] * count):
+            with pytest.raises(DataError, match=f"sample_weight: must be {count} numbers, one for each"):
+                score(data, sample_weight=wrong)
+        for number in (0, np.inf, np.nan, -1):
+            with pytest.raises(DataError, match="sample_weight: must be finite numbers from 0 up"):
+                score(data, sample_weight=np.full(count, number))
+
+
+def test_graphs_of_nothing() -> None:
+    graphs = motif_graphs(12, nodes=6)
+    with pytest.raises(DataError, match="trees with motifs: there are no graphs to judge"):
+        GraphClassifier(**QUICK).fit(graphs).score(graphs[[]])
+    with pytest.raises(DataError, match="x: has no columns; leave it out, and every node has a 1"):
+        NodeClassifier(**QUICK).fit(node_graph(x=torch.zeros(12, 0)))
+    with pytest.raises(DataError, match="x: has no columns"):
+        GraphClassifier(**QUICK).fit(
+            [Data(x=one.x[:, :0], edge_index=one.edge_index, y=one.y) for one in graphs]
+        )

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from graphrec import runs
 from graphrec.errors import ConfigError, DataError
+from graphrec.metrics.classes import accuracy
 from graphrec.module_estimator import (
     ModuleEstimator,
     check_split,
@@ -377,7 +377,7 @@ class EEGClassifier(ModuleEstimator):
         """Accuracy over windows; see `evaluate`."""
         windows = self.windows(X, y, **how)
         guess = self._scores(windows, torch.arange(len(windows))).argmax(1)
-        return float(accuracy_score(labels_of(windows).numpy(), guess, sample_weight=sample_weight))
+        return accuracy(labels_of(windows).numpy(), guess, sample_weight)
 
     def gates(self, X: Any, **how: Any) -> dict[str, dict[str, float]]:
         """What the network weights how much, the mean over the windows of X.

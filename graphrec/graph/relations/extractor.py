@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
+from graphrec.metrics.classes import accuracy
 from graphrec.module_estimator import (
     ModuleEstimator,
     check_split,
@@ -311,7 +311,7 @@ class RelationExtractor(ModuleEstimator):
         relations = relation_set(relations)
         true = truth(relations, y, self.classes_, _chosen(relations, None))
         guess = self.predict_proba(relations).argmax(1)
-        return float(accuracy_score(true, guess, sample_weight=sample_weight))
+        return accuracy(true, guess, sample_weight)
 
     def evaluate(
         self, relations: Relations, y: Any = None, *, index: Any = None, unreachable: int = 0
