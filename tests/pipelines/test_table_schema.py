@@ -249,7 +249,7 @@ def test_yaml_edits(log: pl.DataFrame, tmp_path: Path) -> None:
     age = TableSchema.from_yaml(path)["age"]
     assert (age.transform, age.bins) == ("quantile", 8)
     path.write_text(text.replace(line, edited.replace("role:", "bins: 4, role:")))
-    with pytest.raises(SchemaError, match="line [0-9]+ says 'bins' twice; keep one"):
+    with pytest.raises(SchemaError, match=r"line [0-9]+ says 'bins' twice; keep one"):
         TableSchema.from_yaml(path)
 
 
