@@ -6,7 +6,7 @@ when it treats all alike), ``N`` a number of tiles or blocks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,11 +43,17 @@ def per_axis(value: int | bool | Sequence[Any], axes: int, name: str) -> tuple[A
     return tuple(value)
 
 
-def _value_code(value: Any, same: bool, names: dict[int, str]) -> str:
+def tensor_code(value: Tensor, names: Iterator[str] | None) -> str:
+    """The next of the names or, without names, type and size of a tensor."""
+    if names is not None:
+        return next(names)
+    return f"<{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, value.shape))}>"
+
+
+def _value_code(value: Any, same: bool, names: Iterator[str] | None) -> str:
     """The source text of one field's value; ``same`` writes a tuple of equal entries as one entry."""
     if isinstance(value, Tensor):
-        size = "x".join(map(str, value.shape))
-        return names.get(id(value), f"<{str(value.dtype).removeprefix('torch.')} {size}>")
+        return tensor_code(value, names)
     if isinstance(value, tuple) and same and len(set(value)) == 1:
         return repr(value[0])
     return repr(value)
@@ -252,8 +258,10 @@ class Pattern:
         values = [getattr(self, name) for name in self._names]
         return tuple(one for one in values if isinstance(one, Tensor))
 
-    def code(self, names: dict[int, str] | None = None) -> str:
-        """The expression that makes this pattern; tensors appear under ``names[id(tensor)]``."""
+    def code(self, names: Iterator[str] | None = None) -> str:
+        """The expression that makes this pattern; tensors appear under their ``names``, in the order of
+        :meth:`tensors`.
+        """
         parts = []
         for name in self._names:
             value, same = getattr(self, name), name in self._per_axis
@@ -265,7 +273,7 @@ class Pattern:
                 and value in (default, (default,) * len(self._grid))
             ):
                 continue
-            parts.append((f"{name}=" if optional else "") + _value_code(value, same, names or {}))
+            parts.append((f"{name}=" if optional else "") + _value_code(value, same, names))
         return f"{type(self).__name__}({', '.join(parts)})"
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -95,7 +95,7 @@ class _Combined(Pattern):
         spread = tuple(int(step) for step in (whole.amax(0) - whole.amin(0))) if len(whole) else (0,) * axes
         return found + [spread] * (len(self.parts) > len(found))
 
-    def _symbol(self, names: dict[int, str] | None, symbol: str, weak: type[Pattern] | None) -> str:
+    def _symbol(self, names: Iterator[str] | None, symbol: str, weak: type[Pattern] | None) -> str:
         texts = [
             f"({one.code(names)})" if weak and isinstance(one, weak) else one.code(names)
             for one in self.parts
@@ -128,7 +128,7 @@ class And(_Combined):
         found = [keys for one in self.parts if (keys := one.lists(index, k_len)) is not None]
         return min(found, key=lambda keys: keys.shape[-1]) if found else None
 
-    def code(self, names: dict[int, str] | None = None) -> str:
+    def code(self, names: Iterator[str] | None = None) -> str:
         return self._symbol(names, "&", Or)
 
 
@@ -149,7 +149,7 @@ class Or(_Combined):
     def extent(self, q_len: int, k_len: int) -> tuple[int, ...]:
         return tuple(map(max, zip(*self._extents(q_len, k_len), strict=True)))
 
-    def code(self, names: dict[int, str] | None = None) -> str:
+    def code(self, names: Iterator[str] | None = None) -> str:
         return self._symbol(names, "|", None)
 
 
@@ -186,5 +186,5 @@ class PerHead(_Combined):
     def extent(self, q_len: int, k_len: int) -> tuple[int, ...]:
         return tuple(map(max, zip(*self._extents(q_len, k_len), strict=True)))
 
-    def code(self, names: dict[int, str] | None = None) -> str:
+    def code(self, names: Iterator[str] | None = None) -> str:
         return f"PerHead({', '.join(one.code(names) for one in self.parts)})"

@@ -29,8 +29,8 @@ _KINDS: dict[str, type[Pattern]] = {
 
 def encode(pattern: Pattern) -> tuple[str, list[Tensor]]:
     """Text of a pattern, with its tensors named ``t0``, ``t1``, …"""
-    held = list({id(one): one for one in pattern.tensors()}.values())
-    return pattern.code({id(one): f"t{place}" for place, one in enumerate(held)}), held
+    held = list(pattern.tensors())
+    return pattern.code(iter([f"t{place}" for place in range(len(held))])), held
 
 
 def decode(text: str, tensors: Sequence[Tensor] = ()) -> Pattern:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .base import Pattern, check_whole
+from .base import Pattern, check_whole, tensor_code
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,9 +101,8 @@ class FromStart(Pattern):
         first = self.start.to(q.device).long()[b % self.batch]
         return self.pattern.visible(b, h, q - first, k - first, q_len, k_len) & (k >= first)
 
-    def code(self, names: dict[int, str] | None = None) -> str:
-        size = f"<{str(self.start.dtype).removeprefix('torch.')} {self.start.shape[0]}>"
-        return f"FromStart({self.pattern.code(names)}, {(names or {}).get(id(self.start), size)})"
+    def code(self, names: Iterator[str] | None = None) -> str:
+        return f"FromStart({self.pattern.code(names)}, {tensor_code(self.start, names)})"
 
 
 __all__ = ["FromStart", "PooledCausal"]
