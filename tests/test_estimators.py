@@ -60,7 +60,9 @@ def test_fit_on_a_path_learns_and_sets_what_scikit_learn_expects(tmp_path: Path,
     assert roc_auc_score(unseen["click"], proba[:, 1]) > 0.7
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv", "glob", "folder", "lazy", "pandas", "arrow", "dict"])
+@pytest.mark.parametrize(
+    "form", ["parquet", "csv", "glob", "folder", "list", "lazy", "pandas", "arrow", "dict"]
+)
 def test_every_form_of_table_gives_the_same_scores(
     tmp_path: Path, log: pl.DataFrame, fitted: CTRClassifier, form: str
 ) -> None:
@@ -71,6 +73,7 @@ def test_every_form_of_table_gives_the_same_scores(
         "csv": tmp_path / "log.csv",
         "glob": str(tmp_path / "*.parquet"),
         "folder": tmp_path,
+        "list": [tmp_path / "part-0.parquet"],
         "lazy": log.lazy(),
         "pandas": log.to_pandas() if form == "pandas" else None,
         "arrow": log.to_arrow(),

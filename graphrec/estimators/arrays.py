@@ -4,6 +4,7 @@ columns.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ def is_frame(X: Any) -> bool:
 
 def is_array(X: Any) -> bool:
     """Whether X is what scikit-learn calls array-like and not a path, a frame or a dict of columns."""
-    if is_frame(X) or (isinstance(X, list) and X and isinstance(X[0], (str, bytes))):
+    if is_frame(X) or (isinstance(X, list) and X and isinstance(X[0], (str, bytes, os.PathLike))):
         return False
     return isinstance(X, (list, np.ndarray)) or hasattr(X, "__array__") or hasattr(X, "toarray")
 

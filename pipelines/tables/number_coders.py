@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +33,8 @@ class NumericCoder:
 
     def fit(self, array: pa.Array, train: Rows) -> np.ndarray:
         """(n,) float32 raw values; takes the moments, or a sample, of the training rows."""
-        raw = self.scaler.raw(_numbers(array, self.column.name))
+        values = _numbers(array, self.column.name)
+        raw = _as_float32(lambda: self.scaler.raw(values), self.column.name)
         self.scaler.observe(raw if train is None else raw[train])
         return raw
 
@@ -45,7 +48,8 @@ class NumericCoder:
 
     def encode(self, array: pa.Array) -> np.ndarray:
         """(n,) float32 scaled values, NaN where missing."""
-        return self.scaler.scale(self.scaler.raw(_numbers(array, self.column.name)))
+        values = _numbers(array, self.column.name)
+        return self.scaler.scale(_as_float32(lambda: self.scaler.raw(values)))
 
     def field(self) -> Field:
         """The encoded field."""
@@ -86,7 +90,8 @@ class BucketCoder(_FixedIds):
 
     def fit(self, array: pa.Array, train: Rows) -> np.ndarray:
         """(n,) float32 values; keeps a sample of the training rows."""
-        values = _numbers(array, self.column.name).astype(np.float32)
+        numbers = _numbers(array, self.column.name)
+        values = _as_float32(lambda: numbers.astype(np.float32), self.column.name)
         self.bucketer.observe(values if train is None else values[train])
         return values
 
@@ -105,7 +110,8 @@ class BucketCoder(_FixedIds):
 
     def encode(self, array: pa.Array) -> np.ndarray:
         """(n,) int32 bucket ids."""
-        return self.bucketer.ids(_numbers(array, self.column.name).astype(np.float32))
+        values = _numbers(array, self.column.name)
+        return self.bucketer.ids(_as_float32(lambda: values.astype(np.float32)))
 
     def field(self) -> Field:
         """The encoded field."""
@@ -217,3 +223,20 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
     if bad is not None:
         raise SchemaError(text_in_numbers(name, bad.example, bad.rows))
     return values
+
+
+def _as_float32(cast: Callable[[], np.ndarray], name: str | None = None) -> np.ndarray:
+    """What ``cast`` gives; numbers too large for float32 become infinite, told of column ``name``."""
+    try:
+        with np.errstate(over="raise"):
+            return cast()
+    except FloatingPointError:
+        if name is not None:
+            warnings.warn(
+                f"column {name!r} has numbers beyond 3.4e38, the largest that models take, which count as "
+                "infinite; scale them, or give it transform: log",
+                UserWarning,
+                stacklevel=3,
+            )
+        with np.errstate(over="ignore"):
+            return cast()

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -547,3 +548,14 @@ def test_one_class_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(TableEncoder, "_first_pass", lambda *a: pytest.fail("rows were encoded"))
     with pytest.raises(DataError, match="has only 1 in the training rows, never 0"):
         TableEncoder(schema).fit_encode(pl.DataFrame({"x": ["a", "b"], "y": [1, 1]}))
+
+
+@pytest.mark.parametrize("transform", ["piecewise", "standard", "quantile"])
+def test_numbers_too_large_for_float32_are_told_of(transform: str) -> None:
+    frame = pl.DataFrame({"v": [1e60, -1e60, 1.5, 2.5] * 20, "y": [0, 1] * 40})
+    encoder = TableEncoder(TableSchema.infer(frame, "y").replace("v", role="numeric", transform=transform))
+    with pytest.warns(UserWarning, match=r"column 'v' has numbers beyond 3.4e38.*transform: log"):
+        encoder.fit_encode(frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.encode(frame)  # which was told of
