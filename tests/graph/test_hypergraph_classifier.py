@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hypergraph_tools import clubs
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -392,3 +393,12 @@ def test_arguments_of_numpy_are_saved_as_numbers(graph: Hypergraph, tmp_path: Pa
     again = HypergraphClassifier.load(model.save(tmp_path / "model"))
     assert (again.hidden, again.dropout) == (8, 0.5)
     np.testing.assert_array_equal(again.predict_proba(graph), model.predict_proba(graph))
+
+
+def test_sparse_features_are_refused_by_their_name() -> None:
+    """They were said to be of type object."""
+    model = HypergraphClassifier("mlp", epochs=1, random_state=0).fit(clubs(10))
+    with pytest.raises(
+        DataError, match=r"features: found a sparse csr_array; give dense ones, by \.toarray\(\)"
+    ):
+        model.predict(csr_array(np.eye(30)))

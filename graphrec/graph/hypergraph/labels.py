@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from torch import Tensor
 
 from graphrec.errors import ConfigError, DataError
@@ -124,6 +125,8 @@ def real_numbers(features: Any) -> Tensor:
         if features.layout != torch.strided or features.is_complex():
             raise DataError(f"features: found {features.dtype}, {features.layout}; give dense real numbers")
         return features.detach()
+    if issparse(features):
+        raise DataError(f"features: found a sparse {type(features).__name__}; give dense ones, by .toarray()")
     found = np.asarray(features)
     if found.dtype.kind not in "fiub":
         raise DataError(
