@@ -194,3 +194,16 @@ def class_codes(column: pl.Series, name: str, *, unlabelled: bool = False) -> tu
     values = column.drop_nulls().unique().sort()
     codes = positions(column, values).fill_null(-1).to_numpy()
     return codes.astype(np.int64), [str(v) for v in values.to_list()]
+
+
+def typed_classes(texts: Sequence[str], kind: pl.DataType | None) -> list[Any]:
+    """Texts of classes as values of the type of the labels that they name: whole numbers, booleans or text.
+
+    Args:
+        texts: As `class_codes` gives them.
+        kind: Type of the labels; None is text. What is no such value stays text.
+    """
+    if kind == pl.Boolean and set(texts) <= {"False", "True"}:
+        return [text == "True" for text in texts]
+    numbers = kind is not None and kind.is_numeric() and all(text.lstrip("-").isdecimal() for text in texts)
+    return [int(text) for text in texts] if numbers else list(texts)

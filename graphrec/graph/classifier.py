@@ -203,13 +203,16 @@ class GraphClassifier(NetworkClassifier):
         if not len(graphs):
             raise DataError(f"{graphs.name}: there are no graphs to judge")
         names, codes = _codes(graphs, y)
-        if not np.isin(names[codes.unique().numpy()], self.classes_).any():
+        there = [str(one) for one in names[codes.unique().numpy()].tolist()]
+        known = [str(one) for one in self.classes_.tolist()]  # the text of a class decides
+        if not set(there) & set(known):
             raise DataError(
                 f"{graphs.name}: no label is a class that was fitted ({_few(self.classes_)}); found "
                 f"{_few(names)}"
             )
-        y = names[codes.numpy()]
-        return accuracy(y, self.predict(graphs), sample_weight)
+        found = np.asarray([str(one) for one in self.predict(graphs).tolist()])
+        texts = np.asarray([str(one) for one in names[codes.numpy()].tolist()])
+        return accuracy(texts, found, sample_weight)
 
     def attention(self, graphs: Graphs) -> tuple[NDArray[Any], NDArray[Any]]:
         """What HISTOGRAPH looks at: weight of every layer (G, L), and of every node in its graph (N,).

@@ -19,7 +19,7 @@ def assemble(
     y: Tensor,
     *,
     edge_attr: Tensor | None = None,
-    classes: Sequence[str] = (),
+    classes: Sequence[str | int] = (),
     name: str,
     edge_name: str | None = None,
     policy: EdgePolicy,
@@ -32,7 +32,7 @@ def assemble(
         edges: Ends of every edge, numbered through all nodes, int64 (E, 2); both in one graph.
         y: (G,) or (G, T).
         edge_attr: float32 (E, D), or None.
-        classes: Text of the classes.
+        classes: Text or numbers.
         name: What messages call the set.
         edge_name: What messages call the edges; ``name`` by default.
         policy: See `EdgePolicy`.

@@ -31,7 +31,8 @@ class GraphSet(Sequence[Data]):
         edge_ptr: Likewise its edges, int64 (G + 1,).
         y: Class of every graph, int64 (G,), or targets, float32 (G, T).
         edge_attr: Edge features, float32 (E, D), or None.
-        classes: Text of the classes, in the order of their codes; empty for regression.
+        classes: The classes, text or numbers as the data have them, in the order of their codes; empty for
+            regression.
         name: What messages call it.
         notes: What reading changed, such as edges that were merged.
 
@@ -45,7 +46,7 @@ class GraphSet(Sequence[Data]):
     edge_ptr: Tensor
     y: Tensor
     edge_attr: Tensor | None = None
-    classes: tuple[str, ...] = ()
+    classes: tuple[str | int, ...] = ()
     name: str = "graphs"
     notes: tuple[str, ...] = field(default=())
 

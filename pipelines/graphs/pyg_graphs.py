@@ -32,7 +32,7 @@ def from_pyg(
     Args:
         graphs: One `Data`; or a list, PyG data set or batch of `Data` with x (n, F) or none, edge_index, a y
             of one class or one row of targets, and perhaps edge_attr. Other attributes are left behind.
-        classes: Text of the classes; by default their numbers from 0 to the largest.
+        classes: Names of the classes; by default their numbers from 0 to the largest.
         labels: Whether y is read; without, every graph of a set has class -1, as for predictions.
         name: What messages call them.
 
@@ -114,7 +114,7 @@ def _finish(
             f"{name}: graph {int(y.argmax())} is of class {largest}; classes are numbered from 0 on, "
             "without gaps"
         )
-    known = tuple(classes) if classes is not None else tuple(str(i) for i in range(largest + 1))
+    known: tuple[str | int, ...] = tuple(classes) if classes is not None else tuple(range(largest + 1))
     if largest >= len(known):
         raise DataError(
             f"{name}: graph {int(y.argmax())} is of class {largest}, and classes names {len(known)}"

@@ -76,11 +76,11 @@ def read_tu_folder(
     )
 
 
-def _targets(base: str) -> tuple[str, Tensor, list[str]]:
+def _targets(base: str) -> tuple[str, Tensor, list[int]]:
     labels, attributes = f"{base}_graph_labels.txt", f"{base}_graph_attributes.txt"
     if Path(labels).exists() or not Path(attributes).exists():
         values, codes = np.unique(_column(labels), return_inverse=True)
-        return labels, torch.from_numpy(codes.astype(np.int64)), [str(v) for v in values]
+        return labels, torch.from_numpy(codes.astype(np.int64)), values.tolist()
     return attributes, torch.from_numpy(_table(attributes).astype(np.float32)), []
 
 

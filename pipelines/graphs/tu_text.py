@@ -74,7 +74,7 @@ def read_tu_text(
         node_graph,
         edges,
         torch.from_numpy(codes.astype(np.int64)),
-        classes=[str(v) for v in values],
+        classes=values.tolist(),
         name=str(path),
         policy=policy,
     )

@@ -21,7 +21,7 @@ def from_edge_lists(
     y: Tensor | None = None,
     *,
     edge_weight: Tensor | None = None,
-    classes: Sequence[str] = (),
+    classes: Sequence[str | int] = (),
     name: str = "hypergraph",
 ) -> Hypergraph:
     """From the vertices of each hyperedge; an empty list is an empty hyperedge, repeated vertices count once.
@@ -88,7 +88,7 @@ def from_graph(data: Data, *, pairs: bool = True, name: str = "hypergraph") -> H
     return Hypergraph(data.x.float(), incidence, total, y, classes=_classes(y, ()), name=name)
 
 
-def _classes(y: Tensor | None, classes: Sequence[str]) -> tuple[str, ...]:
+def _classes(y: Tensor | None, classes: Sequence[str | int]) -> tuple[str | int, ...]:
     if classes or y is None or not len(y):
         return tuple(classes)
-    return tuple(str(i) for i in range(int(y.max()) + 1))
+    return tuple(range(int(y.max()) + 1))

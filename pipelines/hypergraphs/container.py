@@ -27,7 +27,7 @@ class Hypergraph:
         y: Class of every vertex, int64 (N,), -1 where it has none; or None.
         weight: Weight of every incidence, float32 (K,), or None for ones.
         edge_weight: Weight of every hyperedge, float32 (M,), or None for ones.
-        classes: Text of the classes.
+        classes: The classes, text or numbers as the data have them.
         name: What messages call it.
 
     Raises:
@@ -41,7 +41,7 @@ class Hypergraph:
     y: Tensor | None = None
     weight: Tensor | None = None
     edge_weight: Tensor | None = None
-    classes: tuple[str, ...] = ()
+    classes: tuple[str | int, ...] = ()
     name: str = "hypergraph"
     edge_ptr: Tensor = field(init=False)
 
@@ -186,7 +186,9 @@ class Hypergraph:
         return data
 
     @classmethod
-    def from_pyg(cls, data: Data, *, classes: tuple[str, ...] = (), name: str = "hypergraph") -> Hypergraph:
+    def from_pyg(
+        cls, data: Data, *, classes: tuple[str | int, ...] = (), name: str = "hypergraph"
+    ) -> Hypergraph:
         """From a PyG `Data` as `to_pyg` makes it, or as PyG's hypergraph data sets have it."""
         pairs = data.get("hyperedge_index")
         pairs = data.edge_index if pairs is None else pairs
@@ -196,7 +198,7 @@ class Hypergraph:
         count = int(pairs[1].max()) + 1 if count is None and pairs.numel() else int(count or 0)
         y = data.y if isinstance(data.y, Tensor) else None
         if y is not None and not classes:
-            classes = tuple(str(i) for i in range(int(y.max()) + 1)) if len(y) else ()
+            classes = tuple(range(int(y.max()) + 1)) if len(y) else ()
         return cls(
             data.x.float(),
             pairs.long(),

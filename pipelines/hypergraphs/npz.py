@@ -54,6 +54,6 @@ def read_hypergraph_npz(path: str | Path) -> Hypergraph:
         torch.from_numpy(np.ascontiguousarray(pairs)),
         len(ptr) - 1,
         torch.from_numpy(labels.astype(np.int64)),
-        classes=tuple(str(i) for i in range(int(labels.max(initial=-1)) + 1)),
+        classes=tuple(range(int(labels.max(initial=-1)) + 1)),
         name=str(path),
     )

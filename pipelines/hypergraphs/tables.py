@@ -10,7 +10,17 @@ import torch
 
 from graphrec.errors import ConfigError
 
-from ..frames import class_codes, id_column, matrix, need, number_columns, positions, read_frame, refuse_rows
+from ..frames import (
+    class_codes,
+    id_column,
+    matrix,
+    need,
+    number_columns,
+    positions,
+    read_frame,
+    refuse_rows,
+    typed_classes,
+)
 from .container import Hypergraph
 
 
@@ -81,10 +91,11 @@ def read_incidence(
     refuse_rows(~pairs.to_struct().is_first_distinct(), name, "an earlier row says the same", "keep one")
     chosen = number_columns(known, [vertex, label or ""]) if features is None else list(features)
     x = matrix(known, chosen, vertex_name) if chosen else np.ones((known.height, 1), np.float32)
-    y, classes = None, list[str]()
+    y, classes = None, list[str | int]()
     if label is not None:
         need(known, vertex_name, [label], "label")
-        codes, classes = class_codes(known[label], vertex_name, unlabelled=unlabelled)
+        codes, texts = class_codes(known[label], vertex_name, unlabelled=unlabelled)
+        classes = typed_classes(texts, known[label].dtype)
         y = torch.from_numpy(codes)
     return Hypergraph(
         torch.from_numpy(x),

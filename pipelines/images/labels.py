@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from graphrec.errors import DataError
@@ -38,19 +37,6 @@ def code_labels(
     if classes is None:
         return labels, tuple(found)
     return recode(labels, found, tuple(classes), name), tuple(classes)
-
-
-def as_labelled(classes: Sequence[str], kind: pl.DataType | None) -> NDArray[Any]:
-    """Names of classes in the type of the labels that they name, (C,): int64, bool or text.
-
-    Args:
-        classes: The names, as `code_labels` gives them.
-        kind: Type of the labels; None is text. Names that are no such values stay text.
-    """
-    if kind == pl.Boolean and set(classes) <= {"False", "True"}:
-        return np.asarray([name == "True" for name in classes])
-    numbers = kind is not None and kind.is_numeric() and all(name.lstrip("-").isdecimal() for name in classes)
-    return np.asarray([int(name) for name in classes] if numbers else classes)
 
 
 def recode(labels: Tensor, old: Sequence[str], new: tuple[str, ...], name: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,15 @@ def test_save_and_load(tmp_path: Path) -> None:
     nodes.save(tmp_path / "nodes")
     assert np.array_equal(NodeClassifier.load(tmp_path / "nodes").predict(GROUPS), nodes.predict(GROUPS))
     assert not list(tmp_path.rglob("*.pkl"))
+
+
+def test_numbers_of_classes_stay_numbers() -> None:
+    """Of PyG's graphs, whose predictions were texts and equal to none of their labels."""
+    graphs = [Data(x=one.x, edge_index=one.edge_index, y=one.y) for one in RINGS]
+    model = GraphClassifier(**{**FAST, "epochs": 2}).fit(graphs, split=SPLIT)
+    y = torch.cat([one.y for one in graphs]).numpy()
+    assert model.score(graphs) == (model.predict(graphs) == y).mean() > 0
+    assert model.score(replace(GraphSet.from_data_list(graphs), classes=("0", "1"))) == model.score(graphs)
 
 
 def test_labels_in_place_of_the_sets_own() -> None:

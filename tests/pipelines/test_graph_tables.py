@@ -42,6 +42,13 @@ def test_graphs_come_in_the_order_of_their_labels() -> None:
     assert graphs[2].edge_index.shape == (2, 0)
 
 
+@pytest.mark.parametrize("given", [[3, 1, 3], [True, False, True], [3.0, 1.0, 3.0], ["3", "1", "3"]])
+def test_classes_are_what_the_labels_are(given: list[Any]) -> None:
+    graphs = read(labels=LABELS.with_columns(label=pl.Series(given)))
+    assert graphs.classes == (given[1], given[0])
+    assert {type(one) for one in graphs.classes} == {int if type(given[0]) is float else type(given[0])}
+
+
 @pytest.mark.parametrize("extension", ["parquet", "csv"])
 def test_files_give_the_same(tmp_path: Path, extension: str) -> None:
     for name, frame in (("nodes", NODES.drop("g")), ("edges", EDGES), ("labels", LABELS)):

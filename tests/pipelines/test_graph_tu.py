@@ -20,7 +20,7 @@ AS_LISTED = EdgePolicy(duplicates="keep")
 def test_text_format(tmp_path: Path) -> None:
     graphs = read_tu_text(write(tmp_path / "T.txt", tu_text(TRIANGLE, POINT, PATH)))
     assert graphs.sizes.tolist() == [3, 1, 3]
-    assert graphs.classes == ("0", "1")
+    assert graphs.classes == (0, 1)
     assert graphs.y.tolist() == [1, 0, 0]
     assert graphs[0].x.tolist() == [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
     assert graphs[2].edge_index.tolist() == [[0, 1, 1, 2], [1, 0, 2, 1]]
@@ -70,7 +70,7 @@ def test_any_graphs_survive_both_formats(tmp_path: Path, listed: list[Data]) -> 
         assert (
             from_folder.classes[int(from_folder.y[i])]
             == from_text.classes[int(from_text.y[i])]
-            == str(int(data.y))
+            == int(data.y)
         )
 
 
@@ -120,7 +120,7 @@ def folder(tmp_path: Path, **files: str) -> Path:
 
 def test_folder_format(tmp_path: Path) -> None:
     graphs = read_tu_folder(folder(tmp_path))
-    assert graphs.classes == ("-1", "1")
+    assert graphs.classes == (-1, 1)
     assert graphs.y.tolist() == [1, 0]
     assert graphs[1].x.tolist() == [[2.5, 3.0, 0.0, 1.0], [3.5, 4.0, 1.0, 0.0]]
     assert graphs[1].edge_index.tolist() == [[1], [0]]

@@ -224,7 +224,7 @@ def test_arrays(tmp_path: Path) -> None:
     graph = read_hypergraph_npz(npz(tmp_path / "h.npz"))
     assert graph.x.tolist() == [[0.0, 1.0], [2.0, 0.0], [0.0, 0.0]]
     assert graph.edge_lists() == [[0, 2], []]
-    assert graph.classes == ("0", "1")
+    assert graph.classes == (0, 1)
 
 
 @pytest.mark.parametrize(

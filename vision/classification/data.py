@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from graphrec.errors import ConfigError, DataError
 from graphrec.module_estimator import check_split
+from graphrec.pipelines.frames import typed_classes
 from graphrec.pipelines.images import ImageSet, open_images, split_images
-from graphrec.pipelines.images.labels import as_labelled
 from graphrec.pipelines.index_splits import PARTS, IndexSplit
 
 
@@ -131,7 +131,7 @@ def open_labelled(
     if y is None:
         images = open_images(one_or_many(X), classes=names, **more)
         labels_of(images)
-        return images, as_labelled(images.classes, images.kind) if classes is None else classes
+        return images, np.asarray(typed_classes(images.classes, images.kind)) if classes is None else classes
     if isinstance(X, ImageSet):
         raise ConfigError(f"y: {X.title} brings its own labels; leave y out")
     y = _labels(y)

@@ -66,7 +66,7 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
         random_state: Seed.
 
     Attributes:
-        classes_: (C,) texts of the classes, or their numbers.
+        classes_: (C,) the classes, text or numbers as the labels were.
         n_features_in_: Width of the features.
         module_: What predicts.
         teacher_: What the student learned from, or None.

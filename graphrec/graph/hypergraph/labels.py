@@ -79,8 +79,8 @@ def _texts(X: Any, y: Any, count: int) -> list[str | None]:
     if y is None:
         if not isinstance(X, Hypergraph) or X.y is None:
             raise DataError("evaluate: there are no labels; pass y")
-        classes = X.classes or tuple(map(str, range(int(X.y.max()) + 1 if len(X.y) else 0)))
-        return [classes[code] if code >= 0 else None for code in X.y.tolist()]
+        classes = X.classes or range(int(X.y.max()) + 1 if len(X.y) else 0)
+        return [str(classes[code]) if code >= 0 else None for code in X.y.tolist()]
     values = np.asarray(y)
     if values.shape != (count,):
         raise DataError(f"y has shape {values.shape}, must be ({count},)")
