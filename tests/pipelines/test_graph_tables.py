@@ -149,7 +149,7 @@ CITES = pl.DataFrame({"source": ["p", "q", "p", "r"], "target": ["q", "p", "q", 
 def test_one_graph_with_masks() -> None:
     data = read_graph(CITED, CITES, split="part", unlabelled=True, policy=EdgePolicy(undirected=True))
     assert data.y.tolist() == [1, 0, 1, -1]
-    assert data.classes == ["0", "2"]
+    assert data.classes == [0, 2]
     assert data.edge_index.tolist() == [[0, 1, 2], [1, 0, 2]]
     split = node_split(data)
     assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([0], [1], [2])
