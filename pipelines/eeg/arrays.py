@@ -82,7 +82,7 @@ def windows_of(
         tuple(map(str, names.tolist())) if groups is not None else ("",),
         tuple(channels),
         float(rate),
-        tuple(map(str, classes)),
+        tuple(one if isinstance(one, int) else str(one) for one in classes),
         name,
     )
 

@@ -147,7 +147,7 @@ class EEGSet(Sequence[Recording]):
 
     Attributes:
         recordings: The recordings.
-        classes: Text of the classes.
+        classes: The classes, text or numbers as the data have them.
         name: What messages call it.
 
     Raises:
@@ -155,7 +155,7 @@ class EEGSet(Sequence[Recording]):
     """
 
     recordings: tuple[Recording, ...]
-    classes: tuple[str, ...] = ()
+    classes: tuple[str | int, ...] = ()
     name: str = "recordings"
 
     def __post_init__(self) -> None:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from graphrec.errors import DataError
 
-from ..frames import class_codes
+from ..frames import class_codes, typed_classes
 
 
-def encode(values: Sequence[Any] | np.ndarray, name: str) -> tuple[Tensor, tuple[str, ...]]:
-    """Codes, int64 (n,), and the text of each class, numbers in the order of numbers.
+def encode(values: Sequence[Any] | np.ndarray, name: str) -> tuple[Tensor, tuple[str | int, ...]]:
+    """Codes, int64 (n,), and the classes: numbers, in their order, or text.
 
     Raises:
         DataError: A label is missing.
@@ -34,4 +34,4 @@ def encode(values: Sequence[Any] | np.ndarray, name: str) -> tuple[Tensor, tuple
             raise DataError(f"{name}: row {int((~np.isfinite(listed)).argmax()) + 1} has no label")
         column = pl.Series("label", listed)
     codes, classes = class_codes(column, name)
-    return torch.from_numpy(codes), tuple(classes)
+    return torch.from_numpy(codes), tuple(typed_classes(classes, column.dtype))

@@ -20,7 +20,7 @@ def read_raw_files(
     subjects: Sequence[str] | None = None,
     labels: Sequence[int] | None = None,
     events: Mapping[str, int] | None = None,
-    classes: Sequence[str] = (),
+    classes: Sequence[str | int] = (),
     channels: Sequence[str] | None = None,
     rate: float | None = None,
 ) -> EEGSet:
@@ -32,7 +32,7 @@ def read_raw_files(
         labels: Class of each file.
         events: Description of an annotation to class: samples under it get the class, all others are marked
             bad.
-        classes: Text of the classes.
+        classes: Text or numbers; numbers from 0 by default.
         channels: Channels to take, in this order; None takes all EEG channels.
         rate: Resample to so many samples per second (MNE's filter against aliasing); None keeps the file's.
 
@@ -61,7 +61,7 @@ def read_raw_files(
         one = one if channels is None else one.pick(channels)
         found.append(one if rate is None or rate == one.rate else _resampled(mne, one, rate))
     largest = max((int(r.label.max()) for r in found if r.label is not None), default=-1)
-    names = tuple(classes) or tuple(str(i) for i in range(largest + 1))
+    names = tuple(classes) or tuple(range(largest + 1))
     return EEGSet(tuple(found), names, str(listed[0]))
 
 

@@ -33,7 +33,7 @@ class Windows:
         subjects: Names of the subjects, by number.
         channels: Names of the channels.
         rate: Samples per second.
-        classes: Text of the classes.
+        classes: The classes, text or numbers as the data have them.
         name: What messages call them.
         centred: Whether `x` takes each window's mean off every channel.
         whole: Whether ``signal`` is of whole recordings, so that it can still be filtered.
@@ -50,7 +50,7 @@ class Windows:
     subjects: tuple[str, ...]
     channels: tuple[str, ...]
     rate: float
-    classes: tuple[str, ...]
+    classes: tuple[str | int, ...]
     name: str
     centred: bool = False
     whole: bool = False

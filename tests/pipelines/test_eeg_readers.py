@@ -55,7 +55,7 @@ def test_a_list_of_numbers_is_no_recording(wrong: Any) -> None:
 def test_arff(tmp_path: Path) -> None:
     found = read_arff(write(tmp_path / "a.arff", ARFF), rate=128, label="eye", subject="p")
     assert found.channels == ("AF3", "F7")
-    assert found.classes == ("0", "1")
+    assert found.classes == (0, 1)
     assert found[0].signal.tolist() == [[1.5, 2.0], [2.5, 3.0], [3.5, 4.0]]
     assert found[0].label.tolist() == [0, 1, 1]
     assert read_arff(tmp_path / "a.arff", rate=128, channels=["F7"])[0].label is None
@@ -89,7 +89,7 @@ def test_matlab_matrices_and_trials(tmp_path: Path) -> None:
     savemat(path, {"trials": trials, "one": trials[0], "label": [2, 5, 2]})
     found = read_mat(path, signal="trials", rate=10, channels=["A", "B"], label="label", subject="p")
     assert len(found) == 3
-    assert found.classes == ("2", "5")
+    assert found.classes == (2, 5)
     assert [int(r.label) for r in found] == [0, 1, 0]
     assert found[2].signal.tolist() == trials[2].tolist()
     other = read_mat(path, signal="one", rate=10, channels=list("ABCD"), layout="channels_samples")

@@ -28,7 +28,7 @@ def test_the_recipe_of_eye_state_runs(tmp_path: Path) -> None:
     assert (run.folder / "figures" / "histn-gates.png").exists()
     assert (run.folder / "figures" / "histn-confusion.svg").exists()
     model = EEGClassifier.load(run.folder / "repetitions" / "histn" / "seed-0-split-1" / "model")
-    assert model.classes_.tolist() == ["0", "1"]
+    assert model.classes_.tolist() == [0, 1]
     assert model.schema_["band"] in [list(band) for band in candidate_bands(128).values()]
     with pytest.raises(ConfigError, match=r"training\.gap: is for band: auto"):
         run_recipe("histn-eye-state", tmp_path / "again", data=tmp_path, changes={"training.band": None})
