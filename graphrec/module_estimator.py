@@ -131,7 +131,8 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
         )
         values = {name: getattr(self, name) for name in names}
         values |= {"scheduler": "none", "seed": seed, "progress": bool(self.verbose)}  # type: ignore[attr-defined]
-        config = TrainConfig(**{**values, **(self.train_options or {}), **changes})  # type: ignore[attr-defined]
+        options = self.train_options or {}  # type: ignore[attr-defined]  # an argument of each subclass
+        config = TrainConfig(**{**values, **options, **changes})
         if config.compile:
             refuse_ragged(self._batch_source)
         return config

@@ -159,7 +159,7 @@ def _lists(column: pl.Series, name: str) -> np.ndarray:
     return flat.fill_null(float("nan")).to_numpy().reshape(len(lists), width)
 
 
-def class_codes(column: pl.Series, name: str, *, unlabelled: bool = False) -> tuple[np.ndarray, list[str]]:
+def class_codes(column: pl.Series, name: str, *, unlabelled: bool = False) -> tuple[np.ndarray, list[Any]]:
     """Labels as codes of their sorted values.
 
     Args:
@@ -168,8 +168,8 @@ def class_codes(column: pl.Series, name: str, *, unlabelled: bool = False) -> tu
         unlabelled: Whether null (or NaN, or text without a letter) is allowed; it becomes -1.
 
     Returns:
-        int64 (rows,), and the text of each class: numbers in the order of numbers, text in that of the
-        alphabet.
+        int64 (rows,), and the classes, whole numbers, booleans or text as the labels are: numbers in their
+        order, text in that of the alphabet.
 
     Raises:
         SchemaError: The labels are fractions or of another type.
@@ -193,17 +193,4 @@ def class_codes(column: pl.Series, name: str, *, unlabelled: bool = False) -> tu
         )
     values = column.drop_nulls().unique().sort()
     codes = positions(column, values).fill_null(-1).to_numpy()
-    return codes.astype(np.int64), [str(v) for v in values.to_list()]
-
-
-def typed_classes(texts: Sequence[str], kind: pl.DataType | None) -> list[Any]:
-    """Texts of classes as values of the type of the labels that they name: whole numbers, booleans or text.
-
-    Args:
-        texts: As `class_codes` gives them.
-        kind: Type of the labels; None is text. What is no such value stays text.
-    """
-    if kind == pl.Boolean and set(texts) <= {"False", "True"}:
-        return [text == "True" for text in texts]
-    numbers = kind is not None and kind.is_numeric() and all(text.lstrip("-").isdecimal() for text in texts)
-    return [int(text) for text in texts] if numbers else list(texts)
+    return codes.astype(np.int64), values.to_list()

@@ -18,12 +18,7 @@ from torch_geometric.data import Data
 from graphrec.errors import DataError
 from graphrec.metrics import class_metrics
 from graphrec.metrics.classes import accuracy
-from graphrec.module_estimator import (
-    check_split,
-    check_two_classes,
-    judged_parts,
-    remember_arguments,
-)
+from graphrec.module_estimator import check_split, check_two_classes, judged_parts, remember_arguments
 from graphrec.pipelines.array_labels import label_codes
 from graphrec.pipelines.graphs import GraphSet
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
@@ -203,16 +198,13 @@ class GraphClassifier(NetworkClassifier):
         if not len(graphs):
             raise DataError(f"{graphs.name}: there are no graphs to judge")
         names, codes = _codes(graphs, y)
-        there = [str(one) for one in names[codes.unique().numpy()].tolist()]
-        known = [str(one) for one in self.classes_.tolist()]  # the text of a class decides
-        if not set(there) & set(known):
+        texts, known = _texts(names), _texts(self.classes_)  # the text of a class decides
+        if not np.isin(texts[codes.unique().numpy()], known).any():
             raise DataError(
                 f"{graphs.name}: no label is a class that was fitted ({_few(self.classes_)}); found "
                 f"{_few(names)}"
             )
-        found = np.asarray([str(one) for one in self.predict(graphs).tolist()])
-        texts = np.asarray([str(one) for one in names[codes.numpy()].tolist()])
-        return accuracy(texts, found, sample_weight)
+        return accuracy(texts[codes.numpy()], _texts(self.predict(graphs)), sample_weight)
 
     def attention(self, graphs: Graphs) -> tuple[NDArray[Any], NDArray[Any]]:
         """What HISTOGRAPH looks at: weight of every layer (G, L), and of every node in its graph (N,).
@@ -244,6 +236,10 @@ def _graph_set(graphs: Graphs, labels: bool) -> GraphSet:
             "graphs: should be a GraphSet or a list of graphs, found one Data; put it into a list"
         )
     return graphs if isinstance(graphs, GraphSet) else GraphSet.from_data_list(graphs, labels=labels)
+
+
+def _texts(names: NDArray[Any]) -> NDArray[np.str_]:
+    return np.asarray([str(name) for name in names.tolist()])
 
 
 def _few(names: NDArray[Any]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphrec.errors import DataError
 
-from ..frames import class_codes, typed_classes
+from ..frames import class_codes
 
 
 def encode(values: Sequence[Any] | np.ndarray, name: str) -> tuple[Tensor, tuple[str | int, ...]]:
@@ -34,4 +34,4 @@ def encode(values: Sequence[Any] | np.ndarray, name: str) -> tuple[Tensor, tuple
             raise DataError(f"{name}: row {int((~np.isfinite(listed)).argmax()) + 1} has no label")
         column = pl.Series("label", listed)
     codes, classes = class_codes(column, name)
-    return torch.from_numpy(codes), tuple(typed_classes(classes, column.dtype))
+    return torch.from_numpy(codes), tuple(classes)

@@ -13,7 +13,7 @@ import torch
 
 from graphrec.errors import DataError
 
-from ..frames import class_codes, matrix, need, number_columns, read_frame, refuse_rows, typed_classes
+from ..frames import class_codes, matrix, need, number_columns, read_frame, refuse_rows
 from .container import EEGSet, Recording
 
 
@@ -66,7 +66,6 @@ def read_eeg_table(
         raise DataError(f"{name}: has no column of numbers that could be a channel")
     signal = torch.from_numpy(matrix(frame, chosen, name))
     codes, classes = class_codes(frame[label], name) if label else (None, [])
-    kind = frame[label].dtype if label else None
     owner, keys = _owners(frame, recording, name)
     _check_time(frame, time, owner, rate, name)
     people = _people(frame, subject, owner, name)
@@ -83,7 +82,7 @@ def read_eeg_table(
         )
         for i, (a, b) in enumerate(pairwise(bounds))
     ]
-    return EEGSet(tuple(listed), tuple(typed_classes(classes, kind)), name)
+    return EEGSet(tuple(listed), tuple(classes), name)
 
 
 def _wide(

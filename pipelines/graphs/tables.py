@@ -13,17 +13,7 @@ from torch_geometric.data import Data
 
 from graphrec.errors import ConfigError
 
-from ..frames import (
-    class_codes,
-    id_column,
-    matrix,
-    need,
-    number_columns,
-    positions,
-    read_frame,
-    refuse_rows,
-    typed_classes,
-)
+from ..frames import class_codes, id_column, matrix, need, number_columns, positions, read_frame, refuse_rows
 from ..index_splits import PARTS
 from .assemble import assemble
 from .container import GraphSet
@@ -254,9 +244,8 @@ def _targets(
         raise ConfigError(f"task={task!r}: must be classification or regression")
     if len(_names(label)) != 1:
         raise ConfigError("label: classification takes one column")
-    column = frame[_names(label)[0]]
-    codes, classes = class_codes(column, name, unlabelled=unlabelled)
-    return torch.from_numpy(codes), typed_classes(classes, column.dtype)
+    codes, classes = class_codes(frame[_names(label)[0]], name, unlabelled=unlabelled)
+    return torch.from_numpy(codes), classes
 
 
 def _add_masks(data: Data, frame: pl.DataFrame, split: str, name: str) -> None:

@@ -10,17 +10,7 @@ import torch
 
 from graphrec.errors import ConfigError
 
-from ..frames import (
-    class_codes,
-    id_column,
-    matrix,
-    need,
-    number_columns,
-    positions,
-    read_frame,
-    refuse_rows,
-    typed_classes,
-)
+from ..frames import class_codes, id_column, matrix, need, number_columns, positions, read_frame, refuse_rows
 from .container import Hypergraph
 
 
@@ -94,8 +84,7 @@ def read_incidence(
     y, classes = None, list[str | int]()
     if label is not None:
         need(known, vertex_name, [label], "label")
-        codes, texts = class_codes(known[label], vertex_name, unlabelled=unlabelled)
-        classes = typed_classes(texts, known[label].dtype)
+        codes, classes = class_codes(known[label], vertex_name, unlabelled=unlabelled)
         y = torch.from_numpy(codes)
     return Hypergraph(
         torch.from_numpy(x),

@@ -32,11 +32,25 @@ def code_labels(
         SchemaError: The labels are fractions or of another type.
         DataError: A label is missing, or is none of ``classes``.
     """
-    codes, found = class_codes(column, name)
+    codes, values = class_codes(column, name)
+    found = [str(value) for value in values]
     labels = torch.from_numpy(np.ascontiguousarray(codes))
     if classes is None:
         return labels, tuple(found)
     return recode(labels, found, tuple(classes), name), tuple(classes)
+
+
+def typed_classes(texts: Sequence[str], kind: pl.DataType | None) -> list[Any]:
+    """Texts of classes as values of the type of the labels that they name: whole numbers, booleans or text.
+
+    Args:
+        texts: As `code_labels` gives them.
+        kind: Type of the labels; None is text. What is no such value stays text.
+    """
+    if kind == pl.Boolean and set(texts) <= {"False", "True"}:
+        return [text == "True" for text in texts]
+    numbers = kind is not None and kind.is_numeric() and all(text.lstrip("-").isdecimal() for text in texts)
+    return [int(text) for text in texts] if numbers else list(texts)
 
 
 def recode(labels: Tensor, old: Sequence[str], new: tuple[str, ...], name: str) -> Tensor:

@@ -38,9 +38,9 @@ def test_takes_other_layouts_and_types() -> None:
 
 
 def test_gradient_of_few_features_is_made_the_other_way_round() -> None:
-    """torch multiplies input by gradient, as the name of the record of autograd's product tells."""
+    """torch chooses the order by the weight's layout, so the product has to be with a copy of the weight."""
     x = torch.randn(5, 3)
     out = Linear(3, 4)(x)
     assert out.grad_fn is not None
-    (weight,) = [one for one, _ in out.grad_fn.next_functions if one is not None and "Clone" in one.name()]
-    assert weight is not None
+    factors = [one.name() for one, _ in out.grad_fn.next_functions if one is not None]
+    assert any("Clone" in name for name in factors), factors

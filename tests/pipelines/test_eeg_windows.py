@@ -216,9 +216,9 @@ def test_recordings_by_numbers_of_any_kind() -> None:
         assert found[index] is found.recordings[3]  # type: ignore[index]
     assert found[2:4].recordings == found.recordings[2:4]
     for several_of_them in ([3, 0], np.array([3, 0]), torch.tensor([3, 0])):
-        assert found[several_of_them].recordings == (found[3], found[0])  # type: ignore[index]
+        assert found[several_of_them].recordings == (found[3], found[0])
     with pytest.raises(IndexError, match=r"recordings are numbered by whole numbers, found torch\.float32"):
-        found[[0.5, 1.5]]  # type: ignore[index]
+        found[[0.5, 1.5]]
     for wrong in ("a", 1.5):
         with pytest.raises(TypeError, match="interpreted as an integer"):
             found[wrong]  # type: ignore[index]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from graphrec.errors import ConfigError, DataError
 from graphrec.module_estimator import check_split
-from graphrec.pipelines.frames import typed_classes
 from graphrec.pipelines.images import ImageSet, open_images, split_images
+from graphrec.pipelines.images.labels import typed_classes
 from graphrec.pipelines.index_splits import PARTS, IndexSplit
 
 
