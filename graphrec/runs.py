@@ -176,8 +176,12 @@ def _check_parent(folder: Path) -> None:
     parent = folder.resolve().parent
     while not parent.exists():
         parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise RunError(f"{folder}: cannot be created, {parent} is not a writable folder")
+    try:  # permissions alone do not tell, of /proc for example, or of a full disk
+        os.rmdir(tempfile.mkdtemp(prefix=".graphrec-", dir=parent))
+    except OSError as error:
+        raise RunError(
+            f"{folder}: cannot be created, {parent} is not a writable folder ({error.strerror})"
+        ) from error
 
 
 def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> None:

@@ -72,6 +72,12 @@ def test_a_folder_below_a_file_cannot_be_created(tmp_path: Path) -> None:
         runs.RunWriter(tmp_path / "file" / "run")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write")
+def test_a_folder_that_only_claims_to_be_writable_is_refused_at_once() -> None:
+    with pytest.raises(RunError, match="/proc/run: cannot be created, /proc is not a writable folder"):
+        runs.RunWriter("/proc/run")
+
+
 def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     (tmp_path / "run").mkdir()

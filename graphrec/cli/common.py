@@ -7,6 +7,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -35,7 +36,7 @@ def command(function: _F) -> _F:
             with _short_warnings():
                 return function(*args, **kwargs)
         except (GraphrecError, OSError) as error:
-            if kwargs.get("debug"):
+            if kwargs.get("debug") or isinstance(error, BrokenPipeError):  # `| head` has read enough
                 raise
             fail(str(error))
         except KeyboardInterrupt:
@@ -75,17 +76,21 @@ def _short_warnings() -> Iterator[None]:
 
 
 def console() -> Any:
-    """A rich console on stdout; wide when it is not a terminal, so that tables are not cut."""
+    """A rich console on stdout that prints names as they are, whatever brackets and colons they hold; wide
+    when it is not a terminal, so that tables are not cut.
+    """
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False, soft_wrap=False)
+    terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed by the caller
+    width = None if terminal else 140
+    return Console(width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def parse_settings(items: Sequence[str], option: str) -> dict[str, Any]:
     """``key=value`` pairs; values are read as YAML, so numbers, booleans and lists come out typed.
 
     Raises:
-        ConfigError: A pair has no ``=``, or its value is not YAML.
+        ConfigError: A pair has no ``=``, its value is not YAML, or a key comes twice.
     """
     import yaml
 
@@ -94,11 +99,19 @@ def parse_settings(items: Sequence[str], option: str) -> dict[str, Any]:
         key, found, value = item.partition("=")
         if not found or not key:
             raise ConfigError(f"{option}: expected key=value, found {item!r}")
+        key = key.strip()
+        if key in settings:
+            raise ConfigError(f"{option}: {key} is given twice, the second time by {item!r}; keep one")
         try:
-            settings[key.strip()] = yaml.safe_load(value)
+            settings[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"{option}: the value of {item!r} cannot be read ({error})") from error
     return settings
+
+
+def data_name(data: str) -> str:
+    """What the default folder of a run calls its data: the file or folder without wildcards."""
+    return Path(data.rstrip("/")).stem.strip("*?[]") or "run"
 
 
 def names(text: str | Sequence[str] | None) -> list[str]:

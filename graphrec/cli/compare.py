@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options as o
-from .common import INTERRUPTED, DataPath, Debug, command, console, fail, names, number
+from .common import INTERRUPTED, DataPath, Debug, command, console, data_name, fail, names, number
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,19 +59,17 @@ def compare(
     of_file = o.read_config(config)
     arguments = o.data_arguments(of_file, {**given, "split": split or None})
     estimator = o.make_estimator(of_file, o.training_settings({**given, "model": None}), settings, config)
-    folder = Path(out) if out else Path("runs") / f"{Path(data.rstrip('/')).stem.strip('*?[]')}-compare"
+    folder = Path(out) if out else Path("runs") / f"{data_name(data)}-compare"
     try:
         table, _ = compare_models(
             estimator, names(models), data, run_dir=folder, resume=resume, overwrite=overwrite,
-            announce=lambda name: console().print(f"{name} ..."), **arguments,
+            announce=lambda name: typer.echo(f"{name} ..."), **arguments,
         )  # fmt: skip
     except KeyboardInterrupt:
         started = folder.with_name(f"{folder.name}.partial").exists()
         fail(f"stopped{'; the same command with --resume continues' if started else ''}", INTERRUPTED)
     _print(table, data)
-    console().print(
-        f"written to {folder}: comparison.csv, comparison.html, and a run folder for each model", markup=False
-    )
+    typer.echo(f"written to {folder}: comparison.csv, comparison.html, and a run folder for each model")
 
 
 def _print(table: pl.DataFrame, data: str) -> None:

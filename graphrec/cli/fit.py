@@ -10,7 +10,7 @@ import typer
 from graphrec.errors import ConfigError
 
 from . import options as o
-from .common import INTERRUPTED, DataPath, Debug, command, console, fail, metrics_table
+from .common import INTERRUPTED, DataPath, Debug, command, console, data_name, fail, metrics_table
 
 if TYPE_CHECKING:
     from graphrec.estimators import CTRClassifier
@@ -140,8 +140,7 @@ def _free_folder(data: str, model: str, resume: bool) -> Path:
     """runs/DATA-MODEL, with the first number that is free; with ``resume`` an unfinished one if there is
     any.
     """
-    stem = Path(data.rstrip("/")).stem.strip("*?[]") or "run"
-    base = Path("runs") / f"{stem}-{model}"
+    base = Path("runs") / f"{data_name(data)}-{model}"
     candidates = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 10_000))]
     unfinished = [c for c in candidates[:100] if c.with_name(c.name + ".partial").exists()]
     if resume and unfinished:
@@ -166,7 +165,6 @@ def _partial(folder: Path) -> bool:
 
 
 def _show(estimator: Estimator, folder: Path) -> None:
-    out = console()
-    out.print(metrics_table(estimator.metrics_, f"{estimator.model}: metrics"))
-    out.print(f"run folder: {folder}", markup=False)
-    out.print(f"report: {folder / 'report.html'}", markup=False)
+    console().print(metrics_table(estimator.metrics_, f"{estimator.model}: metrics"))
+    typer.echo(f"run folder: {folder}")
+    typer.echo(f"report: {folder / 'report.html'}")

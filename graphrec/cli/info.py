@@ -53,7 +53,7 @@ def models(
     console().print(table)
     if len(found) == 1:
         options = ", ".join(f"{key}={value!r}" for key, value in model_options(found[0]).items())
-        console().print(f"options (--set NAME=VALUE): {options}", markup=False)
+        typer.echo(f"options (--set NAME=VALUE): {options}")
 
 
 @command

@@ -109,7 +109,7 @@ def _print_list() -> None:
     for one in list_recipes():
         table.add_row(one.name, one.task.replace("_", " "), one.source, one.title)
     console().print(table)
-    console().print("graphrec run NAME runs one; graphrec run NAME --show prints it", markup=False)
+    typer.echo("graphrec run NAME runs one; graphrec run NAME --show prints it")
 
 
 def _print_recipe(recipe: str, changes: dict[str, Any]) -> None:
@@ -140,10 +140,9 @@ def _print_results(found: RecipeRun) -> None:
     for variant, metrics in found.summary.items():
         cells = [_spread(metrics[name]) for name in columns]
         table.add_row(variant, *cells, str(metrics[found.metric]["n"]))
-    out = console()
-    out.print(table)
-    out.print(f"run folder: {found.folder}", markup=False)
-    out.print(f"report: {found.folder / 'report.html'}", markup=False)
+    console().print(table)
+    typer.echo(f"run folder: {found.folder}")
+    typer.echo(f"report: {found.folder / 'report.html'}")
 
 
 def _spread(found: dict[str, Any]) -> str:

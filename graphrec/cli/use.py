@@ -39,14 +39,14 @@ def predict(
 
     if is_image_run(run):
         rows = predict_images(run, data, out, names(keep), image_column, overwrite)
-        console().print(f"{rows:,} images classified: {out}", markup=False)
+        typer.echo(f"{rows:,} images classified: {out}")
         return
     refuse_options(image_column=image_column)
     from graphrec.estimators import CTRClassifier
     from graphrec.estimators.writing import write_scores
 
     rows = write_scores(CTRClassifier.load(run), data, out, keep=names(keep), overwrite=overwrite)
-    console().print(f"{rows:,} rows scored: {out}", markup=False)
+    typer.echo(f"{rows:,} rows scored: {out}")
 
 
 @command
@@ -127,7 +127,7 @@ def explain(
         if given:
             raise ConfigError(f"--{next(iter(given))}: is for runs on tables; {run} is one on images")
         drawn = explain_images(run, data, out, overwrite)
-        console().print(f"written to {out}: {', '.join(drawn)}", markup=False)
+        typer.echo(f"written to {out}: {', '.join(drawn)}")
         return
     with atomic_folder(out, overwrite=overwrite) as folder:
         found = CTRClassifier.load(run).explain(data, **given)
@@ -140,8 +140,8 @@ def explain(
         table.add_row(row["field"], *("-" if v is None else f"{v:.5f}" for v in values))
     console().print(table)
     for row in found.pairs.head(10).iter_rows(named=True):
-        console().print(f"pair: {row['field']} <- {row['other']}  {row['strength']:.4g}", markup=False)
-    console().print(f"written to {out}: {', '.join(file.name for file in files)}", markup=False)
+        typer.echo(f"pair: {row['field']} <- {row['other']}  {row['strength']:.4g}")
+    typer.echo(f"written to {out}: {', '.join(file.name for file in files)}")
 
 
 @command
@@ -168,17 +168,16 @@ def export(
         text = (
             f"{out}/{found['file']}: largest difference {worst:.2g}; preprocess.yaml says how to cut pictures"
         )
-        console().print(text, markup=False)
+        typer.echo(text)
         return
     from graphrec.estimators import CTRClassifier
     from graphrec.export import export_model
 
     facts = export_model(CTRClassifier.load(run), out, format=format, data=data, overwrite=overwrite)
     check = facts["check"]
-    console().print(
+    typer.echo(
         f"{out}/{facts['file']}: compared on {check['rows']} rows ({check['origin']}), largest difference "
-        f"{check['max_abs_difference']:.2g}",
-        markup=False,
+        f"{check['max_abs_difference']:.2g}"
     )
     if format == "onnx":
-        console().print(f"score raw rows: python -m graphrec.examples.score {out} rows.jsonl", markup=False)
+        typer.echo(f"score raw rows: python -m graphrec.examples.score {out} rows.jsonl")

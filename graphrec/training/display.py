@@ -15,6 +15,15 @@ _REFRESH = 0.1
 _outer: ContextVar[Progress | None] = ContextVar("outer progress", default=None)
 
 
+def _console() -> Console:
+    """Standard error; names with brackets or colons in them are no markup."""
+    return Console(stderr=True, markup=False, emoji=False)
+
+
+def _text(template: str) -> TextColumn:
+    return TextColumn(template, markup=False)
+
+
 @contextmanager
 def shared_progress(console: Console | None = None) -> Iterator[Progress]:
     """One set of bars for many fits: within it every `Display` adds a bar of its epochs, and prints no lines.
@@ -22,9 +31,9 @@ def shared_progress(console: Console | None = None) -> Iterator[Progress]:
     Yields:
         The bars, for a task of the caller's own; without a terminal they are not drawn.
     """
-    console = console or Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    fields = (TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    console = console or _console()
+    columns = (_text("{task.description}"), BarColumn(), MofNCompleteColumn())
+    fields = (TimeRemainingColumn(), _text("{task.fields[note]}"))
     hidden = not console.is_terminal
     with Progress(*columns, *fields, console=console, transient=True, disable=hidden) as bars:
         token = _outer.set(bars)
@@ -58,7 +67,7 @@ class Display:
 
     def __init__(self, shown: bool, epochs: int, monitor: str, console: Console | None = None) -> None:
         self.shown, self.epochs, self.monitor = shown, epochs, monitor
-        self.console = console or Console(stderr=True)
+        self.console = console or _console()
         self._bar: Progress | None = None
         self._outer = _outer.get() if shown else None
         self._task: Any = None
@@ -68,8 +77,8 @@ class Display:
         if self._outer is not None:
             self._task = self._outer.add_task("  epochs", total=self.epochs, note="")
         elif self.shown and self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            fields = (TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+            columns = (_text("{task.description}"), BarColumn(), MofNCompleteColumn())
+            fields = (_text("{task.fields[note]}"), TimeRemainingColumn())
             self._bar = Progress(*columns, *fields, console=self.console, transient=True)
             self._bar.start()
             self._task = self._bar.add_task("", note="")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -64,6 +65,38 @@ def test_unknown_options_and_missing_arguments_exit_with_2() -> None:
     unknown = CliRunner().invoke(app, ["fit", "x", "--no-such-option"])
     assert unknown.exit_code == 2
     assert "--no-such-option" in unknown.stderr
+
+
+@pytest.mark.parametrize("option", ["--set", "--role"])
+def test_a_setting_given_twice_is_refused(option: str) -> None:
+    given = ["fit", "log.parquet", "-l", "click", option, "price=1", option, "price=2"]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 2
+    assert f"{option}: price is given twice, the second time by 'price=2'; keep one" in result.stderr
+
+
+def test_a_reader_that_stops_early_is_no_error_to_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("log.csv").write_text("click,price\n0,1.5\n1,2.5\n")
+    command = [sys.executable, "-m", "graphrec", "schema", "log.csv", "-l", "click"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+    process.stderr.close()
+
+
+def test_a_closed_standard_output_is_no_error() -> None:
+    code = (
+        "import sys; sys.stdout = None; sys.argv = ['graphrec', 'run', '--list'];"
+        "from graphrec.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_models_as_table_and_as_json() -> None:
