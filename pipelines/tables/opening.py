@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphrec.errors import DataError, SchemaError
 
 from . import files as _files
+from .arrow_types import refuse_arrow_type
 from .csv_reader import guess_types
 from .folders import folder_columns, folder_values
 from .sources import Table
@@ -71,6 +72,7 @@ def _open_parquet(files: list[str], name: str) -> Table:
     import polars as pl
 
     schema, total = _files.parquet_schema(files[0])
+    _refuse_types(schema, files[0])
     first = {f.name: str(f.type) for f in schema}
     for path in files[1:]:
         other, rows = _files.parquet_schema(path)
@@ -116,6 +118,7 @@ def _open_ipc(files: list[str], name: str) -> Table:
 
     for path in files:
         _files.check_bytes(path, _files.IPC)
+        _refuse_types(_ipc_schema(path), path)
     first: dict[str, str] = {}
     for path in files:
         schema = _schema_of(pl.scan_ipc(path), path)
@@ -129,12 +132,27 @@ def _open_ipc(files: list[str], name: str) -> Table:
     return _refuse_empty(Table(name, lazy, _schema_of(lazy, name), files=files, kind=_files.IPC))
 
 
+def _ipc_schema(path: str) -> Any:
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(path) as source:
+            return pa.ipc.open_file(source).schema
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({_files.first_line(error)})") from error
+
+
+def _refuse_types(schema: Any, path: str) -> None:
+    for field in schema:
+        refuse_arrow_type(field.type, field.name, path, wide=False)
+
+
 def _schema_of(lazy: pl.LazyFrame, name: str) -> pl.Schema:
     import polars as pl
 
     try:
         return lazy.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(f"{name}: cannot be read ({_files.first_line(error)})") from error
 
 
@@ -197,17 +215,11 @@ def wide_problem(kind: pl.DataType) -> str | None:
     return None
 
 
-def _refuse_wide(kind: Any, column: str, name: str) -> None:
-    """Refuse an Arrow type with decimals of 256 bits in it, on which polars panics."""
-    if "decimal256" in str(kind):
-        raise SchemaError(f"{name}: column {column!r} is {kind}; cast it to decimal128 or float64")
-
-
 def _from_arrow(data: Any, name: str) -> pl.DataFrame:
     import polars as pl
 
     for field in data.schema:
-        _refuse_wide(field.type, field.name, name)
+        refuse_arrow_type(field.type, field.name, name)
     return pl.DataFrame(pl.from_arrow(data))
 
 
@@ -222,7 +234,7 @@ def _from_pandas(data: Any, name: str) -> pl.DataFrame:
     for column in data.columns:
         try:
             array = pa.Array.from_pandas(data[column])
-            _refuse_wide(array.type, str(column), name)
+            refuse_arrow_type(array.type, str(column), name)
             columns[str(column)] = pl.from_arrow(array)
         except OverflowError as error:
             raise DataError(f"{name}: column {str(column)!r} {_HUGE}") from error
@@ -239,7 +251,7 @@ def _from_mapping(data: Mapping[Any, Any], name: str) -> pl.DataFrame:
 
     columns, length = {}, None
     for key, values in data.items():
-        _refuse_wide(getattr(values, "type", ""), str(key), name)
+        refuse_arrow_type(getattr(values, "type", ""), str(key), name)
         values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
         array = (
             values

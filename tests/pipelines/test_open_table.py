@@ -467,6 +467,22 @@ def test_csv_memory_does_not_hold_the_file(tmp_path: Path, monkeypatch: pytest.M
     assert table.n_rows() == 5000
 
 
+def test_times_of_a_zone_without_a_name_are_refused_by_column(tmp_path: Path) -> None:
+    """Polars panics on such files."""
+    times = pa.array([dt.datetime(2024, 1, 1), None]).cast(pa.timestamp("us", "+05:30"))
+    table = pa.table({"a": [1, 2], "when": times})
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pa.ipc.new_file(tmp_path / "t.arrow", table.schema) as writer:
+        writer.write_table(table)
+    lists = pa.table({"a": [1], "when": pa.array([[times[0].as_py()]], pa.list_(times.type))})
+    for data in (tmp_path / "t.parquet", tmp_path / "t.arrow", table, table.to_pandas(), lists):
+        with pytest.raises(SchemaError, match=r"column 'when' is .*no zone '\+05:30'; convert it to UTC"):
+            open_table(data)
+    for zone in ("UTC", "+00:00", "Asia/Kolkata"):
+        known = table.set_column(1, "when", times.cast(pa.timestamp("us", zone)))
+        assert open_table(known).columns["when"].time_zone is not None  # type: ignore[attr-defined]
+
+
 def test_csv_without_a_last_newline_and_with_windows_lines(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(b"\xef\xbb\xbfa,b\r\n1,x\r\n2,y")
