@@ -75,9 +75,16 @@ def compare(
 def _print(table: pl.DataFrame, data: str) -> None:
     from rich.table import Table
 
+    columns = [name for name in table.columns if name != "error"]
     shown = Table(title=data, title_justify="left")
-    for name in table.columns:
+    for name in columns:
         shown.add_column(name, justify="left" if name in ("model", "part") else "right")
-    for row in table.iter_rows():
-        shown.add_row(*(value if isinstance(value, str) else number(value) for value in row))
+    rows = table.to_dicts()
+    failed = [row for row in rows if row.get("error")]
+    for row in rows:
+        if row not in failed:
+            values = [row[name] for name in columns]
+            shown.add_row(*(value if isinstance(value, str) else number(value) for value in values))
     console().print(shown)
+    for row in failed:
+        typer.echo(f"{row['model']} could not be fitted: {row['error']}")

@@ -79,10 +79,10 @@ def compare_models(
     if all("error" in row for row in rows.values()):
         if writer is not None:
             writer.discard()
-        raise ConfigError("; ".join(row["error"] for row in rows.values()))
+        raise ConfigError("; ".join(f"{name}: {row['error']}" for name, row in rows.items()))
     table = _table(rows)
     if writer is not None:
-        _write(writer, table, f"{', '.join(models)} on {prepared.source}")
+        _write(writer, table, models, prepared)
     return table, estimators
 
 
@@ -113,11 +113,17 @@ def _keep_rows(folder: Path, rows: dict[str, dict[str, Any]]) -> None:
         write_json(file, rows)
 
 
-def _write(writer: RunWriter, table: pl.DataFrame, title: str) -> None:
+def _write(writer: RunWriter, table: pl.DataFrame, models: Sequence[str], prepared: Prepared) -> None:
     from graphrec.report import write_comparison
 
     table.write_csv(writer.partial / "comparison.csv")
-    write_comparison(writer.partial / "comparison.html", table.to_dicts(), title=title)
+    write_comparison(
+        writer.partial / "comparison.html",
+        table.to_dicts(),
+        title=f"{', '.join(models)} for {', '.join(prepared.schema.labels)}",
+        data=prepared.table.name,
+        created=time.strftime("%Y-%m-%d %H:%M %Z"),
+    )
     writer.finish()
 
 
@@ -136,7 +142,7 @@ def _fit(estimator: CTRClassifier, prepared: Prepared, writer: RunWriter | None,
     try:
         estimator.fit_prepared(prepared, writer=writer, seed=seed)
     except GraphrecError as error:
-        return {"model": estimator.model, "error": str(error)}
+        return {"model": estimator.model, "error": str(error).removeprefix(f"{estimator.model}: ")}
     return _row(estimator, time.perf_counter() - start)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -217,11 +218,28 @@ def test_an_interrupted_comparison_fits_only_what_it_lacks(
 def test_compare_goes_on_when_one_model_cannot_be_fitted(folder: Path) -> None:
     data = pl.read_parquet(folder / "log.parquet").drop("item_history")
     data.write_parquet(folder / "flat.parquet")
-    run("compare", folder / "flat.parquet", "-l", "click", "--ignore", "like", "--models", "din,lr", "--out",
-        folder / "partly", "--epochs", "1", *QUICK)  # fmt: skip
+    result = run(
+        "compare", folder / "flat.parquet", "-l", "click", "--ignore", "like", "--models", "din,lr",
+        "--out", folder / "partly", "--epochs", "1", *QUICK,
+    )  # fmt: skip
     rows = {row["model"]: row for row in pl.read_csv(folder / "partly" / "comparison.csv").to_dicts()}
     assert rows["lr"]["auc"] > 0.5
-    assert "din" in rows["din"]["error"]
+    assert rows["din"]["error"].startswith("the table has no sequence field")
+    assert "din could not be fitted: the table has no sequence field" in result.stdout
+    page = (folder / "partly" / "comparison.html").read_text()
+    assert "<h1>din, lr for click</h1>" in page
+    assert f"Data: {folder / 'flat.parquet'}. Measured on the validation rows." in page
+
+
+def test_a_comparison_in_which_every_model_fails_says_so_of_each(folder: Path) -> None:
+    options = ["-l", "click", "--ignore", "like", "--models", "lr,dnn", "--epochs", "1", *QUICK]
+    wild = ["--set", "learning_rate=1.0e+30", "--set", "optimizer=sgd", "--set", "clip_norm=null"]
+    failed = CliRunner().invoke(
+        app, ["compare", str(folder / "log.parquet"), *options, *wild, "--out", str(folder / "wild")]
+    )
+    assert failed.exit_code == 2
+    assert re.search(r"graphrec: lr: the loss is .*; dnn: the loss is ", failed.stderr)
+    assert not list(folder.glob("wild*"))
 
 
 def test_schema_is_shown_written_and_used(folder: Path) -> None:
