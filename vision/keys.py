@@ -67,13 +67,14 @@ class KeyMap:
         rebuild: Makes the dropped tensors again, by official name, from the model's state with official
             names; without it they are left out of what is saved.
         resize: Last part of a name of ours -> function (value, target) that fits a table of another size
-            into the model, as the official code does it.
+            into the model, as the official code does it. If the module that holds the table has an attribute
+            ``grid``, rows and columns of what it is for, the function gets that as well, by its name.
     """
 
     rules: tuple[Rename | Joined, ...] = ()
     drop: tuple[str, ...] = ()
     rebuild: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
-    resize: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = field(default_factory=dict)
+    resize: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
 
     def to_ours(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state with official names as one with ours.

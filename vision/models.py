@@ -197,10 +197,15 @@ def _source(
     name: str, variant: Variant, pretrained: bool | str | os.PathLike[str], overlay: Mapping[str, Any]
 ) -> str | os.PathLike[str] | None:
     """Where the weights come from, None for random ones."""
-    if not pretrained:
+    if pretrained is None or pretrained is False:
         return None
     if pretrained is not True:
-        return pretrained
+        if isinstance(pretrained, str | os.PathLike) and str(pretrained).strip():
+            return pretrained
+        told = repr(pretrained) if isinstance(pretrained, str) else f"a {type(pretrained).__name__}"
+        raise ConfigError(
+            f"pretrained: {told} is not allowed; it is True, False, a path, a URL or a hub repository"
+        )
     found = next((overlay[key] for key in ("file", "url", "hf_hub_id") if overlay.get(key)), variant.weights)
     if not found:
         raise ConfigError(

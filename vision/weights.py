@@ -6,9 +6,13 @@ import argparse
 import logging
 import os
 import pickle
+import re
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import safetensors.torch
 import torch
@@ -24,6 +28,8 @@ _log = logging.getLogger(__name__)
 _WRAPPERS = ("state_dict_ema", "model_ema", "model", "state_dict", "model_state_dict")
 """Where training scripts put the weights in what they save. Averages go first, as timm takes them: they are
 what such scripts choose the best epoch by."""
+_WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")
+"""What training in parallel and compiled models put before every name."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -41,7 +47,7 @@ def read_checkpoint(source: str | os.PathLike[str]) -> dict[str, Tensor]:
     path = _local(str(source))
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return _plain_names(safetensors.torch.load_file(path))
         with torch.serialization.safe_globals([argparse.Namespace]):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -59,17 +65,29 @@ def read_checkpoint(source: str | os.PathLike[str]) -> dict[str, Tensor]:
 def _local(source: str) -> Path:
     """The file of a source, downloaded if need be."""
     if source.startswith(("http://", "https://")):
-        from timm.models._hub import download_cached_file
-
-        return Path(download_cached_file(source))
-    path = Path(source).expanduser()
+        return _downloaded(source)
+    is_url = source.startswith("file://")
+    path = Path(url2pathname(urlsplit(source).path) if is_url else source).expanduser()
     if path.is_file():
         return path
+    if is_url:
+        raise RunError(f"{source}: there is no such file")
     parts = source.removeprefix("hf-hub:").removeprefix("hf_hub:").split("/")
     looks_local = path.suffix in (".pth", ".pt", ".bin", ".tar", ".safetensors") and len(parts) < 3
     if looks_local or len(parts) not in (2, 3) or not all(parts):
         raise RunError(f"{source}: is no file, URL or repository of the Hugging Face hub")
     return _from_hub("/".join(parts[:2]), parts[2:])
+
+
+def _downloaded(url: str) -> Path:
+    """The file of a URL, from torch's folder of checkpoints if it was downloaded before."""
+    from timm.models._hub import download_cached_file
+
+    try:
+        return Path(download_cached_file(url))
+    except (OSError, ValueError, RuntimeError, HTTPException) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RunError(f"{url}: cannot be downloaded ({reason})") from error
 
 
 def _from_hub(repository: str, file: list[str]) -> Path:
@@ -98,7 +116,12 @@ def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
         found = inner[0]
     if not isinstance(found, Mapping) or not any(isinstance(one, Tensor) for one in found.values()):
         raise RunError(f"{path}: holds no state dict, alone or under {', '.join(_WRAPPERS)}")
-    return {name.removeprefix("module."): one for name, one in found.items() if isinstance(one, Tensor)}
+    return _plain_names({name: one for name, one in found.items() if isinstance(one, Tensor)})
+
+
+def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without what wrappers put before their names."""
+    return {_WRAPPED.sub("", name): one for name, one in state.items()}
 
 
 def load_weights(
@@ -137,7 +160,8 @@ def _fitted(model: Backbone, name: str, value: Tensor, wanted: Mapping[str, Tens
     resize = model.keys.resize.get(name.split(".")[-1])
     if resize is not None:
         try:
-            value = resize(value, target)
+            grid = getattr(model.get_submodule(name.rpartition(".")[0]), "grid", None)
+            value = resize(value, target) if grid is None else resize(value, target, grid=grid)
         except RunError:
             return value  # the check of all keys names it
     stem = name.removesuffix(".weight") in model.first_conv.split(",")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from math import isqrt
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from graphrec import vision
-from graphrec.errors import RunError
+from graphrec.errors import ConfigError, RunError
 from graphrec.vision import Convert, Joined, KeyMap, Rename
 
 
@@ -40,6 +46,52 @@ def test_a_moving_average_goes_before_what_it_is_of(
     assert torch.equal(vision.read_checkpoint(tmp_path / "model.pth")["head.bias"], official["head.bias"])
     torch.save({plain: other, average: {}}, tmp_path / "model.pth")
     assert torch.equal(vision.read_checkpoint(tmp_path / "model.pth")["head.bias"], other["head.bias"])
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_names_lose_what_wrappers_put_before_them(
+    official: dict[str, Tensor], tmp_path: Path, prefix: str
+) -> None:
+    wrapped = {prefix + name: one for name, one in official.items()}
+    torch.save(wrapped, tmp_path / "model.pth")
+    save_file(wrapped, tmp_path / "model.safetensors")
+    for file in ("model.pth", "model.safetensors"):
+        assert vision.read_checkpoint(tmp_path / file).keys() == official.keys()
+
+
+def test_urls(official: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_file(official, tmp_path / "official weights.safetensors")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    handler = partial(SilentHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        for url in (
+            f"{address}/official%20weights.safetensors",
+            (tmp_path / "official weights.safetensors").as_uri(),
+        ):
+            model = vision.create_model("swin_test", pretrained=url)
+            assert torch.equal(model.norm.bias, official["norm.bias"])
+        with pytest.raises(RunError, match=rf"{address}/none\.pth: cannot be downloaded \(HTTP Error 404"):
+            vision.read_checkpoint(f"{address}/none.pth")
+        server.shutdown()
+    with pytest.raises(RunError, match=rf"{address}/other\.pth: cannot be downloaded \(.*refused"):
+        vision.read_checkpoint(f"{address}/other.pth")
+    with pytest.raises(RunError, match=r"^file:///no/such\.pth: there is no such file"):
+        vision.read_checkpoint("file:///no/such.pth")
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    """Serves a folder without writing a log."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(("source", "told"), [("", "''"), ({"head.bias": 1}, "a dict"), (3, "a int")])
+def test_a_source_that_is_none(source: object, told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^pretrained: {told} is not allowed; it is True, False, a path"):
+        vision.create_model("swin_test", pretrained=source)  # type: ignore[arg-type]
 
 
 class Harmful:
@@ -82,6 +134,34 @@ def test_another_shape_is_told_with_both(official: dict[str, Tensor]) -> None:
     official["norm.weight"] = torch.zeros(3)
     with pytest.raises(RunError, match=r"norm.weight \(3,\), the model has \(16,\)"):
         vision.load_weights(vision.create_model("swin_test"), official)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "table", "mode"),
+    [
+        ("convit_test", {}, "pos_embed", "bicubic"),
+        ("crossvit_test", {}, "branches.0.pos_embed", "bicubic"),
+        ("pvt_test", {}, "stages.0.pos_embed", "bilinear"),
+        ("pvt_test", {}, "stages.1.pos_embed", "bilinear"),
+        ("swin_test", {"absolute_positions": True}, "absolute_pos_embed", "bicubic"),
+        ("tnt_test", {}, "outer_pos", "bicubic"),
+    ],
+)
+def test_positions_fit_images_that_are_not_square(
+    name: str, options: dict[str, bool], table: str, mode: str
+) -> None:
+    model = vision.create_model(name, **options)
+    height, width = 2 * model.img_size[0], 3 * model.img_size[1]
+    wide = vision.create_model(name, img_size=(height, width), **options)
+    vision.load_weights(wide, vision.official_state(model))
+    old, new = model.get_parameter(table).detach(), wide.get_parameter(table).detach()
+    side, first = isqrt(old.shape[1]), old.shape[1] - isqrt(old.shape[1]) ** 2
+    grid = old[:, first:].mT.unflatten(2, (side, side))
+    wanted = interpolate(grid, size=(2 * side, 3 * side), mode=mode).flatten(2).mT
+    torch.testing.assert_close(new, torch.cat([old[:, :first], wanted], 1))
+    assert wide(torch.zeros(1, 3, height, width)).isfinite().all()
+    with pytest.raises(RunError, match="of another shape"):  # from a grid that is none of a square image
+        vision.load_weights(model, vision.official_state(wide))
 
 
 def test_a_failed_load_leaves_the_model(official: dict[str, Tensor]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import isqrt
 from typing import NamedTuple
 
 import torch
@@ -133,11 +132,10 @@ class TokenNorm(nn.LayerNorm):
         return Tokens(super().forward(state.tokens), state.size)
 
 
-def _resize(value: Tensor, target: Tensor) -> Tensor:
-    """Positions at another size, bilinear; what exceeds a square is the class token's."""
-    return resize_positions(
-        value, target, prefix=value.shape[1] - isqrt(value.shape[1]) ** 2, mode="bilinear"
-    )
+def _resize(value: Tensor, target: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Positions at another size, bilinear; what exceeds the grid is the class token's."""
+    prefix = target.shape[1] - grid[0] * grid[1]
+    return resize_positions(value, target, prefix=prefix, mode="bilinear", grid=grid)
 
 
 class PVT(Backbone):

@@ -148,8 +148,8 @@ class SwinTransformer(Backbone):
         self.pos_drop = nn.Dropout(drop_rate)
         self.absolute_pos_embed: nn.Parameter | None = None
         if absolute_positions:
-            patches = (self.img_size[0] // patch_size) * (self.img_size[1] // patch_size)
-            self.absolute_pos_embed = nn.Parameter(torch.empty(1, patches, embed_dim))
+            self.grid = (self.img_size[0] // patch_size, self.img_size[1] // patch_size)
+            self.absolute_pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], embed_dim))
             nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
         block = partial(SwinBlock, window=to_2tuple(window_size), mlp_ratio=mlp_ratio, qkv_bias=qkv_bias)
         rates = drop_path_rates(drop_path_rate, depths)

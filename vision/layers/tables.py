@@ -33,24 +33,35 @@ def resize_bias_table(value: Tensor, target: Tensor) -> Tensor:
     return grid.flatten(2)[0].T.to(value.dtype)
 
 
-def resize_positions(value: Tensor, target: Tensor, *, prefix: int = 0, mode: str = "bicubic") -> Tensor:
-    """Position embeddings (1, prefix + n, dim) of a square grid at the size of another square grid.
+def resize_positions(
+    value: Tensor,
+    target: Tensor,
+    *,
+    prefix: int = 0,
+    mode: str = "bicubic",
+    grid: tuple[int, int] | None = None,
+) -> Tensor:
+    """Position embeddings (1, prefix + n, dim) of a square grid at the size of another grid.
 
     Args:
         value: What the checkpoint holds.
         target: What the model has.
         prefix: Tokens before the grid, such as a class token, that stay as they are.
         mode: Interpolation of the official code.
+        grid: Rows and columns of the model's grid; None is a square.
 
     Raises:
-        RunError: A grid is not square, or has other channels.
+        RunError: The checkpoint's grid is no square, or the model's without ``grid``, or channels differ.
     """
     if value.dim() != 3 or value.shape[2] != target.shape[2]:
         raise RunError(f"position table {tuple(value.shape)}: the model has {tuple(target.shape)}")
-    old, new = (_side(one.shape[1] - prefix, "position table") for one in (value, target))
-    grid = value[:, prefix:].float().mT.unflatten(2, (old, old))
-    grid = F.interpolate(grid, size=(new, new), mode=mode, align_corners=False)
-    return torch.cat([value[:, :prefix], grid.flatten(2).mT.to(value.dtype)], 1)
+    old = _side(value.shape[1] - prefix, "position table")
+    if grid is None:
+        new = _side(target.shape[1] - prefix, "position table")
+        grid = (new, new)
+    table = value[:, prefix:].float().mT.unflatten(2, (old, old))
+    table = F.interpolate(table, size=grid, mode=mode, align_corners=False)
+    return torch.cat([value[:, :prefix], table.flatten(2).mT.to(value.dtype)], 1)
 
 
 def _side(count: int, what: str) -> int:
