@@ -279,7 +279,7 @@ class Backbone(nn.Module):
         """Refuse images of a type that no weight has, and that autocast does not convert."""
         if torch.compiler.is_compiling() or x.dtype == (first := next(self.parameters(), x)).dtype:
             return
-        cast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+        cast = not x.is_meta and torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
         if not cast and x.dtype not in {one.dtype for one in self.parameters()}:
             raise DataError(f"image: {x.dtype}, but the weights are {first.dtype}; bring it to that")
 

@@ -421,6 +421,18 @@ def test_checkpoint_of_another_variant_names_keys(system: str) -> None:
         vision.load_weights(model, state)
 
 
+@pytest.mark.parametrize("name", [one for one in FIRST.values() if not one.startswith("biformer")])
+def test_gradients_without_data(name: str) -> None:
+    """On the meta device, on which the memory of a training step can be told beforehand."""
+    with torch.device("meta"):
+        model = vision.create_model(name, drop_path_rate=0.0)
+        x = torch.zeros(2, 3, *model.img_size)
+    model(x).sum().backward()
+    assert not [key for key, one in model.named_parameters() if one.grad is None]
+    with pytest.raises(DataError, match=r"torch.float64, but the weights are torch.float32"):
+        model(x.double())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_variants_are_whole(name: str) -> None:

@@ -33,6 +33,7 @@ class Linear(nn.Linear):
             or x.grad_fn.name() != _NORM
             or not (self.weight.requires_grad and torch.is_grad_enabled())
             or x.dtype.itemsize < 4
+            or x.is_meta  # of which autocast knows nothing
             or torch.is_autocast_enabled(x.device.type)
             or x.dim() < 2
             or left_to_torch()
