@@ -21,6 +21,8 @@ def smallest_of_each_system() -> set[str]:
     return set(found.values())
 
 
+UNPUBLISHED = ("davit_huge", "davit_giant")
+"""Variants of which no operations are published."""
 BY_DATA = ("biformer",)
 """Systems that choose by the data, which the meta device lacks."""
 QUICK = smallest_of_each_system()
@@ -36,7 +38,9 @@ def test_counts(name: str) -> None:
     parameters = sum(one.numel() for one in model.parameters()) / 1e6
     assert parameters == pytest.approx(variant.parameters, rel=0.01)
     wanted = variant.counted or variant.gflops
-    assert wanted is not None
+    if wanted is None:
+        assert name in UNPUBLISHED
+        return
     digits = len(f"{wanted:g}".partition(".")[2])
     found = vision.count_operations(model)
     assert found == pytest.approx(wanted, rel=0.03, abs=0.5 * 10**-digits)

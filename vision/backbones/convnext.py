@@ -160,12 +160,14 @@ _ISOTROPIC_TEST = _ISOTROPIC | {"depths": (2,), "dims": (8,)}
 
 
 def _variant(
-    options: Mapping[str, object], parameters: float, gflops: float, top1: float, file: str
+    options: Mapping[str, object], parameters: float, gflops: float, top1: float, file: str, size: int = 224
 ) -> Variant:
-    """A published row of the official tables at 224 pixels, and the file of its weights."""
-    return Variant(
-        options, 224, parameters, gflops, top1, weights=f"https://dl.fbaipublicfiles.com/convnext/{file}.pth"
-    )
+    """A published row of the official tables, and the file of its weights."""
+    url = f"https://dl.fbaipublicfiles.com/convnext/{file}.pth"
+    cfg = (
+        {} if size == 224 else {"crop_pct": 1.0, "crop_mode": "squash"}
+    )  # the official code warps larger ones
+    return Variant(options, size, parameters, gflops, top1, weights=url, cfg=cfg)
 
 
 register_backbone(
@@ -177,6 +179,11 @@ register_backbone(
         "convnext_base": _variant(_BASE, 88.59, 15.4, 83.8, "convnext_base_1k_224_ema"),
         "convnext_large": _variant(_LARGE, 197.77, 34.4, 84.3, "convnext_large_1k_224_ema"),
         "convnext_xlarge": _variant(_XLARGE, 350.20, 60.9, 87.0, "convnext_xlarge_22k_1k_224_ema"),
+        "convnext_tiny_384": _variant(_TINY, 28.59, 13.1, 84.1, "convnext_tiny_22k_1k_384", 384),
+        "convnext_small_384": _variant(_SMALL, 50.22, 25.5, 85.8, "convnext_small_22k_1k_384", 384),
+        "convnext_base_384": _variant(_BASE, 88.59, 45.0, 85.1, "convnext_base_1k_384", 384),
+        "convnext_large_384": _variant(_LARGE, 197.77, 101.0, 85.5, "convnext_large_1k_384", 384),
+        "convnext_xlarge_384": _variant(_XLARGE, 350.20, 179.0, 87.8, "convnext_xlarge_22k_1k_384_ema", 384),
         "convnext_isotropic_small": _variant(
             _ISOTROPIC | {"depths": (18,), "dims": (384,)}, 22.31, 4.3, 78.7, "convnext_iso_small_1k_224_ema"
         ),

@@ -240,13 +240,16 @@ CARD = Card(
         "parameters and GFLOPs": "tests/vision/test_published.py::test_counts",
         "official key names there and back": "tests/vision/test_davit.py::test_official_keys",
     },
-    differs="The paper's Huge and Giant, which the official code lacks, are absent. The official weights are "
-    "behind web pages that a program cannot download from: download them and give the path.",
+    differs="The official code lacks the paper's Huge and Giant, of which no weights are public: they are as "
+    "timm has them, for 224 pixels. The official weights of the others are behind web pages that a program "
+    "cannot download from: download them and give the path.",
 )
 
 _HEADS = {"num_heads": (3, 6, 12, 24), "embed_dims": (96, 192, 384, 768)}
 _BASE = {"num_heads": (4, 8, 16, 32), "embed_dims": (128, 256, 512, 1024), "depths": (1, 1, 9, 1)}
 _LARGE = {"num_heads": (6, 12, 24, 48), "embed_dims": (192, 384, 768, 1536), "depths": (1, 1, 9, 1)}
+_HUGE = {"num_heads": (8, 16, 32, 64), "embed_dims": (256, 512, 1024, 2048), "depths": (1, 1, 9, 1)}
+_GIANT = {"num_heads": (12, 24, 48, 96), "embed_dims": (384, 768, 1536, 3072), "depths": (1, 1, 12, 3)}
 _TEST = {"depths": (1, 1), "embed_dims": (8, 16), "num_heads": (1, 2), "window_size": 3}
 _CROP = {"crop_pct": 0.9}
 
@@ -264,6 +267,10 @@ register_backbone(
             103.0,
             cfg={"crop_pct": 1.0},
             note="no weights published",
+        ),
+        "davit_huge": Variant(_HUGE, 224, 348.92, cfg=_CROP, note="parameters as timm has them"),
+        "davit_giant": Variant(
+            _GIANT, 224, 1406.47, cfg=_CROP, note="published as 1.4 billion parameters, for 512 pixels"
         ),
         "davit_test": Variant(_TEST, 32),
     },

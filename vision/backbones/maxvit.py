@@ -275,9 +275,14 @@ _PUBLISHED: dict[str, tuple[dict[str, Any], dict[int, tuple[float, float, float 
     "small": (_SMALL, {224: (68.93, 11.7, 84.45), 384: (69.02, 36.1, 85.74), 512: (69.13, 67.6, 86.19)}),
     "base": (_BASE, {224: (119.47, 24.2, 84.95), 384: (119.65, 74.2, 86.34), 512: (119.88, 138.5, 86.66)}),
     "large": (_LARGE, {224: (211.79, 43.9, 85.17), 384: (212.03, 133.1, 86.40), 512: (212.33, 245.4, 86.70)}),
-    "xlarge": (_XLARGE, {384: (475.32, 293.7, None), 512: (475.77, 535.2, None)}),
+    "xlarge": (
+        _XLARGE,
+        {224: (506.99, 97.8, None), 384: (475.32, 293.7, None), 512: (475.77, 535.2, None)},
+    ),
 }
 """Size -> image side -> millions of parameters, GFLOPs, top-1 after training on ImageNet-1K alone."""
+_WIDE = {"maxvit_xlarge_tf_224": "in21k"}
+"""Published with the 21,843 classes of its pretraining alone."""
 
 
 def _variants() -> dict[str, Variant]:
@@ -285,12 +290,25 @@ def _variants() -> dict[str, Variant]:
     for size, (options, rows) in _PUBLISHED.items():
         for side, (parameters, gflops, top1) in rows.items():
             name = f"maxvit_{size}_tf_{side}"
-            tag = "in21k_ft_in1k" if size == "xlarge" else "in1k"
+            pretrained_only = name in _WIDE
+            tag = _WIDE.get(name) or ("in21k_ft_in1k" if size == "xlarge" else "in1k")
             cfg: dict[str, Any] = {"crop_pct": 0.95 if side == 224 else 1.0}
+            if side != 224 or pretrained_only:
+                cfg |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
             if side != 224:
-                cfg |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "crop_mode": "squash"}
+                cfg["crop_mode"] = "squash"
             found[name] = Variant(
-                options, side, parameters, gflops, top1, weights=f"timm/{name}.{tag}", cfg=cfg
+                options,
+                side,
+                parameters,
+                gflops,
+                top1,
+                classes=21843 if pretrained_only else 1000,
+                weights=f"timm/{name}.{tag}",
+                cfg=cfg,
+                note="published as 475 M, without the 21,843 classes of its weights"
+                if pretrained_only
+                else "",
             )
     return found
 
