@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -471,3 +472,20 @@ def test_predictions_need_no_labels_nor_weights_whatever_these_hold(
     assert write_scores(model, odd, tmp_path / "scores.parquet", keep=["click"]) == len(rows)
     with pytest.raises(DataError, match="label column 'click' holds 'unknown'"):
         model.evaluate(odd)
+
+
+def test_a_report_gives_weighted_rates_and_the_settings_that_were_used(
+    log: pl.DataFrame, tmp_path: Path
+) -> None:
+    """Half of the figures were weighted; settings that nobody gave were blank."""
+    weighted = log.with_columns(w=pl.when(pl.col("click") == 1).then(3.0).otherwise(1.0))
+    split = Split.order(valid=0.25, test=0)
+    model = CTRClassifier("lr", epochs=1, accelerator="cpu", verbose=0, random_state=0)
+    model.fit(weighted, label="click", ignore=IGNORE, weight="w", validation=split, run_dir=tmp_path / "run")
+    text = " ".join(re.sub(r"<[^>]+>", " ", (tmp_path / "run" / "report.html").read_text()).split())
+    for part, rows in (("Training", weighted.head(600)), ("Validation", weighted.tail(200))):
+        rate = (rows["click"] * rows["w"]).sum() / rows["w"].sum()
+        assert f"{part} {len(rows)} {100 * rate:.1f}%" in text
+    assert f"batch_size {pick_batch_size(600)} " in text
+    assert "among 200 validation rows" in text
+    assert "label click " in text

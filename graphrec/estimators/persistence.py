@@ -46,8 +46,19 @@ def train_into(
     estimator._keep(trained)
     if runs.is_main_process():
         _write(estimator, writer.partial)
-        write_run_report(writer.partial / runs.REPORT_FILE, estimator, prepared, trained, settings_)
+        shown = _shown(settings_, config)
+        write_run_report(writer.partial / runs.REPORT_FILE, estimator, prepared, trained, shown)
     writer.finish()
+
+
+def _shown(settings_: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """Settings for a reader: what was used where none was given, and lists as text."""
+    chosen = config.model_dump()
+    used = {key: chosen.get(key) if value is None else value for key, value in settings_.items()}
+    lists = {
+        key: ", ".join(map(str, value)) for key, value in used.items() if isinstance(value, (list, tuple))
+    }
+    return {**used, **lists}
 
 
 def save(estimator: CTRClassifier, folder: Path, *, overwrite: bool) -> Path:

@@ -13,6 +13,7 @@ from graphrec import registry
 from graphrec.explain import Explanation, explain_model, sample_batch
 from graphrec.pipelines.tables import FieldKind, describe_leaks
 from graphrec.report import FieldSummary, ReportData, write_report
+from graphrec.report.tables import part_title
 
 if TYPE_CHECKING:
     from graphrec.pipelines.tables import Batch, FeatureSpec
@@ -32,9 +33,10 @@ def write_run_report(
     found = trained.predictions
     sample = sample_batch(prepared.parts[found.part], _EXPLAINED_ROWS)
     explained = explain_model(trained.module, sample, model=estimator.model, repeats=1)
-    drops = explained.importance.drop_nulls()
+    drops, part = explained.importance.drop_nulls(), part_title(found.part).lower()
     rates = {
-        name: _base_rates(part.labels(), prepared.schema.labels) for name, part in prepared.parts.items()
+        name: _base_rates(encoded.labels(), encoded.weights(), prepared.schema.labels)
+        for name, encoded in prepared.parts.items()
     }
     write_report(
         path,
@@ -53,7 +55,7 @@ def write_run_report(
             weights=found.weights,
             history=trained.history.rows,
             importance=(drops["field"].to_list(), drops["auc_drop"].to_list()) if len(drops) else None,
-            importance_note=f"AUC lost when it is shuffled among {explained.rows:,} {found.part} rows.",
+            importance_note=f"AUC lost when it is shuffled among {explained.rows:,} {part} rows.",
             interactions=None if explained.matrix is None else (explained.matrix, explained.fields),
             interactions_note="What the model itself says of each pair of fields; a mean over the same rows.",
             config=config,
@@ -82,8 +84,15 @@ def _model_facts(estimator: CTRClassifier, trained: Trained) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value}
 
 
-def _base_rates(labels: Any, names: tuple[str, ...]) -> dict[str, float]:
-    return {name: float(np.nanmean(labels[:, t])) for t, name in enumerate(names) if len(labels)}
+def _base_rates(labels: Any, weights: Any, names: tuple[str, ...]) -> dict[str, float]:
+    """The share of positive rows of each label, weighted as its metrics are."""
+    weights = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
+    rates = {}
+    for t, name in enumerate(names):
+        known = ~np.isnan(labels[:, t])
+        if weights[known].sum() > 0:
+            rates[name] = float(np.average(labels[known, t], weights=weights[known]))
+    return rates
 
 
 def _fields(prepared: Prepared, sample: Batch) -> list[FieldSummary]:

@@ -116,9 +116,20 @@ class ReportData:
         return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
 
     def scores(self, label: str) -> Scores | None:
-        """The predictions of one label, sorted; None when there are none."""
+        """The predictions of one label, sorted; None when there are none.
+
+        Weights are scaled to add up to the number of equal rows that tell as much (Kish, 1965), so that
+        intervals may take them for counts.
+        """
         if self.y is None or self.p is None or not len(self.y):
             return None
         y, p = (np.asarray(a).reshape(len(self.y), -1) for a in (self.y, self.p))
         t = list(self.labels).index(label)
-        return Scores.of(y[:, t], p[:, t], self.weights)
+        return Scores.of(y[:, t], p[:, t], self._counted(~np.isnan(y[:, t].astype(float))))
+
+    def _counted(self, known: np.ndarray) -> np.ndarray | None:
+        if self.weights is None:
+            return None
+        weights = np.asarray(self.weights, dtype=np.float64)
+        squares = float(weights[known] @ weights[known])
+        return weights * (weights[known].sum() / squares) if squares else weights

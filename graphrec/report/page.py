@@ -47,7 +47,11 @@ def render_report(data: ReportData) -> str:
             {
                 "name": label,
                 "figures": view.key_figures(data, label, scores),
-                "pictures": pictures.pictures(scores, str(i)) if scores is not None and scores.rows else [],
+                "pictures": (
+                    pictures.pictures(scores, str(i), weighted=data.weights is not None)
+                    if scores is not None and scores.rows
+                    else []
+                ),
                 "metrics": tables.metric_table(data, label),
             }
         )

@@ -30,6 +30,7 @@ _CALIBRATION = (
     "Rows sorted by prediction and cut into tenths. On the diagonal, 20% of the rows given 20% are positive. "
     "Thin lines are 95% intervals."
 )
+_WEIGHTED = " Weighted rows are counted as the number of equal rows that tell as much."
 _SCORES = "The less the two shapes overlap, the better the scores tell the outcomes apart."
 _CURVES = (
     ("Loss", {"loss", "logloss"}, "Training falling while validation rises is over-fitting."),
@@ -66,13 +67,16 @@ class Picture:
     beside: bool = False
 
 
-def pictures(scores: Scores, name: str) -> list[Picture]:
+def pictures(scores: Scores, name: str, *, weighted: bool = False) -> list[Picture]:
     """ROC, precision-recall, calibration and histogram of one label; ``name`` makes their ids unique.
 
-    The first two are left out when the rows are of one class.
+    The first two are left out when the rows are of one class. ``weighted`` scores are those of rows that
+    count as `ReportData.scores` says.
     """
+    reads = _CALIBRATION + (_WEIGHTED if weighted else "")
+    table = _calibration_table(scores, "effective rows" if weighted else "rows")
     chosen: list[tuple[str, Any, str, Table | None]] = [
-        ("Calibration", plots.plot_calibration, _CALIBRATION, _calibration_table(scores)),
+        ("Calibration", plots.plot_calibration, reads, table),
         ("Scores by outcome", plots.plot_histogram, _SCORES, None),
     ]
     if scores.both_classes:
@@ -86,14 +90,14 @@ def pictures(scores: Scores, name: str) -> list[Picture]:
     ]
 
 
-def _calibration_table(scores: Scores) -> Table:
+def _calibration_table(scores: Scores, counted: str) -> Table:
     bins = scores.bins()
     columns = [bins[k] for k in ("low", "high", "weight", "predicted", "observed")]
     rows = [
         [number(low), number(high), count(rows), number(predicted), number(observed)]
         for low, high, rows, predicted, observed in zip(*columns, strict=True)
     ]
-    return Table("Calibration by tenth", ["scores from", "to", "rows", "predicted", "observed"], rows, 0)
+    return Table("Calibration by tenth", ["scores from", "to", counted, "predicted", "observed"], rows, 0)
 
 
 def history_pictures(rows: Sequence[Mapping[str, Any]]) -> list[Picture]:

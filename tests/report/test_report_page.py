@@ -272,3 +272,14 @@ def test_validation_rows_that_chose_the_epoch_are_said_to_be():
     valid = {"valid": ordinary().metrics["valid"]}
     assert "which also chose the best epoch" in render_report(plain(metrics=valid, history=history))
     assert "which also chose the best epoch" not in render_report(plain(history=history))
+
+
+def test_weights_count_as_the_equal_rows_that_tell_as_much():
+    y, p = predictions(2000)
+    weights = np.where(np.arange(2000) % 2, 190_000.0, 0.0)
+    weighted, half = ordinary(y=y, p=p, weights=weights), ordinary(y=y[1::2], p=p[1::2])
+    assert weighted.scores("click").total == pytest.approx(1000)
+    for name, values in half.scores("click").bins().items():
+        np.testing.assert_allclose(weighted.scores("click").bins()[name], values, err_msg=name)
+    assert "effective rows" in Page(render_report(weighted)).text
+    assert "effective rows" not in Page(render_report(half)).text
