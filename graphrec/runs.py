@@ -115,10 +115,20 @@ class RunWriter:
         return resumed
 
     def finish(self) -> None:
-        """Drop the checkpoints and give the folder its name."""
-        if is_main_process():
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
-            replace_folder(self.partial, self.folder)
+        """Drop the checkpoints and give the folder its name.
+
+        Raises:
+            RunError: Something took the name meanwhile and may not be replaced; the run stays ``.partial``.
+        """
+        if not is_main_process():
+            return
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        if self.folder.exists() and not (self.overwrite and _replaceable(self.folder)):
+            raise RunError(
+                f"{self.folder}: was made by something else meanwhile; the run is complete in {self.partial}, "
+                "give that folder another name"
+            )
+        replace_folder(self.partial, self.folder)
 
     def discard(self) -> None:
         """Remove what was written; for a fit that cannot be continued."""

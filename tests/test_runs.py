@@ -78,6 +78,17 @@ def test_a_folder_that_only_claims_to_be_writable_is_refused_at_once() -> None:
         runs.RunWriter("/proc/run")
 
 
+def test_a_folder_that_appears_while_a_run_is_made_is_not_replaced(tmp_path: Path) -> None:
+    writer = runs.RunWriter(tmp_path / "run")
+    writer.start({})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").touch()
+    with pytest.raises(RunError, match=r"was made by something else meanwhile; .* in .*run\.partial"):
+        writer.finish()
+    assert (tmp_path / "run" / "mine.txt").exists()
+    assert writer.partial.exists()
+
+
 def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     (tmp_path / "run").mkdir()
