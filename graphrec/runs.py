@@ -125,8 +125,8 @@ class RunWriter:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         if self.folder.exists() and not (self.overwrite and _replaceable(self.folder)):
             raise RunError(
-                f"{self.folder}: was made by something else meanwhile; the run is complete in {self.partial}, "
-                "give that folder another name"
+                f"{self.folder}: was made by something else meanwhile; the run is complete in "
+                f"{self.partial}, give that folder another name"
             )
         replace_folder(self.partial, self.folder)
 
