@@ -136,7 +136,8 @@ class Regions(Pattern):
 
     def visible(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor, q_len: int, k_len: int) -> Tensor:
         chosen = self.map.to(q.device)
-        return chosen[b % self.batch, h % self.heads, self._row(q), self.cells.number(k)]
+        of = b if self.batch > 1 else torch.zeros_like(b)
+        return chosen[of, h % self.heads, self._row(q), self.cells.number(k)]
 
     def partition(self, length: int) -> Tensor | None:
         return self.cells.members()

@@ -17,9 +17,6 @@ from graphrec.vision import exporting
 
 onnxruntime = pytest.importorskip("onnxruntime")
 TINY = vision.list_models(tests=True)
-NOT_ONNX = dict.fromkeys(("biformer_test", "biformer_stl_test"), "SymbolicTensor")
-"""Names that cannot be written as ONNX, and a word of the reason: the routing's indices are taken modulo the
-number of pictures, and the exporter knows remainders by constants only."""
 
 
 def test_uint8_pictures_to_probabilities_by_onnx(tmp_path: Path) -> None:
@@ -84,9 +81,5 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_backbone_exports(name: str, suffix: str, tmp_path: Path) -> None:
     model = randomized(vision.create_model(name, num_classes=5))
     path = tmp_path / f"model{suffix}"
-    if suffix == ".onnx" and name in NOT_ONNX:
-        with pytest.raises(RunError, match=NOT_ONNX[name]):
-            vision.export(model, path)
-        return
     facts = vision.export(model, path, normalise=True)
     assert facts["check"]["max_abs_difference"] < 1e-3
