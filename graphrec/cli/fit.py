@@ -58,6 +58,7 @@ def fit(
     image_column: o.ImageColumn = None,
     pretrained: o.Pretrained = None,
     freeze: o.Freeze = None,
+    skip_broken: o.SkipBroken = False,
     settings: o.Set = None,
     resume: Resume = False,
     overwrite: o.Overwrite = False,
@@ -88,7 +89,8 @@ def fit(
         return
     if task != "ctr":
         raise ConfigError(f"--task: {task!r} is neither ctr nor image; recipes (graphrec run) have others")
-    refuse_options(**{key: given[key] for key in ("image_size", "image_column", "pretrained", "freeze")})
+    of_images = ("image_size", "image_column", "pretrained", "freeze")
+    refuse_options(**{key: given[key] for key in of_images}, skip_broken=skip_broken or None)
     settings_of_file = o.read_config(config)
     arguments = o.data_arguments(settings_of_file, {**given, "split": split or None})
     estimator = o.make_estimator(settings_of_file, o.training_settings(given), settings, config)

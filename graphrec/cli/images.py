@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,11 +15,13 @@ from .common import console, fraction_or_path, metrics_table, names, number, par
 from .options import read_config, training_settings
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from graphrec.vision import ImageClassifier
 
 ESTIMATOR = "ImageClassifier"
 _OF_TABLES = ("schema", "time", "ignore", "role")
-_DATA_KEYS = ("label", "image", "group", "weight", "root", "split", "validation", "test")
+_DATA_KEYS = ("label", "image", "group", "weight", "root", "split", "validation", "test", "on_corrupt")
 _FOREIGN = ("data", "data_fingerprint", "model_options", "train_options")
 DRAWN = 8
 """Images that `explain` draws."""
@@ -97,8 +100,15 @@ def data_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "split": None if kind in ("", "random", "group") else kind,
         "validation": fraction_or_path(given.get("valid")),
         "test": fraction_or_path(given.get("test")),
+        **_given(bool(given.get("skip_broken"))),
     }
     return arguments | {key: value for key, value in mine.items() if value is not None}
+
+
+def _given(skip_broken: bool, **more: str | None) -> dict[str, str]:
+    """Arguments of `open_images`: those that are not None, and what ``--skip-broken`` stands for."""
+    found = {**more, "on_corrupt": "skip" if skip_broken else None}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _pretrained(text: str | None) -> bool | str | None:
@@ -110,33 +120,43 @@ def _number(text: str | None) -> int | str | None:
 
 
 def predict_images(
-    run: str, data: str, out: str, keep: Sequence[str], image: str | None, overwrite: bool
+    run: str,
+    data: str,
+    out: str,
+    keep: Sequence[str],
+    image: str | None,
+    overwrite: bool,
+    skip_broken: bool = False,
 ) -> int:
     """Write a row per image: its name, the class, its probability and that of every class.
 
+    Columns of the manifest to keep come first; one of the name ``image`` takes the place of ours.
+
     Raises:
-        ConfigError: ``out`` has another extension than .parquet and .csv.
+        ConfigError: ``out`` has another extension than .parquet and .csv, or columns cannot be kept.
+        SchemaError: There is no such column.
         RunError: It exists.
     """
     import polars as pl
 
     from graphrec.estimators.writing import check_out
-    from graphrec.pipelines.images import open_images
     from graphrec.runs import atomic_file
     from graphrec.vision import ImageClassifier
+    from graphrec.vision.classification.data import open_unlabelled
 
     path = check_out(out, overwrite)
     model = ImageClassifier.load(run)
-    images = open_images(data, image=image, labelled=False)
+    scores = ["class", "probability", *(f"probability_{name}" for name in model.classes_)]
+    kept = _kept(data, keep, scores, path)
+    images = open_unlabelled(data, columns=_given(skip_broken, image=image))
     p = model.predict_proba(images)
     best = p.argmax(1)
-    columns: dict[str, Any] = {
-        "image": list(images.names),
-        "class": model.classes_[best],
-        "probability": p[range(len(p)), best],
-        **{f"probability_{name}": p[:, k] for k, name in enumerate(model.classes_)},
-    }
-    frame = pl.concat([_kept(data, keep, len(p)), pl.DataFrame(columns)], how="horizontal")
+    values = [model.classes_[best], p[range(len(p)), best], *p.T]
+    frame = pl.DataFrame(dict(zip(scores, values, strict=True)))
+    if kept is None or "image" not in kept.columns:
+        frame.insert_column(0, pl.Series("image", images.names))
+    if kept is not None:
+        frame = pl.concat([kept[images.rows.numpy()], frame], how="horizontal")
     with atomic_file(path) as temporary:
         if path.suffix == ".csv":
             frame.write_csv(temporary)
@@ -145,22 +165,25 @@ def predict_images(
     return len(frame)
 
 
-def _kept(data: str, keep: Sequence[str], rows: int) -> Any:
-    """Columns of a manifest to copy."""
+def _kept(data: str, keep: Sequence[str], scores: Sequence[str], out: Path) -> pl.DataFrame | None:
+    """Columns of a manifest to copy; of ``all`` without the encoded images."""
     import polars as pl
 
     if not keep:
-        return pl.DataFrame()
+        return None
+    from graphrec.estimators.writing import kept_columns
+    from graphrec.pipelines.images.opening import kind_of
     from graphrec.pipelines.tables import open_table
 
+    if kind_of(data) != "manifest":
+        raise ConfigError(f"--keep: is for manifests; {data} has no columns")
     table = open_table(data)
-    missing = [name for name in keep if name not in table.columns]
-    if missing:
-        raise ConfigError(f"--keep: {data} has no column {missing[0]!r}; it has {', '.join(table.columns)}")
-    return table.collect(table.lazy.select(keep))
+    if list(keep) == ["all"]:
+        keep = [name for name, kind in table.columns.items() if not (kind == pl.Binary or kind.is_nested())]
+    return table.collect(table.lazy.select(kept_columns(table, keep, scores, out)))
 
 
-def explain_images(run: str, data: str, out: str, overwrite: bool) -> list[str]:
+def explain_images(run: str, data: str, out: str, overwrite: bool, skip_broken: bool = False) -> list[str]:
     """Draw what a run looks at in images from all over the data, as PNG and SVG: a folder is sorted by class.
 
     Returns:
@@ -168,11 +191,12 @@ def explain_images(run: str, data: str, out: str, overwrite: bool) -> list[str]:
     """
     import numpy as np
 
-    from graphrec.pipelines.images import open_images
     from graphrec.runs import atomic_folder
     from graphrec.vision import ImageClassifier
+    from graphrec.vision.classification.data import open_unlabelled
 
-    model, images = ImageClassifier.load(run), open_images(data, labelled=False)
+    model = ImageClassifier.load(run)
+    images = open_unlabelled(data, columns=_given(skip_broken))
     files = ["attention.png", "attention.svg"]
     with atomic_folder(out, overwrite=overwrite) as folder:
         shown = np.linspace(0, len(images) - 1, min(len(images), DRAWN)).round().astype(int)
@@ -201,14 +225,15 @@ def export_images(run: str, out: str, format: str, overwrite: bool) -> dict[str,
     return {"file": files[format], **facts}
 
 
-def evaluate_images(run: str, data: str, as_json: bool, **columns: str | None) -> None:
+def evaluate_images(
+    run: str, data: str, as_json: bool, skip_broken: bool = False, **columns: str | None
+) -> None:
     """Print metrics, those of every class, and of few classes the confusion."""
     from rich.table import Table
 
     from graphrec.vision import ImageClassifier
 
-    named = {key: value for key, value in columns.items() if value is not None}
-    found = ImageClassifier.load(run).evaluate(data, **named)
+    found = ImageClassifier.load(run).evaluate(data, **_given(skip_broken, **columns))
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return

@@ -45,6 +45,12 @@ Freeze = Annotated[
         "--freeze", help="Leave as they are: stem, so many stages, or all-but-head.", rich_help_panel=IMAGES
     ),
 ]
+SkipBroken = Annotated[
+    bool,
+    typer.Option(
+        "--skip-broken", help="Leave out images that cannot be read, and name them.", rich_help_panel=IMAGES
+    ),
+]
 
 Label = Annotated[
     list[str] | None,

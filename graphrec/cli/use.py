@@ -23,6 +23,7 @@ def predict(
         typer.Option(help="Input column to copy beside the scores; repeatable; 'all' for all."),
     ] = None,
     image_column: o.ImageColumn = None,
+    skip_broken: o.SkipBroken = False,
     overwrite: o.Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -38,10 +39,10 @@ def predict(
     from .images import is_image_run, predict_images, refuse_options
 
     if is_image_run(run):
-        rows = predict_images(run, data, out, names(keep), image_column, overwrite)
+        rows = predict_images(run, data, out, names(keep), image_column, overwrite, skip_broken)
         typer.echo(f"{rows:,} images classified: {out}")
         return
-    refuse_options(image_column=image_column)
+    refuse_options(image_column=image_column, skip_broken=skip_broken or None)
     from graphrec.estimators import CTRClassifier
     from graphrec.estimators.writing import write_scores
 
@@ -62,6 +63,7 @@ def evaluate(
         str | None,
         typer.Option("--weight", help="Column of weights for the metrics.", rich_help_panel=o.IMAGES),
     ] = None,
+    skip_broken: o.SkipBroken = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -76,9 +78,9 @@ def evaluate(
     from .images import evaluate_images, is_image_run, refuse_options
 
     if is_image_run(run):
-        evaluate_images(run, data, as_json, label=label, image=image_column, weight=weight)
+        evaluate_images(run, data, as_json, skip_broken, label=label, image=image_column, weight=weight)
         return
-    refuse_options(label=label, image_column=image_column, weight=weight)
+    refuse_options(label=label, image_column=image_column, weight=weight, skip_broken=skip_broken or None)
     from graphrec.estimators import CTRClassifier
 
     metrics = CTRClassifier.load(run).evaluate(data)
@@ -102,6 +104,7 @@ def explain(
     seed: Annotated[
         int | None, typer.Option(help="Of the sample and the shuffles.", show_default="0")
     ] = None,
+    skip_broken: o.SkipBroken = False,
     overwrite: o.Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -120,15 +123,16 @@ def explain(
     from graphrec.estimators import CTRClassifier
     from graphrec.runs import atomic_folder
 
-    from .images import explain_images, is_image_run
+    from .images import explain_images, is_image_run, refuse_options
 
     given = {key: x for key, x in {"rows": rows, "repeats": repeats, "seed": seed}.items() if x is not None}
     if is_image_run(run):
         if given:
             raise ConfigError(f"--{next(iter(given))}: is for runs on tables; {run} is one on images")
-        drawn = explain_images(run, data, out, overwrite)
+        drawn = explain_images(run, data, out, overwrite, skip_broken)
         typer.echo(f"written to {out}: {', '.join(drawn)}")
         return
+    refuse_options(skip_broken=skip_broken or None)
     with atomic_folder(out, overwrite=overwrite) as folder:
         found = CTRClassifier.load(run).explain(data, **given)
         files = found.write(folder)

@@ -42,19 +42,7 @@ def write_scores(
     """
     out = check_out(out, overwrite)
     table = open_table(data)
-    kept = list(table.columns) if list(keep) == ["all"] else list(keep)
-    missing = [name for name in kept if name not in table.columns]
-    if missing:
-        raise SchemaError(
-            f"{table.name}: column {missing[0]!r} of --keep is missing; it has {', '.join(table.columns)}"
-        )
-    names = score_names(estimator)
-    taken = [name for name in names if name in kept]
-    if taken:
-        raise ConfigError(
-            f"--keep: {table.name} has a column {taken[0]!r}, which is the name of the scores; rename it"
-        )
-    _refuse_unwritable(table, kept, out)
+    kept = kept_columns(table, keep, score_names(estimator), out)
     estimator.schema_.check(table, require_labels=None)
     rows = 0
     try:
@@ -65,6 +53,34 @@ def write_scores(
     except OSError as error:  # such as a full disk, of which Arrow does not name the file
         raise RunError(f"{out}: cannot be written ({error}); nothing is left of it") from error
     return rows
+
+
+def kept_columns(table: Table, keep: Sequence[str], taken: Sequence[str], out: Path) -> list[str]:
+    """The columns of a table that are to be copied into a file of scores.
+
+    Args:
+        table: The input.
+        keep: Names, or ``["all"]``.
+        taken: Names of the columns of scores.
+        out: The file of scores.
+
+    Raises:
+        ConfigError: A column is called as the scores are, ``out`` is the table, or cannot hold a column.
+        SchemaError: There is no such column.
+    """
+    kept = list(table.columns) if list(keep) == ["all"] else list(dict.fromkeys(keep))
+    missing = [name for name in kept if name not in table.columns]
+    if missing:
+        raise SchemaError(
+            f"{table.name}: column {missing[0]!r} of --keep is missing; it has {', '.join(table.columns)}"
+        )
+    both = [name for name in taken if name in kept]
+    if both:
+        raise ConfigError(
+            f"--keep: {table.name} has a column {both[0]!r}, which is the name of the scores; rename it"
+        )
+    _refuse_unwritable(table, kept, out)
+    return kept
 
 
 def _refuse_unwritable(table: Table, kept: Sequence[str], out: Path) -> None:

@@ -33,8 +33,6 @@ def read_archives(paths: list[Path], name: str) -> tuple[BytesStore, list[str]]:
     Raises:
         DataError: An archive is broken or too large, or there is no picture in any.
     """
-    import pyarrow as pa
-
     names, inside, data, total = [], [], [], 0
     for path in paths:
         for member, content in _members(path):
@@ -46,7 +44,7 @@ def read_archives(paths: list[Path], name: str) -> tuple[BytesStore, list[str]]:
             data.append(content)
     if not names:
         raise DataError(f"{name}: no image in {', '.join(path.name for path in paths)}")
-    return BytesStore(pa.chunked_array([pa.array(data, pa.large_binary())]), names), inside
+    return BytesStore.of(data, names), inside
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:

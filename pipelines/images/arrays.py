@@ -44,7 +44,10 @@ def _check_type(data: Any, name: str) -> None:
     if data.dtype in (np.uint8, torch.uint8):
         return
     kind = str(data.dtype).removeprefix("torch.")
-    values = data.detach().cpu().numpy() if isinstance(data, Tensor) else data
+    if isinstance(data, Tensor):
+        data = data.detach().cpu()
+        data = (data.float() if data.is_floating_point() else data).numpy()  # numpy has no bfloat16
+    values = data
     if not np.issubdtype(values.dtype, np.floating):
         raise DataError(f"{name}: {kind} pixels; images are uint8, 0 to 255: {_to_bytes(values)}")
     if not np.isfinite(values).all():

@@ -64,14 +64,14 @@ class Augment:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise ConfigError(f"{name}={value!r}: must be a number")
-        object.__setattr__(self, "scale", tuple(self.scale))
-        object.__setattr__(self, "ratio", tuple(self.ratio))
         if self.crop not in CROPS:
             raise ConfigError(f"crop={self.crop!r}: must be one of {', '.join(CROPS)}")
         for name, top in (("scale", 1.0), ("ratio", float("inf"))):
-            low, high = getattr(self, name)
-            if not 0 < low <= high <= top:
-                raise ConfigError(f"{name}={(low, high)}: must be two positive numbers, the lesser first")
+            pair = getattr(self, name)
+            given = isinstance(pair, list | tuple) and len(pair) == 2
+            if not (given and all(isinstance(v, Real) for v in pair) and 0 < pair[0] <= pair[1] <= top):
+                raise ConfigError(f"{name}={pair!r}: must be two positive numbers, the lesser first")
+            object.__setattr__(self, name, tuple(pair))
         for name in ("hflip", "vflip", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be a probability")
@@ -103,7 +103,15 @@ class Augment:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Augment:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: A key names nothing, or a value is out of range.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in data:
+            if key not in known:
+                raise ConfigError(f"augment: has no {key!r}; it has {', '.join(known)}")
         return cls(**data)
 
     @property
@@ -202,7 +210,7 @@ def _check_policy(policy: str) -> None:
         if not policy.startswith(known):
             raise ValueError(policy)
         create_transform(64, is_training=True, auto_augment=policy)
-    except (AssertionError, ValueError, KeyError, IndexError) as error:
+    except (AssertionError, AttributeError, ValueError, KeyError, IndexError) as error:
         raise ConfigError(
             f"policy={policy!r}: timm has no such policy; say for example 'rand-m9-mstd0.5-inc1', "
             "'augmix-m3-w3', 'original' or '3a'"

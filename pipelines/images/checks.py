@@ -53,7 +53,8 @@ def check_images(
         else:
             facts[row] = found
     if broken and (on_corrupt == "raise" or not facts):
-        remedy = "repair or remove them" if not facts else "repair or remove them, or pass on_corrupt='skip'"
+        skip = "" if not facts else ", or leave them out by on_corrupt='skip' (--skip-broken)"
+        remedy = f"repair or remove them{skip}"
         what = f"{len(broken)} of {len(store)} images cannot be read"
         raise DataError(f"{name}: {what}: {list_broken(store, broken)}; {remedy}")
     return facts, broken

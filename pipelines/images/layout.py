@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import PurePosixPath
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 import polars as pl
 import torch
@@ -38,6 +40,33 @@ def is_image_name(path: str) -> bool:
     return plain.suffix.lower() in SUFFIXES and not hidden
 
 
+def files_below(folder: Path) -> Iterator[str]:
+    """Paths of all files below a folder, separated by ``/``, folder by folder in order.
+
+    Links are followed, to a folder that they lie in themselves excepted; a link to nothing is a file.
+
+    Raises:
+        DataError: A folder cannot be listed.
+    """
+    yield from _walk(str(folder), "", frozenset())
+
+
+def _walk(folder: str, inside: str, above: frozenset[str]) -> Iterator[str]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(entry.path, f"{inside}{entry.name}/", above | {real})
+        elif entry.is_file() or entry.is_symlink():
+            yield inside + entry.name
+
+
 def read_layout(paths: Sequence[str], name: str) -> tuple[list[str], list[str] | None]:
     """Class and part of each picture.
 
@@ -57,6 +86,8 @@ def read_layout(paths: Sequence[str], name: str) -> tuple[list[str], list[str] |
     splits: list[str] | None = None
     if all(p[0].lower() in PART_OF for p in parts) and max(map(len, parts)) > 2:
         splits, parts = [p[0] for p in parts], [p[1:] for p in parts]
+    else:
+        _warn_of_parts(parts, name)
     loose = [path for path, p in zip(paths, parts, strict=True) if len(p) < 2]
     if loose:
         raise DataError(
@@ -64,6 +95,18 @@ def read_layout(paths: Sequence[str], name: str) -> tuple[list[str], list[str] |
             "put each class into a folder, give a manifest, or open them with labelled=False"
         )
     return [p[0] for p in parts], splits
+
+
+def _warn_of_parts(paths: Sequence[tuple[str, ...]], name: str) -> None:
+    """Folders ``train`` and ``test`` beside a folder that is neither are classes, which few would mean."""
+    named = {p[0] for p in paths if p[0].lower() in PART_OF and len(p) > 2}
+    others = {p[0] for p in paths if p[0].lower() not in PART_OF and len(p) > 1}
+    if len(named) > 1 and others:
+        warnings.warn(
+            f"{name}: the folders {', '.join(map(repr, sorted(named)))} are read as classes, since "
+            f"{min(others)!r} beside them is no part of a split; if they are parts, take it out",
+            stacklevel=2,
+        )
 
 
 def split_of(values: Sequence[str | None], name: str) -> IndexSplit:

@@ -72,6 +72,10 @@ class Manifest:
             split = next((c for c in table.columns if c.lower() in _SPLIT_NAMES and c != label), None)
         self.split, self.group, self.weight = split, group, weight
         self.label = (label or self._find_label(table)) if labelled else None
+        if self.label == self.image:
+            raise SchemaError(
+                f"{self.name}: column {self.label!r} holds the images; another holds the labels"
+            )
         chosen = (self.image, self.label, self.split, self.group, self.weight)
         wanted = dict.fromkeys(c for c in chosen if c is not None)
         self.frame = table.collect(table.lazy.select(list(wanted)))
@@ -114,15 +118,24 @@ class Manifest:
             )
         bad = column.is_null() | (column.str.strip_chars() == "")
         refuse_rows(bad, self.name, f"column {self.image!r} is empty", "give every row a path")
+        refuse_rows(
+            column.str.contains("^[A-Za-z][A-Za-z0-9+.-]*://"),
+            self.name,
+            f"column {self.image!r} holds an address, not the path of a file",
+            "download the images and give their paths, or a column of their bytes",
+            values=column,
+        )
+        files = [os.path.join(self.root, os.path.expanduser(path)) for path in column.to_list()]
         if self.label is not None:
-            self._warn_of_repeats(column, self.frame[self.label])
-        return FileStore([os.path.join(self.root, path) for path in column.to_list()])
+            self._warn_of_repeats(files, column, self.frame[self.label])
+        return FileStore(files)
 
-    def _warn_of_repeats(self, paths: pl.Series, labels: pl.Series) -> None:
+    def _warn_of_repeats(self, files: Sequence[str], paths: pl.Series, labels: pl.Series) -> None:
         """A picture that is listed twice may be trained and tested on, or be of two classes."""
-        rows = pl.DataFrame({"path": paths, "label": labels})
-        of = pl.col("label").n_unique().alias("labels")
-        repeated = rows.group_by("path", maintain_order=True).agg(pl.len(), of).filter(pl.col("len") > 1)
+        plain = [os.path.normpath(file) for file in files]
+        rows = pl.DataFrame({"file": plain, "path": paths, "label": labels})
+        found = (pl.len(), pl.col("label").n_unique().alias("labels"), pl.col("path").first())
+        repeated = rows.group_by("file", maintain_order=True).agg(found).filter(pl.col("len") > 1)
         if not len(repeated):
             return
         torn = repeated.filter(pl.col("labels") > 1)

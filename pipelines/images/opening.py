@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from .arrays import as_pixels
 from .checks import Check, OnCorrupt, check_images
 from .container import ImageSet
 from .labels import as_column, as_weights, code_labels
-from .layout import SUFFIXES, group_codes, is_image_name, read_layout, split_of
+from .layout import SUFFIXES, files_below, group_codes, is_image_name, read_layout, split_of
 from .manifest import Manifest
 from .stores import ArrayStore, BytesStore, FileStore, PilStore
 
@@ -52,7 +53,8 @@ def open_images(
             or zip archive of such a folder, or a folder of archives; a manifest: parquet, CSV or Arrow files,
             or a polars, pandas or Arrow table, with a column of paths, of encoded bytes, or of Hugging Face's
             structs of both; an array or tensor uint8 (N, H, W, 3), (N, 3, H, W) or (N, H, W); a list of paths
-            or PIL images; one image file; or an `ImageSet`.
+            (a column or an array of them as well), of encoded images or of PIL images; one image, as a file
+            or encoded; a pattern such as ``"new/*.jpg"``; or an `ImageSet`.
         labels: Class of each, for arrays and lists: whole numbers, booleans or text (N,).
         image: Column of a manifest with paths or bytes; found by type, name and values if None.
         label: Column of labels; found by its name, or as the only one that can be.
@@ -77,7 +79,8 @@ def open_images(
     if isinstance(data, ImageSet):
         data = _weighted(data, sample_weight)
         return data if classes is None or not labelled else data.with_classes(classes)
-    kind = _kind(data)
+    data = _listed(data)
+    kind = kind_of(data)
     if kind != "manifest":
         _refuse_columns(columns, root, kind)
     if kind in ("array", "list"):
@@ -102,8 +105,21 @@ def _weighted(found: ImageSet, sample_weight: Any) -> ImageSet:
     return replace(found, weights=as_weights(sample_weight, len(found), "sample_weight"))
 
 
-def _kind(data: Any) -> str:
-    """``"array"``, ``"list"``, ``"manifest"`` or ``"folder"``."""
+def _listed(data: Any) -> Any:
+    """A column or an array of paths, and a single encoded image, as a list; anything else as it is."""
+    if isinstance(data, bytes):
+        return [data]
+    column = hasattr(data, "to_list") and not hasattr(data, "columns")
+    paths = isinstance(data, np.ndarray) and data.ndim == 1 and data.dtype.kind in "OU"
+    return data.tolist() if paths else data.to_list() if column else data
+
+
+def kind_of(data: Any) -> str:
+    """``"array"``, ``"list"``, ``"manifest"`` or ``"folder"``.
+
+    Raises:
+        DataError: It is no path, or an address in the web.
+    """
     if isinstance(data, np.ndarray | Tensor):
         return "array"
     if isinstance(data, list | tuple):
@@ -112,19 +128,23 @@ def _kind(data: Any) -> str:
     if not isinstance(data, str | os.PathLike):
         return "manifest"
     text = os.fspath(data)
-    if not is_url(text) and is_image_name(Path(text).name):
+    if not text:
+        raise DataError("the path is empty; name an image, a folder, an archive or a manifest")
+    if is_image_name(Path(text).name):
+        if is_url(text):
+            raise DataError(f"{text}: images are not read from the web; download it, or give its bytes")
         return "list"
     if is_url(text) or format_of(text) is not None or any(c in text for c in "*?["):
         return "manifest"
     path = Path(text).expanduser()
-    if path.is_dir() and not _holds_images(path) and any(format_of(f.name) for f in path.rglob("*")):
+    if path.is_dir() and not _holds_images(path) and any(map(format_of, files_below(path))):
         return "manifest"
     return "folder"
 
 
 def _holds_images(folder: Path) -> bool:
     """Whether a picture or an archive lies below; looks no further than the first."""
-    return any(is_image_name(f.name) or is_archive(f) for f in folder.rglob("*"))
+    return any(is_image_name(f) or is_archive(Path(f)) for f in files_below(folder))
 
 
 def _refuse_columns(columns: dict[str, str | None], root: Any, kind: str) -> None:
@@ -142,28 +162,45 @@ def _open_array(data: Any, name: str | None) -> ImageSet:
 def _open_list(data: Any, name: str | None) -> ImageSet:
     alone = isinstance(data, str | os.PathLike)
     title = name or (os.fspath(data) if alone else "the list")
-    if alone and not os.path.exists(os.path.expanduser(data)):
-        raise DataError(f"{title}: no such file")
-    data = [data] if alone else list(data)
+    data = _named_files(os.path.expanduser(data), title) if alone else list(data)
     if not data:
         raise DataError(f"{title}: holds no image")
+    numbers = [f"image {i}" for i in range(len(data))]
+    store: PilStore | FileStore | BytesStore
     if all(isinstance(v, Image.Image) for v in data):
-        store: PilStore | FileStore = PilStore(data, [f"image {i}" for i in range(len(data))])
+        store = PilStore(data, numbers)
     elif all(isinstance(v, str | os.PathLike) for v in data):
         store = FileStore([os.path.expanduser(os.fspath(v)) for v in data])
+    elif all(isinstance(v, bytes) for v in data):
+        store = BytesStore.of(data, numbers)
     else:
-        odd = next(v for v in data if not isinstance(v, str | os.PathLike | Image.Image))
+        kinds = " and ".join(sorted({type(v).__name__ for v in data}))
         raise DataError(
-            f"{title}: holds a {type(odd).__name__}; give paths, PIL images, or one array of all images"
+            f"{title}: holds {kinds}; give paths, PIL images or encoded ones (bytes), all of a kind, or one "
+            "array of all images"
         )
     return ImageSet(store, torch.arange(len(data)), title=title)
+
+
+def _named_files(path: str, title: str) -> list[str]:
+    """The image of that name, or those that the pattern fits."""
+    if os.path.exists(path):
+        return [path]
+    found = sorted(f for f in glob.glob(path, recursive=True) if is_image_name(os.path.basename(f)))
+    if not found:
+        what = "no image fits this pattern" if glob.has_magic(path) else "no such file"
+        raise DataError(f"{title}: {what}")
+    return found
 
 
 def _with_labels(found: ImageSet, labels: Any, classes: Sequence[str] | None, labelled: bool) -> ImageSet:
     if not labelled:
         return found
     if labels is None:
-        raise DataError(f"{found.title}: no labels; give labels=..., or labelled=False to predict")
+        raise DataError(
+            f"{found.title}: no labels; give one for each image (labels=..., y of an estimator), or "
+            "labelled=False to predict"
+        )
     column = as_column(labels, len(found), found.title)
     codes, names = code_labels(column, found.title, classes)
     return replace(found, labels=codes, classes=names, kind=column.dtype)
@@ -221,7 +258,7 @@ def _find(path: Path) -> tuple[FileStore | BytesStore, list[str]]:
         raise DataError(f"{path}: is neither an image, nor an archive, nor a table")
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    files = sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())
+    files = sorted(files_below(path))
     inside = [f for f in files if is_image_name(f)]
     if inside:
         return FileStore([str(path / f) for f in inside]), inside

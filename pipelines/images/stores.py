@@ -84,6 +84,13 @@ class BytesStore:
     def __init__(self, data: Any, names: Sequence[str]) -> None:
         self.data, self.names = data, list(names)
 
+    @classmethod
+    def of(cls, data: Sequence[bytes], names: Sequence[str]) -> BytesStore:
+        """Of encoded pictures in a list."""
+        import pyarrow as pa
+
+        return cls(pa.chunked_array([pa.array(data, pa.large_binary())]), names)
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -167,7 +167,60 @@ def test_explain_draws_and_columns_are_checked(folder: Path, tmp_path: Path) -> 
         "predict", folder / "run", folder / "images.parquet", "--out", tmp_path / "s.csv", "--keep", "size"
     )
     assert keep.exit_code == 2
-    assert "has no column 'size'" in keep.stderr
+    assert "column 'size' of --keep is missing; it has image, label, who, part" in keep.stderr
+
+
+def test_columns_that_are_kept_beside_the_classes(folder: Path, tmp_path: Path) -> None:
+    predict = ("predict", folder / "run")
+    out = tmp_path / "s.csv"
+    good(*predict, folder / "images.parquet", "--out", out, "--keep", "all")
+    assert pl.read_csv(out).columns[:6] == ["label", "who", "part", "image", "class", "probability"]
+    good(*predict, folder / "images.parquet", "--out", tmp_path / "s.parquet", "--keep", "image,who,who")
+    kept, given = pl.read_parquet(tmp_path / "s.parquet"), pl.read_parquet(folder / "images.parquet")
+    assert kept.columns[:3] == ["image", "who", "class"]
+    assert kept["image"].equals(given["image"])
+    given.rename({"who": "class"}).write_parquet(tmp_path / "taken.parquet")
+    for data, keep, message in (
+        (folder / "images.parquet", "image", "column 'image' is Binary, which CSV cannot hold"),
+        (tmp_path / "taken.parquet", "class", "has a column 'class', which is the name of the scores"),
+        (folder / "shapes", "who", "--keep: is for manifests"),
+    ):
+        wrong = run(*predict, data, "--out", tmp_path / "t.csv", "--keep", keep)
+        assert wrong.exit_code == 2, wrong.output
+        assert message in wrong.stderr
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_broken_images_are_left_out_on_request_alone(folder: Path, tmp_path: Path) -> None:
+    rows = pl.read_parquet(folder / "images.parquet")
+    rows[3, "image"] = b"no picture"
+    rows.write_parquet(tmp_path / "broken.parquet")
+    named = "row 4 (is text, not an image)"
+    for arguments in (
+        ("fit", tmp_path / "broken.parquet", *FIT, "--epochs", "1", "--out", tmp_path / "run"),
+        ("evaluate", folder / "run", tmp_path / "broken.parquet", "--json"),
+        (
+            "predict",
+            folder / "run",
+            tmp_path / "broken.parquet",
+            "--out",
+            tmp_path / "s.csv",
+            "--keep",
+            "who",
+        ),
+        ("explain", folder / "run", tmp_path / "broken.parquet", "--out", tmp_path / "seen"),
+    ):
+        refused = run(*arguments)
+        assert refused.exit_code == 2, refused.output
+        assert named in refused.stderr
+        assert "--skip-broken" in refused.stderr
+        assert named in good(*arguments, "--skip-broken").stderr
+    assert "on_corrupt: skip" in (tmp_path / "run" / "config.yaml").read_text()
+    assert "1 images could not be read" in (tmp_path / "run" / "report.html").read_text()
+    scores = pl.read_csv(tmp_path / "s.csv")
+    assert scores["who"].to_list() == [i // 4 for i in range(64) if i != 3]
+    of_tables = run("fit", folder / "images.parquet", "--label", "who", "--skip-broken")
+    assert "--skip-broken: is for images" in of_tables.stderr
 
 
 def test_a_recipe_of_images(tmp_path: Path) -> None:

@@ -157,15 +157,20 @@ def test_recipes_and_values() -> None:
         ({"crop": "middle"}, "crop='middle': must be one of resized, pad, none"),
         ({"scale": (0.5, 0.2)}, "scale="),
         ({"scale": (0.5, 1.2)}, "scale="),
+        ({"scale": 0.5}, "scale=0.5: must be two positive numbers"),
+        ({"ratio": ["a", 1]}, "ratio=.*: must be two positive numbers"),
         ({"hflip": 1.5}, "hflip=1.5: must be a probability"),
         ({"mixup": -1}, "mixup=-1: must not be negative"),
         ({"policy": "strong"}, "policy='strong': timm has no such policy"),
         ({"policy": "rand-q9"}, "policy='rand-q9': timm has no such policy"),
+        ({"policy": 5}, "policy=5: timm has no such policy"),
     ):
         with pytest.raises(ConfigError, match=words):
             Augment(**options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="augment='strong': must be one of imagenet"):
         Augment.of_name("strong")
+    with pytest.raises(ConfigError, match="augment: has no 'krop'; it has crop, scale"):
+        Augment.from_dict({"krop": "pad"})
     for wrong in ({"size": (0, 4)}, {"std": (1, 1, 0)}, {"crop_pct": 1.5}, {"interpolation": "cubic"}):
         with pytest.raises(ConfigError):
             PREP.replace(**wrong)

@@ -53,6 +53,9 @@ def test_images_that_are_listed_twice_are_told(rows: pl.DataFrame, tmp_path: Pat
     other = pl.concat([rows, rows.head(2).with_columns(label=pl.Series(["blue", "red"]))])
     with pytest.warns(UserWarning, match=r"2 images .* 1 of them with different labels.*blue/1.png"):
         open_images(other, root=tmp_path)
+    spelt = pl.concat([rows, rows.head(1).with_columns(path=pl.format("./pictures/../{}", "path"))])
+    with pytest.warns(UserWarning, match=r"1 images are listed more than once, such as 'pictures/blue/0"):
+        open_images(spelt, root=tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_images(other, root=tmp_path, labelled=False)
@@ -186,6 +189,17 @@ def test_files_that_are_missing(rows: pl.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 6 images cannot be read: \S+9\.png \(no such file\)"):
         open_images(more, root=tmp_path)
     assert len(open_images(more, root=tmp_path, on_corrupt="skip")) == 5
+
+
+def test_paths_that_are_none(rows: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("https://example.com/a.png", "s3://bucket/a.png", "file:///a.png"):
+        changed = rows.with_columns(path=pl.Series([rows["path"][0], address, *rows["path"][2:]]))
+        with pytest.raises(DataError, match=r"row 2: column 'path' holds an address, .*a\.png'\); download"):
+            open_images(changed, root=tmp_path)
+    with pytest.raises(SchemaError, match="column 'path' holds the images; another holds the labels"):
+        open_images(rows, root=tmp_path, label="path")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_images(rows.with_columns(path=pl.format("~/{}", "path"))).pil(5).size
 
 
 def test_manifests_without_rows(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_a_width_of_three_is_read_as_each_library_has_it() -> None:
         (np.zeros((2, 8, 8, 3), bool), r"bool pixels.*255 \* array"),
         (np.full((2, 8, 8, 3), 60_000, np.uint16), "uint16 pixels.*from 60000 to 60000, scale them"),
         (np.full((2, 8, 8, 3), None), "object pixels.*one array of numbers"),
-        (torch.zeros((2, 3, 8, 8), dtype=torch.bfloat16).float(), "float32 pixels"),
+        (torch.zeros((2, 3, 8, 8), dtype=torch.bfloat16), "bfloat16 pixels"),
         (np.zeros((8, 8), np.uint8), r"shape \(8, 8\); images are .* array\[None\]"),
         (np.zeros((8, 8, 3), np.uint8), r"shape \(8, 8, 3\); images are .* array\[None\]"),
         (np.zeros((2, 8, 8, 5), np.uint8), r"shape \(2, 8, 8, 5\)"),
@@ -206,7 +206,7 @@ def test_labels_must_fit() -> None:
         open_images(pixels, labels[:-1])
     with pytest.raises(DataError, match=r"labels of shape \(12, 2\)"):
         open_images(pixels, np.zeros((12, 2), int))
-    with pytest.raises(DataError, match="no labels; give labels="):
+    with pytest.raises(DataError, match="no labels; give one for each image"):
         open_images(pixels)
     with pytest.raises(DataError, match="has no label"):
         open_images(pixels, [None, *labels[1:]])
@@ -240,8 +240,10 @@ def test_lists_of_paths_and_pictures(tmp_path: Path) -> None:
         open_images([*paths, tmp_path / "nothing.png"], [0] * 4)
     with pytest.raises(DataError, match=r"^\S+nothing\.png: no such file$"):
         open_images(tmp_path / "nothing.png", labelled=False)
-    with pytest.raises(DataError, match="holds a ndarray; give paths, PIL images, or one array"):
+    with pytest.raises(DataError, match="holds ndarray; give paths, PIL images or encoded ones"):
         open_images([np.zeros((8, 8, 3), np.uint8)], [0])
+    with pytest.raises(DataError, match=r"holds Image and PosixPath; give .* all of a kind"):
+        open_images([picture(), paths[0]], [0, 1])
     with pytest.raises(DataError, match="holds no image"):
         open_images([], [])
 

@@ -165,6 +165,7 @@ class ImageClassifier(ModuleEstimator):
         group: str | None = None,
         weight: str | None = None,
         root: str | Path | None = None,
+        on_corrupt: str = "raise",
         validation: Any = None,
         test: Any = None,
         run_dir: str | Path | None = None,
@@ -185,6 +186,8 @@ class ImageClassifier(ModuleEstimator):
             group: Column of what must not be divided, such as a patient.
             weight: Column of weights. They count in the loss and in all metrics but those of every class.
             root: What the relative paths of a manifest are relative to.
+            on_corrupt: ``"raise"`` refuses images that cannot be read, by name; ``"skip"`` leaves them out
+                with a warning.
             validation: Share of the images, or images of their own; None for the constructor's share.
             test: Share of the images, or images of their own, that training never sees.
             run_dir: Write a run folder there: model, preprocessing, metrics, history and report.
@@ -204,6 +207,8 @@ class ImageClassifier(ModuleEstimator):
         validation = self.validation if validation is None else validation
         source = {"label": label, "image": image, "group": group, "weight": weight, "root": root}
         columns = {key: value for key, value in source.items() if value is not None}
+        if on_corrupt != "raise":
+            columns["on_corrupt"] = on_corrupt
         if isinstance(split, str):
             columns["split"] = split
         parts = open_parts(
@@ -236,7 +241,8 @@ class ImageClassifier(ModuleEstimator):
 
         Args:
             X: As for ``fit``, without labels; also a single image: a path, a PIL image, an array (H, W, 3).
-            columns: ``image`` and ``root`` of a manifest, as for ``fit``.
+            columns: ``image`` and ``root`` of a manifest, and ``on_corrupt``, as for ``fit``; what is left
+                out has no row.
         """
         check_is_fitted(self, "module_")
         return predict(self, open_unlabelled(X, columns=columns))
@@ -261,7 +267,7 @@ class ImageClassifier(ModuleEstimator):
             X: As for ``fit``.
             y: (N,) labels of arrays and lists.
             sample_weight: (N,) weights for the metrics before ``per_class``.
-            columns: ``label``, ``image``, ``weight`` and ``root`` of a manifest, as for ``fit``.
+            columns: ``label``, ``image``, ``weight``, ``root`` and ``on_corrupt``, as for ``fit``.
         """
         labels, p, weights = self._labelled(X, y, sample_weight, columns)
         return evaluation(labels, p, self.classes_, weights)

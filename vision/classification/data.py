@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -129,7 +130,7 @@ def open_labelled(
     names = None if classes is None else tuple(map(str, classes))
     more = {**(columns or {}), "sample_weight": sample_weight}
     if y is None:
-        images = open_images(one_or_many(X), classes=names, **more)
+        images = _opened(X, classes=names, **more)
         labels_of(images)
         return images, np.asarray(typed_classes(images.classes, images.kind)) if classes is None else classes
     if isinstance(X, ImageSet):
@@ -138,7 +139,7 @@ def open_labelled(
     if classes is None:
         classes = np.unique(y)
         names = tuple(map(str, classes))
-    images = open_images(one_or_many(X), [str(one) for one in y], classes=names, **more)
+    images = _opened(X, [str(one) for one in y], classes=names, **more)
     return images, classes
 
 
@@ -156,7 +157,17 @@ def _labels(y: Any) -> NDArray[Any]:
 
 def open_unlabelled(X: Any, *, columns: Mapping[str, Any] | None = None) -> ImageSet:
     """Images whose labels, if there are any, are not looked at."""
-    return open_images(one_or_many(X), labelled=False, **(columns or {}))
+    return _opened(X, labelled=False, **(columns or {}))
+
+
+def _opened(X: Any, labels: Any = None, **more: Any) -> ImageSet:
+    """`open_images`, with a warning of what is left out where the caller does not see it."""
+    images = open_images(one_or_many(X), labels, **more)
+    if images.skipped and not isinstance(X, ImageSet):
+        count = len(images.skipped)
+        shown = ", ".join(images.skipped[:10]) + (f" and {count - 10} more" if count > 10 else "")
+        warnings.warn(f"{images.title}: left out {count} images that cannot be read: {shown}", stacklevel=4)
+    return images
 
 
 def labels_of(images: ImageSet) -> NDArray[np.int64]:
