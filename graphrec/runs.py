@@ -33,6 +33,8 @@ HISTORY_FILE = "history.csv"
 REPORT_FILE = "report.html"
 ENCODER_FOLDER = "encoder"
 CHECKPOINT_FOLDER = "checkpoints"
+_OUTPUTS = (RUN_FILE, "export.json", "importance.csv", "attention.png", "model.onnx", "model.pt2")
+"""Files of which one is in every folder that this package writes; overwriting replaces no other folder."""
 _STARTED_FILE = "started.yaml"
 """Among the checkpoints: what the run was started with. The configuration above becomes that of the finished
 run before the report is written, which may be killed as well."""
@@ -151,8 +153,10 @@ class RunWriter:
             message = self._rescue_batch(str(error))
             self.discard()
             raise NonFiniteLossError(message) from error
-        except GraphrecError:
-            if not resumed:
+        except GraphrecError as error:
+            # Of a run that could not be saved further, on a full disk for example, what was saved is left.
+            saved = isinstance(error, RunError) and any(self.checkpoints.glob("*.safetensors"))
+            if not resumed and not saved:
                 self.discard()
             raise
 
@@ -227,23 +231,48 @@ def replace_folder(source: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _is_output(folder: Path) -> bool:
+    """Whether a path is a folder that this package wrote, or an empty one."""
+    return folder.is_dir() and (
+        not any(folder.iterdir()) or any((folder / name).exists() for name in _OUTPUTS)
+    )
+
+
+@contextmanager
+def naming(target: Path) -> Iterator[None]:
+    """Say what was being written where the system names no file, as it does not of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise RunError(f"{target}: cannot be written ({error.strerror or error})") from error
+
+
 @contextmanager
 def atomic_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A folder to write into that gets its name when the block ends well, and vanishes when it does not.
 
     Raises:
-        RunError: The folder exists and ``overwrite`` is false.
+        RunError: The folder exists and ``overwrite`` is false, or it holds something else than what is
+            written here; or it cannot be written, because the disk is full for example.
     """
     target = _named(folder)
     if is_main_process():
         _check_parent(target)
     if target.exists() and not overwrite:
         raise RunError(f"{folder}: exists already; choose another folder, or allow overwriting")
+    if target.exists() and not _is_output(target):
+        raise RunError(
+            f"{folder}: holds nothing that was written here, so it is not replaced; choose another folder, "
+            "or remove it"
+        )
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
-        yield temporary
-        replace_folder(temporary, target)
+        with naming(target):
+            yield temporary
+            replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -257,8 +286,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -392,10 +422,18 @@ def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
-    """A module's state as safetensors."""
+    """A module's state as safetensors.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_model
 
-    save_model(module, str(path))
+    try:
+        save_model(module, str(path))
+    except SafetensorError as error:
+        raise RunError(f"{path}: cannot be written ({' '.join(str(error).split())})") from error
 
 
 def load_weights(path: Path, module: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -130,16 +131,45 @@ def test_atomic_file_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> N
 def test_atomic_folder_replaces_only_on_request_and_only_when_complete(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     with runs.atomic_folder(folder) as temporary:
-        (temporary / "a").touch()
+        (temporary / "importance.csv").touch()
     with pytest.raises(RunError, match="exists already"), runs.atomic_folder(folder):
         pass
     with pytest.raises(ZeroDivisionError), runs.atomic_folder(folder, overwrite=True):
         raise ZeroDivisionError
-    assert [p.name for p in folder.iterdir()] == ["a"]
+    assert [p.name for p in folder.iterdir()] == ["importance.csv"]
     with runs.atomic_folder(folder, overwrite=True) as temporary:
         (temporary / "b").touch()
     assert [p.name for p in folder.iterdir()] == ["b"]
+    with (
+        pytest.raises(RunError, match="out: holds nothing that was written here"),
+        runs.atomic_folder(folder, overwrite=True),
+    ):
+        pass
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file: holds"), runs.atomic_folder(tmp_path / "file", overwrite=True):
+        pass
+
+
+def test_a_full_disk_is_told_with_what_was_being_written(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for writing in (runs.atomic_folder(tmp_path / "out"), runs.atomic_file(tmp_path / "out")):
+        with pytest.raises(RunError, match=r"out: cannot be written \(No space left on device\)"), writing:
+            raise full
+    with pytest.raises(RunError, match=r"none/model\.safetensors: cannot be written"):
+        runs.save_weights(tmp_path / "none" / "model.safetensors", torch.nn.Linear(1, 1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_saved_stays_when_nothing_more_can_be_saved(tmp_path: Path) -> None:
+    writer = runs.RunWriter(tmp_path / "run")
+    for saved in (False, True):
+        writer.start({})
+        if saved:
+            (writer.checkpoints / "epoch00001.safetensors").touch()
+        with pytest.raises(RunError, match="full"), writer.training(resumed=False):
+            raise RunError("the disk is full")
+        assert writer.partial.exists() is saved
 
 
 def test_json_has_null_for_what_is_not_a_number(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def train_into(
         trained = train(module, prepared.parts, config.replace(resume=writer.resume), writer.partial, same)
     estimator._keep(trained)
     if runs.is_main_process():
-        _write(estimator, writer.partial)
+        with runs.naming(writer.partial):
+            _write(estimator, writer.partial)
         shown = _shown(settings_, config)
         write_run_report(writer.partial / runs.REPORT_FILE, estimator, prepared, trained, shown)
     writer.finish()
