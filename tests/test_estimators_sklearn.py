@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from graphrec import CTRClassifier
@@ -42,6 +44,23 @@ def test_a_fitted_estimator_pickles_and_clones_unfitted() -> None:
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
     assert not hasattr(clone(model), "module_")
+
+
+def test_a_search_sets_single_options_of_model_and_training() -> None:
+    given = {"embedding_std": 1e-4}
+    model = CTRClassifier("lr", model_options=given).set_params(
+        model_options__embedding_std=1e-3, train_options__clip_norm=1.0, epochs=2
+    )
+    assert model.get_params()["model_options"] == {"embedding_std": 1e-3}
+    assert model.get_params()["train_options"] == {"clip_norm": 1.0}
+    assert (model.epochs, given) == (2, {"embedding_std": 1e-4})
+    X = np.random.default_rng(0).normal(size=(80, 2))
+    grid = {"classifier__model_options__embedding_std": [1e-4, 1e-3]}
+    search = GridSearchCV(Pipeline([("classifier", _fast("lr"))]), grid, cv=2, scoring="roc_auc")
+    search.fit(X, X[:, 0] + X[:, 1] > 0.1)
+    assert set(search.best_params_) == set(grid)
+    with pytest.raises(ValueError, match="Invalid parameter 'modle'"):
+        model.set_params(modle="fcn")
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5])

@@ -141,6 +141,12 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         tags.non_deterministic = self.random_state is None
         return tags
 
+    def set_params(self, **params: Any) -> Self:
+        """scikit-learn's; ``model_options__NAME`` and ``train_options__NAME`` set one entry of these dicts,
+        as in the grid of a search.
+        """
+        return super().set_params(**settings.merge_options(self, params))
+
     def fit(
         self,
         X: Any,

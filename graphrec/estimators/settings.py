@@ -111,6 +111,19 @@ def check(estimator: CTRClassifier, seed: int) -> None:
         raise ConfigError(f"validation: {fraction!r} is not a fraction of the rows, at least 0 and below 1")
 
 
+def merge_options(estimator: CTRClassifier, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments in which ``model_options__NAME`` and ``train_options__NAME`` became entries of
+    copies of these two dicts.
+    """
+    merged = dict(params)
+    for name in ("model_options", "train_options"):
+        inner = {key: key.removeprefix(f"{name}__") for key in params if key.startswith(f"{name}__")}
+        if inner:
+            before = merged.get(name, getattr(estimator, name)) or {}
+            merged[name] = {**before, **{short: merged.pop(key) for key, short in inner.items()}}
+    return merged
+
+
 def split_settings(estimator: CTRClassifier, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Sort free settings into constructor arguments, fields of `TrainConfig` and options of the model.
 
