@@ -105,7 +105,10 @@ def _load(folder: Path) -> CTRClassifier:
 
 
 def _part(writer: RunWriter | None, model: str) -> RunWriter | None:
-    return None if writer is None else RunWriter(writer.partial / model, resume=True)
+    if writer is None:
+        return None
+    # A run that is finished here, but not in the table, was stopped in between: it is fitted again.
+    return RunWriter(writer.partial / model, resume=True, overwrite=True)
 
 
 def _keep_rows(folder: Path, rows: dict[str, dict[str, Any]]) -> None:

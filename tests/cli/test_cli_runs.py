@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from graphrec import CTRClassifier
 from graphrec.cli import app
+from graphrec.estimators import comparing
 
 QUICK = ["--device", "cpu", "--quiet", "--set", "batch_size=64"]
 FILES = {
@@ -213,6 +214,22 @@ def test_an_interrupted_comparison_fits_only_what_it_lacks(
     assert fitted == ["lr", "fm", "fm", "dnn"]
     assert sorted(pl.read_csv(folder / "stopped" / "comparison.csv")["model"]) == ["dnn", "fm", "lr"]
     assert not (folder / "stopped.partial").exists()
+
+
+def test_a_comparison_killed_between_a_run_and_its_row_is_resumed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    log, options = str(folder / "log.parquet"), ["-l", "click", "--ignore", "like", "--models", "lr,fm"]
+    command = ["compare", log, *options, "--epochs", "1", "--out", str(folder / "between"), *QUICK]
+    with monkeypatch.context() as patched:
+        patched.setattr(comparing, "_keep_rows", killed)
+        assert CliRunner().invoke(app, command).exit_code == 130
+    assert (folder / "between.partial" / "lr" / "run.json").exists()
+    run(*command, "--resume")
+    assert sorted(pl.read_csv(folder / "between" / "comparison.csv")["model"]) == ["fm", "lr"]
 
 
 def test_compare_goes_on_when_one_model_cannot_be_fitted(folder: Path) -> None:
