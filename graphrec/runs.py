@@ -117,20 +117,22 @@ class RunWriter:
         return resumed
 
     def finish(self) -> None:
-        """Drop the checkpoints and give the folder its name.
+        """Give the folder its name, then drop the checkpoints.
+
+        In the other order a run that is killed in between could be neither used nor resumed.
 
         Raises:
             RunError: Something took the name meanwhile and may not be replaced; the run stays ``.partial``.
         """
         if not is_main_process():
             return
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
         if self.folder.exists() and not (self.overwrite and _replaceable(self.folder)):
             raise RunError(
                 f"{self.folder}: was made by something else meanwhile; the run is complete in "
                 f"{self.partial}, give that folder another name"
             )
         replace_folder(self.partial, self.folder)
+        shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
 
     def discard(self) -> None:
         """Remove what was written; for a fit that cannot be continued."""

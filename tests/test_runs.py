@@ -79,6 +79,22 @@ def test_a_folder_that_only_claims_to_be_writable_is_refused_at_once() -> None:
         runs.RunWriter("/proc/run")
 
 
+def test_a_run_killed_while_its_checkpoints_are_dropped_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path, **_: object) -> None:
+        if folder.name == runs.CHECKPOINT_FOLDER:
+            raise KeyboardInterrupt
+
+    writer = runs.RunWriter(tmp_path / "run")
+    writer.start({"epochs": 3})
+    monkeypatch.setattr(runs.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        writer.finish()
+    assert (tmp_path / "run" / "config.yaml").exists()
+    assert not writer.partial.exists()
+
+
 def test_a_folder_that_appears_while_a_run_is_made_is_not_replaced(tmp_path: Path) -> None:
     writer = runs.RunWriter(tmp_path / "run")
     writer.start({})
