@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options as o
-from .common import INTERRUPTED, DataPath, Debug, command, console, data_name, fail, names, number
+from .common import (
+    INTERRUPTED,
+    DataPath,
+    Debug,
+    command,
+    console,
+    data_name,
+    fail,
+    metrics_table,
+    names,
+    number,
+)
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import Console
+    from rich.table import Table
 
 
 @command
@@ -73,18 +86,33 @@ def compare(
 
 
 def _print(table: pl.DataFrame, data: str) -> None:
+    rows = table.to_dicts()
+    columns = [name for name in table.columns if name not in ("model", "error")]
+    fitted = {row["model"]: {name: row[name] for name in columns} for row in rows if not row.get("error")}
+    out = console()
+    shown = _by_model(fitted, columns, data)
+    if _width(out, shown) > out.width:
+        shown = metrics_table(fitted, data)
+    out.print(shown)
+    for row in rows:
+        if row.get("error"):
+            typer.echo(f"{row['model']} could not be fitted: {row['error']}")
+
+
+def _by_model(fitted: dict[str, dict[str, Any]], columns: list[str], title: str) -> Table:
+    """One row per model."""
     from rich.table import Table
 
-    columns = [name for name in table.columns if name != "error"]
-    shown = Table(title=data, title_justify="left")
+    table = Table("model", title=title, title_justify="left")
     for name in columns:
-        shown.add_column(name, justify="left" if name in ("model", "part") else "right")
-    rows = table.to_dicts()
-    failed = [row for row in rows if row.get("error")]
-    for row in rows:
-        if row not in failed:
-            values = [row[name] for name in columns]
-            shown.add_row(*(value if isinstance(value, str) else number(value) for value in values))
-    console().print(shown)
-    for row in failed:
-        typer.echo(f"{row['model']} could not be fitted: {row['error']}")
+        table.add_column(name, justify="left" if name == "part" else "right")
+    for model, values in fitted.items():
+        table.add_row(model, *(number(values[name]) for name in columns))
+    return table
+
+
+def _width(out: Console, table: Table) -> int:
+    """Columns of the terminal that a table takes when nothing in it is cut."""
+    from rich.measure import Measurement
+
+    return Measurement.get(out, out.options.update(max_width=10_000), table).minimum

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 
+import polars as pl
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from graphrec.cli import app
@@ -97,6 +100,23 @@ def test_a_closed_standard_output_is_no_error() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_comparison_that_is_wider_than_the_terminal_has_a_column_per_model(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graphrec.cli import compare
+
+    metrics = dict.fromkeys(("auc", "logloss", "ne", "pr_auc", "ece"), 0.12345)
+    facts = {"part": "valid", "parameters": 1234567, "epochs": 1.0, "seconds": 2.5}
+    table = pl.DataFrame([{"model": name, **metrics, **facts} for name in ("lr", "shared_bottom")])
+    for width, header in ((140, r"┃ model +┃ +auc ┃"), (60, r"┃ metric +┃ +lr ┃ shared_bottom ┃")):
+        monkeypatch.setattr(compare, "console", lambda width=width: Console(width=width))
+        compare._print(table, "log.parquet")
+        shown = capsys.readouterr().out
+        assert re.search(header, shown)
+        assert "…" not in shown
+        assert "1,234,567" in shown
 
 
 def test_models_as_table_and_as_json() -> None:
