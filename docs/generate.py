@@ -214,6 +214,12 @@ def measured(c: Card) -> str:
     return "".join(f"\n\n{lines[name]}" for name in c.variants if name in lines)
 
 
+def verified(c: Card) -> str:
+    """What of a system was compared here, with the page that names the tests; what was not is not in it."""
+    told = f"; {link('the tests', f'models.md#{c.name}')}" if c.verified else ""
+    return f"\n\nVerified here: {'; '.join(c.verified) or 'nothing'}{told}."
+
+
 def vision_models() -> str:
     """docs/vision_models.md: every variant of every backbone."""
     cards = [card(name) for name in list_models(task="vision")]
@@ -227,7 +233,10 @@ def vision_models() -> str:
         " to 3% of them, or says why not; `vision.count_operations` counts any model. Accuracies were not"
         " measured here: logits, feature maps and gradients were compared, as each"
         " [card](models.md) says.",
-        *(f"## {link(c.title, c.paper)}\n\n{table(header, variants(c))}{measured(c)}" for c in cards),
+        *(
+            f"## {link(c.title, c.paper)}\n\n{table(header, variants(c))}{verified(c)}{measured(c)}"
+            for c in cards
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
