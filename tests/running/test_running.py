@@ -19,8 +19,7 @@ import yaml
 from graphrec.errors import ConfigError, DataError, NonFiniteLossError, RunError, SchemaError
 from graphrec.graph import GraphClassifier
 from graphrec.pipelines.graphs import motif_graphs
-from graphrec.pipelines.recipes import list_recipes, read_recipe
-from graphrec.pipelines.recipes.folder import DataFolder
+from graphrec.pipelines.recipes import DataFolder, list_recipes, read_recipe
 from graphrec.running import check_recipe, run_recipe
 from graphrec.running.fingerprint import fingerprint
 from graphrec.running.results import Repetition, main_metric, summarise
@@ -433,7 +432,7 @@ def test_the_fingerprint_sees_every_value() -> None:
 
 def test_a_source_may_bring_its_own_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from graphrec.pipelines.index_splits import stratified_folds
-    from graphrec.pipelines.recipes import SOURCES, DataFolder, Divided, Vocabulary
+    from graphrec.pipelines.recipes import SOURCES, Divided, Vocabulary
 
     def folded(folder: DataFolder, *, folds: int = 3) -> Divided:
         graphs = motif_graphs(24, nodes=8)
