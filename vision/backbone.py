@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from graphrec.errors import ConfigError, DataError
 
 from .keys import KeyMap
-from .layers.stage import Stage
+from .layers.stage import NoHead, Stage
 from .options import POOLING, check_value, complaints_of_timm
 
 Layout = Literal["NCHW", "NHWC"]
@@ -48,6 +48,8 @@ class Backbone(nn.Module):
 
     layout: ClassVar[Layout] = "NCHW"
     """How a state is laid out when it is a tensor."""
+    final_layout: ClassVar[Literal["NCHW", "NHWC", "NLC"] | None] = None
+    """How `forward_features` lays out what it gives, where not as `layout` says; "NLC" for tokens."""
     first_conv: ClassVar[str] = "stem.0"
     """Module that sees the image; its weights adapt to ``in_chans``. Several are separated by commas."""
     classifier: ClassVar[str] = "head.fc"
@@ -89,7 +91,7 @@ class Backbone(nn.Module):
         self.num_features = self.head_hidden_size = features[-1][0]
         self.smallest = features[-1][1] if smallest is None else smallest
         self.multiple = multiple
-        self.grad_checkpointing = False
+        self.grad_checkpointing, self.pruned = False, False
         self.norm: nn.Module = nn.Identity()
         self._check_size(*self.img_size, what="img_size", error=ConfigError)
 
@@ -109,6 +111,11 @@ class Backbone(nn.Module):
 
     # timm's contract
 
+    @property
+    def output_fmt(self) -> str:
+        """How `forward_features` lays out what it gives: "NCHW", "NHWC", or "NLC" for tokens."""
+        return self.final_layout or self.layout
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, num_classes) of images (B, in_chans, H, W).
 
@@ -123,7 +130,7 @@ class Backbone(nn.Module):
         state = self.embed(x)
         for stage in self.stages:
             state = self._run(stage, state)
-        return self.finish(state)
+        return self._finished(state)
 
     def forward_head(self, x: Any, pre_logits: bool = False) -> Tensor:
         """Logits (B, num_classes), or with ``pre_logits`` what the classifier would see."""
@@ -171,26 +178,32 @@ class Backbone(nn.Module):
             maps = [one.flatten(2).transpose(1, 2) for one in maps]
         if intermediates_only:
             return maps
-        return (self.finish(state) if number == final else state), maps
+        return (self._finished(state) if number == final else state), maps
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the stages after the last one asked for, and with them norm and head; the indices kept."""
+        """Drop the stages after the last one asked for, and with them norm and head; the indices kept.
+
+        A model without all of its stages gives the last state that it has, as it is.
+        """
         take, last = self._taken(indices)
         shorter = last < len(self.stages) - 1
         self.stages = self.stages[: last + 1]
         if prune_norm or shorter:
             self.norm = nn.Identity()
         if shorter:
+            self.pruned = True
             widths = [int(one["num_chs"]) for one in self.feature_info[last :: self._depth]]
             self.num_features = self.head_hidden_size = sum(widths)
         if prune_head or shorter:
-            self.num_classes, self.head = 0, nn.Identity()
+            self.num_classes, self.head = 0, NoHead()
         return take
 
     def get_classifier(self) -> nn.Module:
         """The module that makes the logits; the identity where there is none."""
+        if isinstance(self.head, NoHead):
+            return self.head
         return self.get_submodule(self.classifier.split(",")[0])
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -231,6 +244,10 @@ class Backbone(nn.Module):
         }
 
     # Shared workings
+
+    def _finished(self, state: Any) -> Any:
+        """What `forward_features` gives of the last state."""
+        return state if self.pruned else self.finish(state)
 
     @property
     def _depth(self) -> int:

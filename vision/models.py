@@ -10,7 +10,7 @@ import fnmatch
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import to_2tuple
@@ -157,12 +157,15 @@ def _build(
     cache_dir: str | None = None,
     features_only: bool = False,
     out_indices: tuple[int, ...] | None = None,
+    feature_cls: str = "getter",
     **options: Any,
 ) -> nn.Module:
     """Make a variant through timm's builder, which attaches configurations and wraps feature extractors."""
     found = family(name)
     variant = found.card.variants[name]
     check_options(name, found.model, options)
+    if feature_cls != "getter":
+        raise ConfigError(f"feature_cls: {feature_cls!r} is not 'getter', by which all maps are taken")
     overlay = dict(pretrained_cfg_overlay or {})
     source = _source(name, variant, pretrained, overlay)
     if "img_size" in options:
@@ -180,17 +183,21 @@ def _build(
 
     asked = {"out_indices": out_indices}
     with complaints_of_timm("feature index", "out_indices", "is not among the model's feature maps", asked):
-        return build_model_with_cfg(
+        model = build_model_with_cfg(
             construct,
             PREFIX + name,
             False,
             pretrained_cfg=pretrained_cfg,
             pretrained_cfg_overlay=overlay,
-            feature_cfg={"feature_cls": "getter", **asked},  # None takes all stages
+            feature_cfg={"feature_cls": feature_cls, **asked},  # None takes all stages
             features_only=features_only,
             cache_dir=cache_dir,
             **options,
         )
+    if isinstance(model, Backbone) and model.output_fmt != "NLC":  # tokens have no height and width
+        step, cfg = model.feature_info[-1]["reduction"], cast(dict[str, Any], model.pretrained_cfg)
+        cfg["pool_size"] = tuple(-(-side // step) for side in model.img_size)
+    return model
 
 
 def _source(

@@ -115,8 +115,32 @@ def test_part_of_the_pyramid(name: str) -> None:
 
 
 @every
+def test_pruned_to_its_first_stage(name: str) -> None:
+    model = tiny(name)
+    x = image(model)
+    (wanted,) = model.forward_intermediates(x, indices=[0], intermediates_only=True)
+    shorter = len(model.stages) > 1
+    model.prune_intermediate_layers([0])
+    state, (found,) = model.forward_intermediates(x, indices=[0])
+    assert torch.equal(found, wanted)
+    left = [model.feature_map(one, 0) for one in (state, model(x))]
+    assert torch.equal(*left)
+    assert not shorter or torch.equal(left[0], wanted), "what is left gives its last state, without a norm"
+    assert len(model.stages) == 1
+    assert isinstance(model.get_classifier(), nn.Module)
+
+
+@every
 def test_default_configuration(name: str) -> None:
     model = vision.create_model(name)
+    final = model.forward_features(image(model))
+    if model.output_fmt == "NLC":
+        assert all(one.dim() == 3 for one in (final if isinstance(final, tuple) else (final,)))
+        assert model.default_cfg["pool_size"] is None
+    else:
+        tall, wide, dim = (model.output_fmt.index(one) for one in "HWC")
+        assert (final.shape[tall], final.shape[wide]) == model.default_cfg["pool_size"]
+        assert final.shape[dim] == model.num_features
     cfg = model.default_cfg
     assert cfg == model.pretrained_cfg
     assert cfg["architecture"] == f"graphrec_{name}"
@@ -285,6 +309,7 @@ BAD_OPTIONS = [
     ({"drop_path_rate": 2.0}, "drop_path_rate: 2.0 is not allowed; it is at least 0"),
     ({"drop_rate": -1.0}, "drop_rate: -1.0 is not allowed"),
     ({"global_pool": "best"}, "global_pool: 'best' is not"),
+    ({"features_only": True, "feature_cls": "fx"}, "feature_cls: 'fx' is not 'getter'"),
     ({"features_only": True, "out_indices": (9,)}, r"out_indices: \(9,\) is not among"),
 ]
 
@@ -489,5 +514,5 @@ def test_made_by_timm(name: str) -> None:
     model = timm.create_model(f"graphrec_{name}", num_classes=3)
     assert isinstance(model, Backbone)
     assert model(image(model)).shape == (2, 3)
-    pyramid = timm.create_model(f"graphrec_{name}", features_only=True)
+    pyramid = timm.create_model(f"graphrec_{name}", features_only=True, feature_cls="getter")
     assert len(pyramid(image(model))) == len(model.feature_info)

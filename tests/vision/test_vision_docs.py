@@ -24,7 +24,7 @@ def test_the_examples_run(run_examples: Examples) -> None:
 def test_the_page_names_the_contract() -> None:
     page = PAGE.read_text(encoding="utf-8")
     methods = {name for name in vars(vision.Backbone) if not name.startswith("_")}
-    internal = {"prune_intermediate_layers", "fixed_size", "keys", "layout", "stem_pattern"}
+    internal = {"prune_intermediate_layers", "fixed_size", "keys", "layout", "final_layout", "stem_pattern"}
     assert {name for name in methods - internal if f"`{name}" not in page} == set()
 
 

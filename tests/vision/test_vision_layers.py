@@ -286,3 +286,10 @@ def test_linear_layer_behind_a_norm_in_pieces(monkeypatch: pytest.MonkeyPatch) -
         found.append(torch.autograd.grad(layer(norm(x)).square().sum(), wanted))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_linear_layer_behind_a_norm_compiles_whole() -> None:
+    """Where it comes from is no question to a compiler, which would end its graph at it."""
+    model, x = nn.Sequential(nn.LayerNorm(6), Linear(6, 5)), torch.randn(2, 4, 6)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), model(x))

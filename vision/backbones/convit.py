@@ -135,6 +135,7 @@ class ConViT(Backbone):
         drop_path_rate: Stochastic depth of the last block; earlier blocks have less.
     """
 
+    final_layout = "NLC"
     first_conv = "patch_embed.proj"
     fixed_size = True
     no_decay = ("pos_embed", "cls_token")

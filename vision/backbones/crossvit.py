@@ -124,6 +124,7 @@ class CrossViT(Backbone):
         drop_path_rate: Stochastic depth of the last block; earlier blocks have less.
     """
 
+    final_layout = "NLC"
     first_conv = "branches.0.proj.0,branches.1.proj.0"
     classifier = "head.0.fc,head.1.fc"
     stem_pattern = r"^branches"

@@ -158,6 +158,7 @@ class DaViT(Backbone):
     """
 
     layout = "NHWC"
+    final_layout = "NCHW"
     first_conv = "stem.proj"
     keys = KeyMap(
         (

@@ -156,6 +156,7 @@ class PVT(Backbone):
         drop_path_rate: Stochastic depth of the last block; earlier blocks have less.
     """
 
+    final_layout = "NLC"
     first_conv = "stages.0.patch_embed.proj"
     stem_pattern = r"^stages\.0\.(?:patch_embed|pos_embed)"
     no_decay = ("cls_token",)

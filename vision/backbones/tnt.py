@@ -139,6 +139,7 @@ class TNT(Backbone):
         drop_path_rate: Stochastic depth of the last block; earlier blocks have less.
     """
 
+    final_layout = "NLC"
     first_conv = "patch_embed.proj"
     fixed_size = True
     no_decay = ("outer_pos", "inner_pos", "cls_token")

@@ -128,6 +128,7 @@ class VOLO(Backbone):
     """
 
     layout = "NHWC"
+    final_layout = "NLC"
     first_conv = "stem.0.c"
     classifier = "head.fc,head.aux"
     fixed_size = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from timm.models import checkpoint_seq
 from torch import Tensor, nn
@@ -52,3 +53,11 @@ class NormedStage(Stage):
     def forward(self, x: Tensor) -> Tensor:
         """The state after the stage, normalised."""
         return self.norm(super().forward(x))
+
+
+class NoHead(nn.Identity):
+    """In place of a head that was pruned: gives what it is given."""
+
+    def forward(self, x: Any, pre_logits: bool = False) -> Any:
+        """The same."""
+        return x
