@@ -111,13 +111,22 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
         """Read what `_write_more` wrote, before the module is built."""
 
     def _seed(self) -> int:
-        """A seed from ``random_state``: of an int itself, so that runs can be told apart by it."""
+        """A seed from ``random_state``: of an int itself, so that runs can be told apart by it.
+
+        Raises:
+            ConfigError: It is no seed.
+        """
         state: Any = self.random_state  # type: ignore[attr-defined]
         if state is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             return 0  # processes of a distributed run must agree
-        if isinstance(state, int | np.integer):
+        if isinstance(state, int | np.integer) and 0 <= state < 2**32:
             return int(state)
-        return int(check_random_state(state).randint(2**31 - 1))
+        try:
+            return int(check_random_state(state).randint(2**31 - 1))
+        except ValueError as error:
+            raise ConfigError(
+                f"random_state: {state!r} is no seed, which is a whole number from 0 to {2**32 - 1}, or None"
+            ) from error
 
     def _config(self, seed: int, **changes: Any) -> TrainConfig:
         names = (
