@@ -59,9 +59,12 @@ def dtype_of(name: str, own: bool) -> torch.dtype:
     """float64 where rounding alone changes gradients by more than 1e-4.
 
     Random weights saturate the softmax of EfficientViT's last stages, and some of PVT v2's many ReLUs have
-    inputs within rounding of zero (see `test_pvt_v2.py`): logits and maps agree in float32 there as well.
+    inputs within rounding of zero (see `test_pvt_v2.py`); CrossViT-18-dagger at 408 pixels is off by 1.1e-4.
+    Logits and maps agree in float32 there as well.
     """
-    rounding = name == "pvt_v2_b2_li" or (name.startswith("efficientvit") and not own)
+    rounding = name in ("pvt_v2_b2_li", "crossvit_18_dagger_408") or (
+        name.startswith("efficientvit") and not own
+    )
     return torch.float64 if rounding else torch.float32
 
 
