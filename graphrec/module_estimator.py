@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -22,6 +20,7 @@ from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.metrics import class_metrics
 from graphrec.metrics.growing import GrowingArray
 from graphrec.training import TrainConfig, Trainer
+from graphrec.training.arguments import seed_of
 from graphrec.training.compiled import refuse_ragged
 from graphrec.training.interfaces import BatchSource
 
@@ -111,22 +110,8 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
         """Read what `_write_more` wrote, before the module is built."""
 
     def _seed(self) -> int:
-        """A seed from ``random_state``: of an int itself, so that runs can be told apart by it.
-
-        Raises:
-            ConfigError: It is no seed.
-        """
-        state: Any = self.random_state  # type: ignore[attr-defined]
-        if state is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            return 0  # processes of a distributed run must agree
-        if isinstance(state, int | np.integer) and 0 <= state < 2**32:
-            return int(state)
-        try:
-            return int(check_random_state(state).randint(2**31 - 1))
-        except ValueError as error:
-            raise ConfigError(
-                f"random_state: {state!r} is no seed, which is a whole number from 0 to {2**32 - 1}, or None"
-            ) from error
+        """See `seed_of`."""
+        return seed_of(self.random_state)  # type: ignore[attr-defined]
 
     def _config(self, seed: int, **changes: Any) -> TrainConfig:
         names = (

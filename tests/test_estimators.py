@@ -181,6 +181,8 @@ def test_schema_roles_and_options_reach_the_model(tmp_path: Path, log: pl.DataFr
         ({"model_options": {"layers": 3}}, "layers: fm has no such option"),
         ({"epochs": 0}, "epochs"),
         ({"precision": "16"}, "precision"),
+        ({"random_state": -1}, "random_state=-1: must be a seed"),
+        ({"random_state": "today"}, "random_state='today': must be a seed"),
         ({"train_options": {"bath": 3}}, "bath: unknown training option"),
         ({"train_options": {"epochs": 3}}, "epochs: is given twice"),
         ({"validation": 1.5}, "validation: 1.5 is not a fraction"),

@@ -189,7 +189,8 @@ def make_estimator(
         ConfigError: A key is not known anywhere, or a value is wrong.
     """
     from graphrec.estimators import CTRClassifier
-    from graphrec.estimators.settings import check, seed, split_settings
+    from graphrec.estimators.settings import check, split_settings
+    from graphrec.training.arguments import seed_of
 
     estimator = CTRClassifier(random_state=0)
     nested = {key: config[key] for key in ("model_options", "train_options") if config.get(key)}
@@ -201,7 +202,7 @@ def make_estimator(
     changes = {key: value for key, value in given.items() if value is not None}
     changes |= parse_settings(settings or [], "--set")
     estimator.set_params(**split_settings(estimator, changes))
-    check(estimator, seed(estimator))
+    check(estimator, seed_of(estimator.random_state))
     return estimator
 
 

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from graphrec.errors import ConfigError
 from graphrec.module_estimator import remember_arguments
 from graphrec.runs import RunWriter
+from graphrec.training.arguments import seed_of
 
 from . import arrays, settings
 from .fitting import Trained, build, train
@@ -192,7 +193,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
             ConfigError: An argument is wrong.
             RunError: The run folder exists.
         """
-        seed = settings.seed(self)
+        seed = seed_of(self.random_state)
         settings.check(self, seed)
         writer = RunWriter(run_dir, resume=resume, overwrite=overwrite) if run_dir is not None else None
         if isinstance(y, str) and label is None:
@@ -233,7 +234,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
             writer: Where to write a run folder.
             seed: Drawn from ``random_state`` when None.
         """
-        seed = settings.seed(self) if seed is None else seed
+        seed = seed_of(self.random_state) if seed is None else seed
         settings.check(self, seed)
         remember_arguments(self)
         spec, schema = prepared.encoder.spec, prepared.schema

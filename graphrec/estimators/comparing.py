@@ -12,6 +12,7 @@ from sklearn.base import clone
 from graphrec import registry
 from graphrec.errors import ConfigError, GraphrecError
 from graphrec.runs import RunWriter, atomic_file, read_json, write_json
+from graphrec.training.arguments import seed_of
 
 from . import settings
 from .preparing import Prepared, prepare
@@ -59,7 +60,7 @@ def compare_models(
     """
     _check_names(models)
     estimators = [clone(estimator).set_params(model=name) for name in models]
-    seed = settings.seed(estimator)
+    seed = seed_of(estimator.random_state)
     for each in estimators:
         settings.check(each, seed)
     writer = RunWriter(run_dir, resume=resume, overwrite=overwrite) if run_dir is not None else None

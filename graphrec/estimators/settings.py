@@ -7,8 +7,6 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sklearn.utils import check_random_state
-
 from graphrec import registry
 from graphrec.errors import ConfigError
 from graphrec.module_estimator import sort_settings
@@ -26,18 +24,6 @@ _SHARED = (
     "monitor", "precision", "compile", "accelerator", "devices",
 )  # fmt: skip
 """Constructor arguments that are fields of `TrainConfig` by the same name."""
-
-
-def seed(estimator: CTRClassifier) -> int:
-    """The integer that everything random of one fit starts from.
-
-    Processes of a distributed run must agree, so without a ``random_state`` they take 0.
-    """
-    if estimator.random_state is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return 0
-    if isinstance(estimator.random_state, int):
-        return estimator.random_state
-    return int(check_random_state(estimator.random_state).randint(2**31))
 
 
 def model_options(estimator: CTRClassifier) -> dict[str, Any]:

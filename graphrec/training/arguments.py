@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from graphrec.errors import ConfigError
 
@@ -79,10 +81,27 @@ def check_number(name: str, value: Any, low: float, high: float, *, positive: bo
         raise ConfigError(f"{name}={value!r}: must be a finite number {above}{below}")
 
 
+def seed_of(random_state: Any) -> int:
+    """The whole number that everything random of one fit starts from: of an int itself, so that runs can be
+    told apart by it. Processes of a distributed run must agree, so None is 0 there.
+
+    Args:
+        random_state: As in scikit-learn: None, a whole number or a `numpy.random.RandomState`.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    _check_seed(random_state)
+    if isinstance(random_state, numbers.Integral):
+        return int(random_state)
+    if random_state is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return 0
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
 def _check_seed(seed: Any) -> None:
     """Refuse what numpy takes for no seed."""
     whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and 0 <= int(seed) < _SEEDS
     if not (seed is None or whole or isinstance(seed, np.random.RandomState)):
-        raise ConfigError(
-            f"random_state={seed!r}: must be a whole number from 0 to {_SEEDS - 1}, a RandomState or None"
-        )
+        right = f"a seed (a whole number from 0 to {_SEEDS - 1}), a RandomState or None"
+        raise ConfigError(f"random_state={seed!r}: must be {right}")

@@ -389,7 +389,7 @@ def test_labels_of_another_file_count_the_fitted_classes(fitted: EEGClassifier) 
         ({"centre": "no"}, "centre='no': must be true or false"),
         ({"balanced": "no"}, "balanced='no': must be true or false"),
         ({"model": 3}, "model: should be a name, got 3"),
-        ({"random_state": -1}, "random_state=-1: must be a whole number"),
+        ({"random_state": -1}, "random_state=-1: must be a seed"),
         ({"model_options": {"kernel_length": "a"}}, "kernel_length='a': must be a whole number"),
         ({"model_options": {"momentum": "a"}}, "momentum='a': must be a finite number"),
         ({"split_by": "window"}, "split_by='window'"),

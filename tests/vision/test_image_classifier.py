@@ -214,8 +214,8 @@ BAD_ARGUMENTS = [
     ({"monitor": "beauty"}, "monitor"),
     ({"precision": "64"}, "precision: "),
     ({"cache": 3}, "cache: 3 is neither None, True, False nor a folder"),
-    ({"random_state": -1}, "random_state: -1 is no seed"),
-    ({"random_state": "abc"}, "random_state: 'abc' is no seed"),
+    ({"random_state": -1}, "random_state=-1: must be a seed"),
+    ({"random_state": "abc"}, "random_state='abc': must be a seed"),
 ]
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score, f1_score
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from graphrec.errors import ConfigError, DataError
 from graphrec.module_estimator import check_two_classes, remember_arguments
 from graphrec.pipelines.hypergraphs import Hypergraph
 from graphrec.pipelines.index_splits import IndexSplit, random_parts
-from graphrec.training.arguments import check_number, check_training, check_whole
+from graphrec.training.arguments import check_number, check_training, check_whole, seed_of
 from graphrec.training.seeding import seeded
 
 from ..rows import compact
@@ -155,7 +154,7 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
                 hypergraph.
         """
         self.check(teacher)
-        seed = self._seed()
+        seed = seed_of(self.random_state)
         codes, classes = labels_of(X, y)
         given = None
         if teacher is not None:
@@ -217,11 +216,6 @@ class HypergraphClassifier(ClassifierMixin, BaseEstimator):
             raise ConfigError(
                 f"device={self.device!r}: must be cpu, cuda or such as cuda:0, and there ({reason})"
             ) from None
-
-    def _seed(self) -> int:
-        if isinstance(self.random_state, (int, np.integer)):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _plan(self) -> Plan:
         return Plan(
