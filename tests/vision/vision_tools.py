@@ -19,6 +19,8 @@ from graphrec.vision import Backbone
 
 RECORDED = Path(__file__).parent / "recorded"
 TOLERANCE = 1e-4
+DIRECTIONS = 3
+IMAGE_STEP = 17
 
 
 def random_value(name: str, value: Tensor, seed: int = 0) -> Tensor:
@@ -125,11 +127,67 @@ def assert_equals_timm(
         assert_equals_peer(model, peer, convert, image(model, size).to(dtype))
 
 
-def assert_equals_recording(model: Backbone, name: str) -> None:
-    """Logits and feature maps equal what official code made of the same weights and images.
+def mixed_gradients(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Logits, and the gradients of image and parameters of their sum weighted with fixed random numbers.
 
-    ``recorded/<name>.safetensors`` holds ``image.<n>``, ``logits.<n>`` and ``map.<n>.<stage>``; its metadata
-    say which repository, commit, options and seed it is from.
+    A parameter that the logits do not depend on is left out.
+    """
+    x = x.clone().requires_grad_()
+    logits = model(x)
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2)).to(logits)
+    parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    grads = torch.autograd.grad((logits * weights).sum(), [x, *parameters.values()], allow_unused=True)
+    named = {name: one for name, one in zip(parameters, grads[1:], strict=True) if one is not None}
+    return logits.detach(), grads[0], named
+
+
+def gradient_summary(grads: Mapping[str, Tensor]) -> Tensor:
+    """Norm of each gradient, and its products with random directions drawn by its official name.
+
+    A difference of norm d shows as some d in each product, however large the gradient is.
+
+    Returns:
+        (parameters in order of names, 1 + ``DIRECTIONS``) in float64.
+    """
+    rows = []
+    for name in sorted(grads):
+        grad = grads[name].detach().double().flatten()
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        directions = torch.randn(DIRECTIONS, grad.numel(), generator=generator).double()
+        rows.append(torch.cat([grad.norm()[None], directions @ grad]))
+    return torch.stack(rows)
+
+
+def assert_equal_gradients(
+    model: Backbone, found: Mapping[str, Tensor], number: str, names: list[str], dtype: torch.dtype
+) -> None:
+    """Gradients of a recorded image and of all parameters equal the recorded ones.
+
+    Differences count relative to the parameter's gradient, or to a thousandth of the largest gradient in
+    float32 where that is more: softmax cancels the gradients of some biases.
+    """
+    _, of_image, grads = mixed_gradients(model.to(dtype), found[f"image.{number}"].to(dtype))
+    model.float()
+    apart = relative(of_image.flatten()[::IMAGE_STEP], found[f"image_gradient.{number}"])
+    assert apart < TOLERANCE, f"gradient of image {number}: {apart:.1e}"
+    official = model.keys.to_official(grads)
+    official = {name: one for name, one in official.items() if one.is_floating_point()}
+    assert sorted(official) == names
+    wanted = found[f"gradient.{number}"]
+    floor = (1e-3 if dtype == torch.float32 else 1e-9) * float(wanted[:, 0].max())
+    errors = (gradient_summary(official) - wanted).abs().amax(1) / wanted[:, 0].clamp(min=floor)
+    worst = int(errors.argmax())
+    assert errors[worst] < TOLERANCE, f"gradient of {names[worst]} for image {number}: {errors[worst]:.1e}"
+
+
+def assert_equals_recording(model: Backbone, name: str, gradients_in: torch.dtype = torch.float32) -> None:
+    """Logits, feature maps and gradients equal what official code made of the same weights and images.
+
+    ``recorded/<name>.safetensors`` holds ``image.<n>``, ``logits.<n>``, ``map.<n>.<stage>``, the
+    :func:`gradient_summary` of the logits' :func:`mixed_gradients` in float64 as ``gradient.<n>``, and every
+    ``IMAGE_STEP``-th number of the image's gradient as ``image_gradient.<n>``; its metadata say which
+    repository, commit, options and seed it is from, and name the ``parameters``. ``record_gradients.py``
+    adds the gradients. Ours are computed in ``gradients_in``, logits and maps in float32.
     """
     with safe_open(RECORDED / f"{name}.safetensors", "pt") as file:
         about = file.metadata()
@@ -147,6 +205,7 @@ def assert_equals_recording(model: Backbone, name: str) -> None:
             wanted = found.get(f"map.{number}.{stage}")
             if wanted is not None:
                 assert relative(made, wanted) < TOLERANCE, f"feature map {stage} of {number}"
+        assert_equal_gradients(model, found, number, about["parameters"].split(), gradients_in)
 
 
 def assert_official_keys(model: Backbone) -> None:

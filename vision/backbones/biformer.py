@@ -218,7 +218,9 @@ CARD = Card(
     code="https://github.com/rayleizhu/BiFormer",
     licence="MIT",
     verified={
-        "logits and pyramid equal the official code's": "tests/vision/test_biformer.py::test_equals_official",
+        "logits, pyramid and gradients equal the official code's": (
+            "tests/vision/test_biformer.py::test_equals_official"
+        ),
         "parameters and GFLOPs": "tests/vision/test_published.py::test_counts",
         "official key names there and back": "tests/vision/test_biformer.py::test_official_keys",
     },

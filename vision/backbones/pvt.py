@@ -243,7 +243,9 @@ CARD = Card(
     code="https://github.com/whai362/PVT",
     licence="Apache-2.0",
     verified={
-        "logits and pyramid equal the official code's": "tests/vision/test_pvt.py::test_equals_official",
+        "logits, pyramid and gradients equal the official code's": (
+            "tests/vision/test_pvt.py::test_equals_official"
+        ),
         "parameters and GFLOPs": "tests/vision/test_published.py::test_counts",
         "official key names there and back": "tests/vision/test_pvt.py::test_official_keys",
     },

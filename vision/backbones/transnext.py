@@ -183,7 +183,7 @@ CARD = Card(
     code="https://github.com/DaiShiResearch/TransNeXt",
     licence="Apache-2.0",
     verified={
-        "logits and pyramid equal the official code's": (
+        "logits, pyramid and gradients equal the official code's": (
             "tests/vision/test_transnext.py::test_equals_official"
         ),
         "other sizes than that of pretraining equal the official code's": (
