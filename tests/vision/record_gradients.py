@@ -1,4 +1,4 @@
-"""Adds gradients that the official code makes to the recordings in ``recorded``.
+"""Adds gradients that the official code makes to the recordings in ``recorded``, and maps that they lack.
 
 ``python tests/vision/record_gradients.py FOLDER [RECORDING ...]``, where FOLDER holds clones of the official
 repositories under their own names, each at the commit that the recording's metadata name. einops must be
@@ -23,8 +23,16 @@ import torch
 from official_natten import NeighborhoodAttention2D
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
-from vision_tools import IMAGE_STEP, RECORDED, gradient_summary, mixed_gradients, random_value, relative
+from torch import Tensor, nn
+from vision_tools import (
+    IMAGE_STEP,
+    MAP_STEP,
+    RECORDED,
+    gradient_summary,
+    mixed_gradients,
+    random_value,
+    relative,
+)
 
 
 def stand_in(name: str, **content: object) -> None:
@@ -223,6 +231,31 @@ MAKERS: dict[str, tuple[str, Make]] = {
 """For each recording the folder of the repository to import from, and the model with the recorded options."""
 
 
+MAPS = dict.fromkeys(("ecanet", "ecanet_basic"), "layer{}") | dict.fromkeys(
+    ("transnext_96", "transnext_aaaa"), "norm{}"
+)
+"""Which modules give the feature maps, for recordings that lack them; stages count from 1."""
+
+
+def as_map(output: Tensor) -> Tensor:
+    """Feature maps (B, C, H, W) as they are; tokens (B, H * W, C) of a square as such a map."""
+    if output.dim() == 4:
+        return output
+    side = round(output.shape[1] ** 0.5)
+    return output.transpose(1, 2).unflatten(2, (side, side))
+
+
+def hear_maps(model: nn.Module, template: str) -> dict[int, Tensor]:
+    """Where the maps of a model's four stages will be after it ran."""
+    maps: dict[int, Tensor] = {}
+    for stage in range(4):
+        module = model.get_submodule(template.format(stage + 1))
+        module.register_forward_hook(
+            lambda module, given, output, stage=stage: maps.update({stage: as_map(output.detach().clone())})
+        )
+    return maps
+
+
 def check_commit(clone: Path, commit: str) -> None:
     """Raises unless a clone is at a commit, without changes to the files that can be imported."""
     git = partial(subprocess.run, cwd=clone, check=True, capture_output=True, text=True)
@@ -252,11 +285,14 @@ def record(name: str, clones: Path) -> None:
         }
         model.load_state_dict(state)
         model.double()
+        maps = hear_maps(model, MAPS[name]) if name in MAPS else {}
         for number in [key.removeprefix("image.") for key in content if key.startswith("image.")]:
             logits, of_image, grads = mixed_gradients(model, content[f"image.{number}"].double())
             error = relative(logits, content[f"logits.{number}"])
             if error > 1e-5:
                 raise SystemExit(f"{name}: logits {number} differ by {error:.1e} from the recorded ones")
+            for stage, one in maps.items():
+                content[f"map_sample.{number}.{stage}"] = one.flatten()[::MAP_STEP].float()
             content[f"gradient.{number}"] = gradient_summary(grads)
             content[f"image_gradient.{number}"] = of_image.flatten()[::IMAGE_STEP].float()
     about["parameters"] = " ".join(sorted(grads))

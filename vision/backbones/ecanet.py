@@ -290,7 +290,7 @@ CARD = Card(
     code="https://github.com/BangguWu/ECANet",
     licence="MIT",
     verified={
-        "logits and gradients equal the official code's": f"{_TESTS}::test_resnet_equals_official",
+        "logits, pyramid and gradients equal the official code's": f"{_TESTS}::test_resnet_equals_official",
         "parameters and GFLOPs": "tests/vision/test_published.py::test_counts",
         "official key names there and back": f"{_TESTS}::test_official_keys",
     },
@@ -305,7 +305,9 @@ MOBILE_CARD = Card(
     code=CARD.code,
     licence="MIT",
     verified={
-        "logits and gradients equal the official code's": f"{_TESTS}::test_mobilenet_equals_official",
+        "logits, pyramid and gradients equal the official code's": (
+            f"{_TESTS}::test_mobilenet_equals_official"
+        ),
         "parameters": "tests/vision/test_published.py::test_counts",
         "official key names there and back": f"{_TESTS}::test_official_keys",
     },
