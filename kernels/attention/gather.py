@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import index
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,9 @@ from .rows import uses_of
 
 SMALL_GROUP = 64
 """Up to this many queries and keys a batched product, softmax and batched product beat fused attention."""
+
+_DENSE_SHARE = 0.6
+"""Above this share of all pairs, gathering costs more than computing everything."""
 
 _MASK = 1 << 20
 """Pairs of a mask that is worth keeping."""
@@ -84,40 +88,45 @@ def with_penalty(bias: Tensor | None, soft: Tensor | None, value: float, dtype: 
 
 
 def gather_for(
-    pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype, share: float
+    pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype
 ) -> Gather | None:
-    """The groups to compute by, or None when they hold more than ``share`` of all pairs.
+    """The groups to compute by, or None when they hold more than :data:`_DENSE_SHARE` of all pairs.
 
     Groups of at most :data:`SMALL_GROUP` that a reshape makes are taken at any share: one window that is the
     whole map has nothing to mask.
     """
     if torch.compiler.is_compiling():
         text, held = encode(pattern)
-        found = None if held else _constant(text, q_len, k_len, str(device), dtype, share)
+        found = None if held else _constant(text, *_numbers(q_len, k_len), str(device), dtype)
         return None if found is None else Gather(*found)
     make = _make if pattern.static else _make.__wrapped__
-    return make(pattern, q_len, k_len, device, dtype, share)
+    return make(pattern, q_len, k_len, device, dtype)
+
+
+def _numbers(*sizes: int) -> tuple[int, ...]:
+    """Sizes that Dynamo may have traced as symbols, as the numbers that a plan is made from."""
+    return tuple(map(index, sizes)) if torch.compiler.is_dynamo_compiling() else sizes
 
 
 @torch.compiler.assume_constant_result
 def _constant(
-    text: str, q_len: int, k_len: int, device: str, dtype: torch.dtype, share: float
+    text: str, q_len: int, k_len: int, device: str, dtype: torch.dtype
 ) -> tuple[object, ...] | None:
-    found = _make(decode(text), q_len, k_len, torch.device(device), dtype, share)
+    found = _make(decode(text), q_len, k_len, torch.device(device), dtype)
     return None if found is None else tuple(found)
 
 
 @lru_cache(maxsize=64)
 @kept
 def _make(
-    pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype, share: float
+    pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype
 ) -> Gather | None:
     if device.type == "meta":  # shapes alone, as for counting operations: a plan is made from numbers
-        real = _make(pattern, q_len, k_len, torch.device("cpu"), dtype, share)
+        real = _make(pattern, q_len, k_len, torch.device("cpu"), dtype)
         return None if real is None else Gather(*_moved(real, device))
     plan = pattern.blocks(q_len, k_len, device)
     small = plan.folding is not None and plan.q_index.shape[1] <= SMALL_GROUP
-    if plan.pairs > share * q_len * k_len and not small:
+    if plan.pairs > _DENSE_SHARE * q_len * k_len and not small:
         return None
     term, empty = make_term(plan.mask, with_penalty(None, plan.penalty, pattern.penalty_value, dtype), dtype)
     if empty is not None and not bool((empty.squeeze(-1) & (plan.q_index >= 0)).any()):
@@ -143,7 +152,7 @@ def mask_for(pattern: Pattern, q_len: int, k_len: int, device: torch.device) -> 
     if torch.compiler.is_compiling():
         text, held = encode(pattern)
         if not held:
-            return _constant_mask(text, q_len, k_len, str(device))
+            return _constant_mask(text, *_numbers(q_len, k_len), str(device))
     elif pattern.static and q_len * k_len <= _MASK:
         return _kept_mask(pattern, q_len, k_len, device)
     return pattern.mask(q_len, k_len, device=device)
@@ -171,7 +180,7 @@ def columns_for(
     """
     device = found.q_index.device
     if torch.compiler.is_compiling():
-        return _constant_columns(encode(pattern)[0], window, q_len, k_len, str(device))
+        return _constant_columns(encode(pattern)[0], _numbers(*window), *_numbers(q_len, k_len), str(device))
     if pattern.static:
         return _static_columns(pattern, window, q_len, k_len, device)
     return table_columns(pattern, found.q_index, found.k_index, window, q_len, k_len), None
@@ -205,7 +214,7 @@ def phantoms_for(pattern: Pattern, q_len: int) -> tuple[Tensor, Tensor] | None:
     if getattr(pattern, "border", "mask") != "zero":
         return None
     if torch.compiler.is_compiling():
-        return _constant_phantoms(encode(pattern)[0], q_len)
+        return _constant_phantoms(encode(pattern)[0], *_numbers(q_len))
     return _static_phantoms(pattern, q_len)
 
 

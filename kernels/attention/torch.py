@@ -25,9 +25,6 @@ from .quick import few, unusual
 from .regions import attend_regions, routes_of
 from .rows import take_each, take_rows
 
-_DENSE_SHARE = 0.6
-"""Above this share of all pairs, gathering costs more than computing everything."""
-
 
 def attention(
     q: Tensor,
@@ -56,7 +53,7 @@ def route(
     """The groups to compute by, or None when all pairs should be computed."""
     if isinstance(pattern, Full | Causal) or q_len <= 1 or k_len == 0:
         return None  # a single query, as in decoding, is computed in less time than its plan is made
-    return gather_for(pattern, q_len, k_len, device, dtype, _DENSE_SHARE)
+    return gather_for(pattern, q_len, k_len, device, dtype)
 
 
 def _dense(
@@ -124,7 +121,7 @@ def _groups(
         total = with_penalty(given, found.penalty, pattern.penalty_value, q.dtype)
         term = make_term(found.mask, total, q.dtype)
     weights = None if times is None else _block_pairs(times, pattern, found, *lengths).to(q.dtype)
-    if found.k_index.shape[:2] == (1, 1) and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and found.k_index.shape[:2] == (1, 1):
         return _in_pieces(q, k, v, found, term, weights, scale, need_lse)
     blocks = _block_queries(q, found)
     keys, values = (_block_keys(one, found) for one in (k, v))  # [B, H, N, n, D]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -54,9 +55,15 @@ def _value_code(value: Any, same: bool, names: Iterator[str] | None) -> str:
     """The source text of one field's value; ``same`` writes a tuple of equal entries as one entry."""
     if isinstance(value, Tensor):
         return tensor_code(value, names)
-    if isinstance(value, tuple) and same and len(set(value)) == 1:
-        return repr(value[0])
-    return repr(value)
+    if isinstance(value, tuple):
+        value = tuple(map(_number, value))
+        return repr(value[0] if same and len(set(value)) == 1 else value)
+    return repr(_number(value))
+
+
+def _number(value: Any) -> Any:
+    """A size that a compiler traced as a symbol becomes a number, which its graph then is for."""
+    return index(value) if type(value) is int or isinstance(value, torch.SymInt) else value
 
 
 Folding = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]

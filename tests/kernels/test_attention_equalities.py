@@ -228,3 +228,19 @@ def test_gradcheck(pattern: Pattern, q_len: int, k_len: int) -> None:
         return out, lse.masked_fill(lse == -torch.inf, 0)
 
     assert torch.autograd.gradcheck(run, leaves, fast_mode=True)
+
+
+def test_one_compiled_function_for_maps_of_several_sizes() -> None:
+    """From the second size on Dynamo traces sizes as symbols; a pattern and its plan need the numbers."""
+
+    def run(x: Tensor, table: Tensor) -> Tensor:
+        height, width = x.shape[1:3]
+        q = x.flatten(1, 2).unsqueeze(1)
+        bias = RelativeBias(table, (3, 3))
+        near = attention(q, q, q, Neighborhood((height, width), 3), bias=bias)
+        return near + attention(q, q, q, Windows((height, width), (height, 2)))
+
+    compiled, table = torch.compile(run, fullgraph=True, backend="eager"), torch.randn(1, 25)
+    for size in ((6, 8), (8, 10)):
+        x = torch.randn(2, *size, 4)
+        torch.testing.assert_close(compiled(x, table), run(x, table))
