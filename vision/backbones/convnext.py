@@ -141,7 +141,7 @@ CARD = Card(
     licence="MIT",
     verified={
         "logits, pyramid and gradients equal timm's": "tests/vision/test_convnext.py::test_equals_timm",
-        "logits of the isotropic form equal the official code's": (
+        "logits and gradients of the isotropic form equal the official code's": (
             "tests/vision/test_convnext.py::test_isotropic_equals_official"
         ),
         "parameters and GFLOPs": "tests/vision/test_published.py::test_counts",

@@ -232,7 +232,9 @@ CARD = Card(
     code="https://github.com/microsoft/CSWin-Transformer",
     licence="MIT",
     verified={
-        "logits and pyramid equal the official code's": "tests/vision/test_cswin.py::test_equals_official",
+        "logits, pyramid and gradients equal the official code's": (
+            "tests/vision/test_cswin.py::test_equals_official"
+        ),
         "stripes and LePE on padded maps equal a slow computation": (
             "tests/vision/test_cswin.py::test_maps_that_stripes_do_not_divide"
         ),

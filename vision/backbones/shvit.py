@@ -139,7 +139,7 @@ CARD = Card(
     licence="MIT",
     verified={
         "logits, pyramid and gradients equal timm's": "tests/vision/test_shvit.py::test_equals_timm",
-        "logits equal the official code's": "tests/vision/test_shvit.py::test_equals_official",
+        "logits and gradients equal the official code's": "tests/vision/test_shvit.py::test_equals_official",
         "parameters and GFLOPs": "tests/vision/test_published.py::test_counts",
         "official key names there and back": "tests/vision/test_shvit.py::test_official_keys",
     },
