@@ -8,6 +8,7 @@ A backbone is a stem, stages and a head. What flows between them, the *state*, i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -56,6 +57,9 @@ class Backbone(nn.Module):
     """Module that makes the logits; it is left fresh where ``num_classes`` differs from a checkpoint's."""
     fixed_size: ClassVar[bool] = False
     """Whether parameters depend on ``img_size``, so that forward takes no other."""
+    plans_by_size: ClassVar[bool] = False
+    """Whether attention is planned for the size of a map. Then a compiled graph is for one size of images, as
+    plans need the numbers, and with symbols Dynamo takes several times as long over it."""
     maps_per_stage: ClassVar[int] = 1
     """Feature maps of a state. They are numbered map by map: the first of every stage, then the second."""
     stem_pattern: ClassVar[str] = r"^(?!stages|norm|head)"
@@ -285,6 +289,8 @@ class Backbone(nn.Module):
             )
         self._check_type(x)
         height, width = x.shape[-2:]
+        if self.plans_by_size and torch.compiler.is_dynamo_compiling():
+            height, width = index(height), index(width)
         if self.fixed_size and (height, width) != self.img_size:
             raise DataError(
                 f"image: {height}x{width}, but the model was made for "

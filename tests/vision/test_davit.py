@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
 from timm.models.davit import DaVit, checkpoint_filter_fn
+from torch import Tensor
 from vision_tools import assert_equals_timm, assert_official_keys
 
 from graphrec import vision
@@ -36,3 +39,24 @@ def test_channels_attend_over_the_whole_map() -> None:
     mixed = ((k * 3**-0.5).mT @ v).softmax(-1) @ q.mT
     wanted = layer.proj(mixed.permute(0, 3, 1, 2).reshape(2, 3, 4, 6))
     torch.testing.assert_close(layer(x), wanted)
+
+
+def test_a_compiled_graph_is_for_one_size_of_images() -> None:
+    """Attention is planned for the map's size, and with symbols for it tracing takes several times as long.
+
+    Without `Backbone.plans_by_size` the second graph has them as inputs.
+    """
+    symbols = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> torch.fx.GraphModule:
+        symbols.append([one for one in inputs if not isinstance(one, Tensor)])
+        return graph
+
+    torch._dynamo.reset()
+    model = vision.create_model("davit_test", num_classes=5).eval()
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    with torch.no_grad():
+        for size in ((64, 64), (96, 64)):
+            x = torch.randn(1, 3, *size)
+            torch.testing.assert_close(compiled(x), model(x))
+    assert symbols == [[], []]

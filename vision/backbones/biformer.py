@@ -122,6 +122,7 @@ class BiFormer(Backbone):
         drop_path_rate: Stochastic depth of the last block; earlier blocks have less.
     """
 
+    plans_by_size = True
     first_conv = "stem.0"
 
     def __init__(

@@ -157,6 +157,7 @@ class DaViT(Backbone):
         drop_path_rate: Stochastic depth of the last block; earlier blocks have less.
     """
 
+    plans_by_size = True
     layout = "NHWC"
     final_layout = "NCHW"
     first_conv = "stem.proj"

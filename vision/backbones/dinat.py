@@ -122,6 +122,7 @@ class DiNAT(Backbone):
         drop_path_rate: Stochastic depth of the last block; earlier blocks have less.
     """
 
+    plans_by_size = True
     layout = "NHWC"
     first_conv = "patch_embed.proj"
     no_decay = ("rpb",)

@@ -113,6 +113,7 @@ class SwinTransformer(Backbone):
         drop_path_rate: Stochastic depth of the last block; earlier blocks have less.
     """
 
+    plans_by_size = True
     layout = "NHWC"
     first_conv = "patch_embed.proj"
     no_decay = ("relative_position_bias_table", "absolute_pos_embed")

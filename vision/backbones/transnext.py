@@ -96,6 +96,7 @@ class TransNeXt(Backbone):
         drop_path_rate: Stochastic depth of the last block; earlier blocks have less.
     """
 
+    plans_by_size = True
     layout = "NHWC"
     first_conv = "patch_embed.proj"
     no_decay = ("query_embedding", "relative_pos_bias_local", "temperature")
