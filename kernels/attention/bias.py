@@ -103,8 +103,9 @@ def _multiples(window: tuple[int, ...]) -> list[int]:
 def _static_places(
     pattern: Pattern, window: tuple[int, ...], q_len: int, k_len: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    multiples = torch.tensor(_multiples(window))
-    centre = int(((torch.tensor(window) - 1) * multiples).sum())
+    steps = _multiples(window)
+    centre = sum((one - 1) * step for one, step in zip(window, steps, strict=True))
+    multiples = torch.tensor(steps)
     q = (pattern.coordinates(q_len) * multiples).sum(-1) + pattern.origin + centre
     return q.to(device), (pattern.coordinates(k_len) * multiples).sum(-1).to(device)
 
