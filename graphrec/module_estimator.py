@@ -111,7 +111,7 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
 
     def _seed(self) -> int:
         """See `seed_of`."""
-        return seed_of(self.random_state)  # type: ignore[attr-defined]
+        return seed_of(self.random_state)  # type: ignore[attr-defined]  # an argument of each subclass
 
     def _config(self, seed: int, **changes: Any) -> TrainConfig:
         names = (

@@ -244,3 +244,19 @@ def test_one_compiled_function_for_maps_of_several_sizes() -> None:
     for size in ((6, 8), (8, 10)):
         x = torch.randn(2, *size, 4)
         torch.testing.assert_close(compiled(x, table), run(x, table))
+
+
+def test_a_bias_on_a_map_so_small_that_all_pairs_are_computed_compiles_whole() -> None:
+    def run(q: Tensor, table: Tensor) -> Tensor:
+        return attention(q, q, q, Neighborhood((3, 4), 3), bias=RelativeBias(table, (3, 3)))
+
+    q, table = torch.randn(2, 1, 12, 4), torch.randn(1, 25)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(run, backend=backend)(q, table), run(q, table))
+    assert len(graphs) == 1

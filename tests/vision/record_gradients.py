@@ -270,7 +270,7 @@ def record(name: str, clones: Path) -> None:
     path = RECORDED / f"{name}.safetensors"
     with safe_open(path, "pt") as file:
         about = file.metadata()
-        content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
     clone = clones / about["repository"].rpartition("/")[2]
     check_commit(clone, about["commit"])
     folder, make = MAKERS[name]

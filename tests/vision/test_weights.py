@@ -91,7 +91,7 @@ class SilentHandler(SimpleHTTPRequestHandler):
 @pytest.mark.parametrize(("source", "told"), [("", "''"), ({"head.bias": 1}, "a dict"), (3, "a int")])
 def test_a_source_that_is_none(source: object, told: str) -> None:
     with pytest.raises(ConfigError, match=rf"^pretrained: {told} is not allowed; it is True, False, a path"):
-        vision.create_model("swin_test", pretrained=source)  # type: ignore[arg-type]
+        vision.create_model("swin_test", pretrained=source)  # type: ignore[arg-type]  # on purpose
 
 
 class Harmful:

@@ -193,7 +193,7 @@ def assert_equals_recording(model: Backbone, name: str, gradients_in: torch.dtyp
     """
     with safe_open(RECORDED / f"{name}.safetensors", "pt") as file:
         about = file.metadata()
-        found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
     assert {"repository", "commit", "options", "seed"} <= set(about)
     randomized(model, int(about["seed"]))
     numbers = sorted(key.removeprefix("image.") for key in found if key.startswith("image."))
