@@ -164,9 +164,9 @@ class Regions(Pattern):
         Returns:
             float64 (B', H', Lq), -inf where the regions are whole; None when all are.
         """
-        lacking = prod(self.region) - (self.cells.members() >= 0).sum(1)
-        if not bool(lacking.any()):
+        if not any(side % one for side, one in zip(self.shape, self.region, strict=True)):
             return None
+        lacking = prod(self.region) - (self.cells.members() >= 0).sum(1)
         zeros = (self.map.double() @ lacking.to(self.map.device, torch.float64)).log()
         return zeros[..., self._row(torch.arange(self.cells.length, device=zeros.device))]
 

@@ -1,5 +1,7 @@
 """Adds gradients that the official code makes to the recordings in ``recorded``, and maps that they lack.
 
+A recording that is new has its images, logits and maps from here as well (``NEW``).
+
 ``python tests/vision/record_gradients.py FOLDER [RECORDING ...]``, where FOLDER holds clones of the official
 repositories under their own names, each at the commit that the recording's metadata name. einops must be
 installed besides what graphrec needs. Nothing of the official code is copied: it is imported, given the
@@ -99,6 +101,19 @@ def biformer_stl(load: Callable[[str], ModuleType]) -> nn.Module:
         norm_layer=nn.BatchNorm2d,
         n_wins=(2, 2, 2, 2),
         topks=(1, 2, 3, -2),
+        num_classes=11,
+    )
+
+
+def biformer_stl_nchw(load: Callable[[str], ModuleType]) -> nn.Module:
+    return load("models.biformer_stl_nchw").nchwBiFormerSTL(
+        depth=[1, 1, 2, 1],
+        embed_dim=[8, 8, 16, 16],
+        mlp_ratios=[3, 3, 3, 3],
+        head_dim=4,
+        norm_layer=nn.BatchNorm2d,
+        n_wins=(2, 2, 2, 2),
+        topks=(1, 2, 3, -1),
         num_classes=11,
     )
 
@@ -203,6 +218,7 @@ def shvit(load: Callable[[str], ModuleType]) -> nn.Module:
 MAKERS: dict[str, tuple[str, Make]] = {
     "biformer": ("", biformer),
     "biformer_stl": ("", biformer_stl),
+    "biformer_stl_nchw": ("", biformer_stl_nchw),
     "convnext_isotropic": ("", convnext_isotropic),
     "cswin": ("", partial(cswin, img_size=64, depth=[1, 1, 2, 1], split_size=[1, 2, 2, 2])),
     "cswin_whole": ("", partial(cswin, img_size=32, depth=[1, 1, 1, 1], split_size=[2, 4, 1, 1])),
@@ -231,10 +247,26 @@ MAKERS: dict[str, tuple[str, Make]] = {
 """For each recording the folder of the repository to import from, and the model with the recorded options."""
 
 
-MAPS = dict.fromkeys(("ecanet", "ecanet_basic"), "layer{}") | dict.fromkeys(
-    ("transnext_96", "transnext_aaaa"), "norm{}"
-)
-"""Which modules give the feature maps, for recordings that lack them; stages count from 1."""
+MAPS = {
+    "biformer_stl_nchw": ("stages", 0),
+    "ecanet": ("layer", 1),
+    "ecanet_basic": ("layer", 1),
+    "transnext_96": ("norm", 1),
+    "transnext_aaaa": ("norm", 1),
+}
+"""Which modules give the feature maps, for recordings that lack them, and the number of the first stage."""
+
+NEW = {
+    "biformer_stl_nchw": {
+        "repository": "https://github.com/rayleizhu/BiFormer",
+        "commit": "1697bbbeafb8680524898f1dcaac10defd0604be",
+        "options": "nchwBiFormerSTL: depth=[1,1,2,1], embed_dim=[8,8,16,16], mlp_ratios=[3,3,3,3], "
+        "head_dim=4, norm_layer=BatchNorm2d, n_wins=(2,2,2,2), topks=(1,2,3,-1), num_classes=11",
+        "seed": "0",
+        "sizes": "1x3x64x64 1x3x52x75",
+    },
+}
+"""What is said of recordings that this script begins, and the sizes of their images."""
 
 
 def as_map(output: Tensor) -> Tensor:
@@ -245,11 +277,12 @@ def as_map(output: Tensor) -> Tensor:
     return output.transpose(1, 2).unflatten(2, (side, side))
 
 
-def hear_maps(model: nn.Module, template: str) -> dict[int, Tensor]:
+def hear_maps(model: nn.Module, name: str, first: int) -> dict[int, Tensor]:
     """Where the maps of a model's four stages will be after it ran."""
     maps: dict[int, Tensor] = {}
     for stage in range(4):
-        module = model.get_submodule(template.format(stage + 1))
+        number = stage + first
+        module = model.get_submodule(f"{name}.{number}" if first == 0 else f"{name}{number}")
         module.register_forward_hook(
             lambda module, given, output, stage=stage: maps.update({stage: as_map(output.detach().clone())})
         )
@@ -265,12 +298,26 @@ def check_commit(clone: Path, commit: str) -> None:
         raise SystemExit(f"{clone}: at {found} with changes in {changed}; check out {commit}")
 
 
-def record(name: str, clones: Path) -> None:
-    """Writes a recording again, with gradients."""
-    path = RECORDED / f"{name}.safetensors"
+def begin(sizes: str) -> dict[str, Tensor]:
+    """Images for a new recording."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = [[int(side) for side in one.split("x")] for one in sizes.split()]
+    return {f"image.{number}": torch.randn(one, generator=generator) for number, one in enumerate(shapes)}
+
+
+def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What is said in a recording, and its tensors."""
+    if path.stem in NEW:
+        about = dict(NEW[path.stem])
+        return about, begin(about["sizes"])
     with safe_open(path, "pt") as file:
-        about = file.metadata()
-        content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+        return file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+
+
+def record(name: str, clones: Path) -> None:
+    """Writes a recording, or writes it again with gradients."""
+    path = RECORDED / f"{name}.safetensors"
+    about, content = read(path)
     clone = clones / about["repository"].rpartition("/")[2]
     check_commit(clone, about["commit"])
     folder, make = MAKERS[name]
@@ -285,10 +332,10 @@ def record(name: str, clones: Path) -> None:
         }
         model.load_state_dict(state)
         model.double()
-        maps = hear_maps(model, MAPS[name]) if name in MAPS else {}
+        maps = hear_maps(model, *MAPS[name]) if name in MAPS else {}
         for number in [key.removeprefix("image.") for key in content if key.startswith("image.")]:
             logits, of_image, grads = mixed_gradients(model, content[f"image.{number}"].double())
-            error = relative(logits, content[f"logits.{number}"])
+            error = relative(logits, content.setdefault(f"logits.{number}", logits.float()))
             if error > 1e-5:
                 raise SystemExit(f"{name}: logits {number} differ by {error:.1e} from the recorded ones")
             for stage, one in maps.items():
