@@ -40,7 +40,8 @@ class Variant:
         top1: Published accuracy on ImageNet-1K in percent.
         classes: Classes of the published weights.
         weights: URL of the official checkpoint, or "".
-        cfg: What differs from timm's default configuration: mean, std, crop_pct, interpolation.
+        cfg: What differs from timm's default configuration: mean, std, crop_pct, interpolation,
+            min_input_size where that is above 96 pixels.
         note: Why a count differs from the published one.
         counted: ``gflops`` by `graphrec.vision.count_operations`, where they differ by more than 3 %.
     """

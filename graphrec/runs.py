@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from graphrec.errors import GraphrecError, NonFiniteLossError, RunError
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
     from torch import nn
 
 FORMAT_VERSION = 1
@@ -38,6 +39,9 @@ _OUTPUTS = (RUN_FILE, "export.json", "importance.csv", "attention.png", "model.o
 _STARTED_FILE = "started.yaml"
 """Among the checkpoints: what the run was started with. The configuration above becomes that of the finished
 run before the report is written, which may be killed as well."""
+
+_LOCK_FILE = "lock"
+"""Among the checkpoints: locked by the process that writes the run, for as long as it lives."""
 
 _FREE_ON_RESUME = {"epochs", "verbose", "accelerator", "devices", "cache_dir", "train_options"}
 """Settings that may differ when a run is resumed; the trainer checks ``train_options`` itself."""
@@ -66,6 +70,7 @@ class RunWriter:
         self.folder = _named(folder)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         self.resume, self.overwrite = resume, overwrite
+        self._held: BaseFileLock | None = None
         if is_main_process():
             self._check_free()
 
@@ -91,26 +96,58 @@ class RunWriter:
                 "name another with --out, or remove it"
             )
         _check_parent(self.folder)
+        if (self.checkpoints / _LOCK_FILE).exists():
+            self._lock().release()
+
+    def _lock(self) -> BaseFileLock:
+        """Keep other processes from writing the run. A process may take its own lock again, as after an
+        interrupted fit in a notebook.
+
+        Raises:
+            RunError: A living process has it.
+        """
+        from filelock import FileLock, Timeout
+
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.checkpoints / _LOCK_FILE, timeout=0, is_singleton=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"{self.partial}: another process is writing this run; wait until it is done, stop it, or "
+                "name another --out"
+            ) from None
+        except (NotImplementedError, OSError):
+            pass  # some network file systems have no locks; runs there are as safe as their users are careful
+        return lock
+
+    def _unlock(self) -> None:
+        if self._held is not None:
+            self._held.release(force=True)
+            self._held = None
 
     def start(self, config: Mapping[str, Any], file: str = CONFIG_FILE) -> bool:
         """Make the partial folder with ``config`` in it; returns whether an earlier attempt is continued.
 
         Raises:
-            RunError: The unfinished run was started with other settings, or another run took the name.
+            RunError: The unfinished run was started with other settings, or another run took the name, or
+                another process is writing it.
         """
-        resumed = self.resume and self.partial.exists()
+        exists = self.partial.exists()
+        resumed = self.resume and exists
         if not is_main_process():
             return resumed
+        if exists and not (resumed or self.overwrite):  # it was free when this run was asked for
+            raise RunError(f"{self.partial}: another run began to write there meanwhile; name another --out")
+        self._held = self._lock()
         started = self.checkpoints / _STARTED_FILE
         before = started if started.exists() else self.partial / file
         if resumed and before.exists():
             _check_same(self.partial, read_yaml(before), config)
-        elif self.partial.exists() and not resumed:
-            if not self.overwrite:  # it was free when this run was asked for
-                raise RunError(
-                    f"{self.partial}: another run began to write there meanwhile; name another --out"
-                )
+        elif exists and not resumed:
+            self._unlock()
             shutil.rmtree(self.partial)
+            self._held = self._lock()
         for path in (self.partial / file, started):
             with atomic_file(path) as temporary:
                 write_yaml(temporary, config)
@@ -131,12 +168,14 @@ class RunWriter:
                 f"{self.folder}: was made by something else meanwhile; the run is complete in "
                 f"{self.partial}, give that folder another name"
             )
+        self._unlock()
         replace_folder(self.partial, self.folder)
         shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
 
     def discard(self) -> None:
         """Remove what was written; for a fit that cannot be continued."""
         if is_main_process():
+            self._unlock()
             shutil.rmtree(self.partial, ignore_errors=True)
 
     @contextmanager

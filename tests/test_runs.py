@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -222,6 +224,51 @@ def test_a_second_run_does_not_remove_the_first_that_is_being_written(tmp_path: 
     with pytest.raises(RunError, match=r"run\.partial: another run began to write there"):
         second.start({"a": 2})
     assert runs.read_yaml(first.partial / runs.CONFIG_FILE) == {"a": 1}
+
+
+_WRITER = """
+import sys
+from graphrec.runs import RunWriter
+
+writer = RunWriter(sys.argv[1], resume=True)
+writer.start({"a": 1})
+print("started", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_no_second_process_writes_a_run(tmp_path: Path) -> None:
+    """Two resumed the same run at once, and each replaced the other's checkpoints."""
+    runs.RunWriter(tmp_path / "run").start({"a": 1})
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(tmp_path / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "started\n"
+        try:
+            for options in ({"resume": True}, {"overwrite": True}):
+                with pytest.raises(RunError, match=r"run\.partial: another process is writing this run"):
+                    runs.RunWriter(tmp_path / "run", **options)
+            assert (tmp_path / "run.partial" / runs.CONFIG_FILE).exists()
+        finally:
+            other.kill()
+    writer = runs.RunWriter(tmp_path / "run", resume=True)
+    assert writer.start({"a": 1}) is True
+    writer.finish()
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
+def test_an_interrupted_fit_is_resumed_by_the_process_that_began_it(tmp_path: Path) -> None:
+    """As in a notebook, which keeps what an exception was raised in alive."""
+    first = runs.RunWriter(tmp_path / "run")
+    first.start({"a": 1})
+    again = runs.RunWriter(tmp_path / "run", resume=True)
+    assert again.start({"a": 1}) is True
+    again.finish()
+    assert first.folder.exists()
 
 
 def test_overwriting_leaves_what_is_no_run(tmp_path: Path) -> None:

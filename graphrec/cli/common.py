@@ -109,6 +109,20 @@ def parse_settings(items: Sequence[str], option: str) -> dict[str, Any]:
     return settings
 
 
+def merge_settings(given: Mapping[str, Any], items: Sequence[str] | None) -> dict[str, Any]:
+    """What options give, by their names as arguments and without those that are None, and ``--set`` pairs.
+
+    Raises:
+        ConfigError: A pair cannot be read, or names what an option gives too.
+    """
+    changes = {key: value for key, value in given.items() if value is not None}
+    settings = parse_settings(items or [], "--set")
+    for key in settings:
+        if key in changes and key != "verbose":  # which is always there, for --quiet
+            raise ConfigError(f"--set: {key} is given by an option too, as {changes[key]!r}; keep one")
+    return changes | settings
+
+
 def data_name(data: str) -> str:
     """What the default folder of a run calls its data: the file or folder without wildcards."""
     return Path(data.rstrip("/")).stem.strip("*?[]") or "run"

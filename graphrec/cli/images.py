@@ -11,7 +11,7 @@ import typer
 
 from graphrec.errors import ConfigError
 
-from .common import console, fraction_or_path, metrics_table, names, number, parse_settings
+from .common import console, fraction_or_path, merge_settings, metrics_table, names, number
 from .options import read_config, training_settings
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ def make_estimator(given: Mapping[str, Any], settings: Sequence[str] | None) -> 
         "pretrained": _pretrained(given.get("pretrained")),
         "freeze": _number(given.get("freeze")),
     }
-    changes = {key: value for key, value in changes.items() if value is not None}
-    changes |= parse_settings(settings or [], "--set")
-    estimator.set_params(**split_settings(estimator, changes))
+    estimator.set_params(**split_settings(estimator, merge_settings(changes, settings)))
     check(estimator)
     return estimator
 

@@ -10,7 +10,7 @@ import typer
 
 from graphrec.errors import ConfigError
 
-from .common import fraction_or_path, names, parse_settings
+from .common import fraction_or_path, merge_settings, names, parse_settings
 
 if TYPE_CHECKING:
     from graphrec.estimators import CTRClassifier
@@ -199,9 +199,7 @@ def make_estimator(
         estimator.set_params(**nested, **split_settings(estimator, flat))
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
-    changes = {key: value for key, value in given.items() if value is not None}
-    changes |= parse_settings(settings or [], "--set")
-    estimator.set_params(**split_settings(estimator, changes))
+    estimator.set_params(**split_settings(estimator, merge_settings(given, settings)))
     check(estimator, seed_of(estimator.random_state))
     return estimator
 

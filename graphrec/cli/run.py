@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as o
-from .common import INTERRUPTED, Debug, command, console, fail, names, parse_settings
+from .common import INTERRUPTED, Debug, command, console, fail, merge_settings, names
 
 if TYPE_CHECKING:
     from graphrec.running import RecipeRun
@@ -68,9 +68,7 @@ def run(
     if recipe is None:
         fail("RECIPE: name a recipe or a YAML file; `graphrec run --list` lists those that ship")
         return
-    changes = parse_settings(settings or [], "--set")
-    if seeds is not None:
-        changes["repeat.seeds"] = _seeds(seeds)
+    changes = merge_settings({"repeat.seeds": None if seeds is None else _seeds(seeds)}, settings)
     if show:
         _print_recipe(recipe, changes)
         return

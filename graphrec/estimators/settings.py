@@ -12,7 +12,7 @@ from graphrec.errors import ConfigError
 from graphrec.module_estimator import sort_settings
 from graphrec.pipelines.tables import TableSchema
 from graphrec.training import TrainConfig
-from graphrec.training.arguments import check_training
+from graphrec.training.arguments import check_devices, check_training
 
 from .fitting import pick_batch_size
 
@@ -90,7 +90,7 @@ def check(estimator: CTRClassifier, seed: int) -> None:
     if estimator.schema is not None and not isinstance(estimator.schema, (str, os.PathLike, TableSchema)):
         raise ConfigError(f"schema: should be a TableSchema or the path of one, got {estimator.schema!r}")
     model_options(estimator)
-    train_config(estimator, seed)
+    check_devices(train_config(estimator, seed))
     embedding_l2(estimator)
     fraction = estimator.validation
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 <= fraction < 1:

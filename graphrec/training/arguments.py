@@ -6,12 +6,15 @@ import math
 import numbers
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from graphrec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
 
 _WHOLE = ("epochs", "batch_size", "patience")
 _NUMBERS: dict[str, tuple[float, float]] = {
@@ -79,6 +82,27 @@ def check_number(name: str, value: Any, low: float, high: float, *, positive: bo
         above = f"above {low:g}" if positive else f"from {low:g}"
         below = f" and below {high:g}" if math.isfinite(high) else ""
         raise ConfigError(f"{name}={value!r}: must be a finite number {above}{below}")
+
+
+def check_devices(config: TrainConfig) -> None:
+    """Refuse more processes on a CPU than it has cores: each waits for all others at every step.
+
+    Under ``torchrun`` and ``fabric run`` the number of processes is theirs.
+
+    Raises:
+        ConfigError: ``devices`` is above the number of cores.
+    """
+    cores, started = os.cpu_count() or 1, "TORCHELASTIC_RUN_ID" in os.environ or "LT_DEVICES" in os.environ
+    if started or config.devices == "auto" or config.devices <= cores:
+        return
+    import torch
+
+    cards = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if config.accelerator == "cpu" or (config.accelerator == "auto" and not cards):
+        raise ConfigError(
+            f"devices={config.devices}: on a CPU that is as many processes, and this machine has {cores} "
+            f"core{'s' * (cores > 1)}; ask for at most that"
+        )
 
 
 def seed_of(random_state: Any) -> int:

@@ -15,6 +15,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from graphrec.errors import ConfigError
 
+from .arguments import check_devices
 from .config import TrainConfig
 from .freed_memory import keep_freed_memory
 
@@ -32,6 +33,7 @@ def launch(config: TrainConfig) -> Fabric:
     Raises:
         ConfigError: The machine does not have what the configuration asks for.
     """
+    check_devices(config)
     options = _options(config)
     by_cli = os.environ.get("LT_CLI_USED") == "1"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -76,6 +77,31 @@ def test_a_setting_given_twice_is_refused(option: str) -> None:
     result = CliRunner().invoke(app, given)
     assert result.exit_code == 2
     assert f"{option}: price is given twice, the second time by 'price=2'; keep one" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["fit", "log.parquet", "-l", "click", "--epochs", "1", "--set", "epochs=2"], "epochs.*as 1"),
+        (["fit", "log.parquet", "-l", "click", "--lr", "1", "--set", "learning_rate=2"], "learning_rate.*1.0"),
+        (["fit", "x", "--task", "image", "--seed", "3", "--set", "random_state=4"], "random_state.*as 3"),
+        (["run", "histograph-mutag", "--seeds", "2", "--set", "repeat.seeds=3"], "repeat.seeds.*as 2"),
+    ],
+)
+def test_what_an_option_and_set_both_give_is_refused(arguments: list[str], found: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert re.search(f"--set: {found}; keep one", result.stderr)
+
+
+def test_more_processes_than_cores_are_refused() -> None:
+    cores = os.cpu_count()
+    given = ["fit", "log.parquet", "-l", "click", "--device", "cpu", "--devices", "9999"]
+    for more in ([], ["--task", "image"]):
+        result = CliRunner().invoke(app, [*given, *more])
+        assert result.exit_code == 2
+        assert "devices=9999: on a CPU that is as many processes" in result.stderr
+        assert f"this machine has {cores} core" in result.stderr
 
 
 def test_a_reader_that_stops_early_is_no_error_to_report(

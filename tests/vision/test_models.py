@@ -477,6 +477,8 @@ def test_published_variants_are_whole(name: str) -> None:
     state = model.state_dict()
     cfg = model.default_cfg
     assert cfg["input_size"] == (3, *model.img_size)
+    if not cfg["fixed_input_size"]:  # timm asks models for maps of 96 pixels otherwise
+        assert model.smallest <= min(cfg.get("min_input_size", (3, 96, 96))[1:])
     for part in model.classifier.split(","):
         assert state[f"{part}.weight"].shape[0] == cfg["num_classes"] == model.num_classes
     logits = model(x)

@@ -271,11 +271,11 @@ _TEST = {
 
 
 def _variant(
-    options: Mapping[str, object], parameters: float, gflops: float, top1: float, key: str
+    options: Mapping[str, object], parameters: float, gflops: float, top1: float, key: str, **cfg: object
 ) -> Variant:
     """A row of the official table, and the file of its weights."""
     url = f"https://api.onedrive.com/v1.0/shares/s!AkBbczdRlZvCh{key}/root/content"
-    return Variant(options, 224, parameters, gflops, top1, weights=url)
+    return Variant(options, 224, parameters, gflops, top1, weights=url, cfg=cfg)
 
 
 register_backbone(
@@ -286,7 +286,9 @@ register_backbone(
         "biformer_small": _variant(_SMALL, 25.54, 4.5, 83.8, "HDyM-x9KWRBZ832"),
         "biformer_base": _variant(_BASE, 56.80, 9.8, 84.3, "HI_XPhoadjaNxtO"),
         "biformer_stl": _variant(_STL, 28.37, 4.6, 82.7, "Sf-m7ujkvx9lIQ1"),
-        "biformer_stl_nchw": _variant(_STL | {"refactored": True}, 28.37, 4.6, 82.7, "WYrKbWbMgqd2Ai0"),
+        "biformer_stl_nchw": _variant(
+            _STL | {"refactored": True}, 28.37, 4.6, 82.7, "WYrKbWbMgqd2Ai0", min_input_size=(3, 112, 112)
+        ),
         "biformer_test": Variant(_TEST, 32),
         "biformer_stl_test": Variant(_TEST | {"swin_layout": True}, 32),
         "biformer_stl_nchw_test": Variant(_TEST | {"swin_layout": True, "refactored": True}, 32),

@@ -281,7 +281,7 @@ def _variant(
     }
     file = f"{name[:-3]}{ {240: 224, 408: 384}[size] }"
     url = f"https://github.com/IBM/CrossViT/releases/download/weights-0.1/{file}.pth"
-    cfg = {"crop_pct": 1.0 if size == 408 else 0.875}
+    cfg = {"crop_pct": 1.0 if size == 408 else 0.875, "fixed_input_size": True}  # others are resized
     return name, Variant(options, size, parameters, gflops, top1, weights=url, cfg=cfg)
 
 

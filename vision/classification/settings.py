@@ -16,7 +16,7 @@ from graphrec.errors import ConfigError
 from graphrec.module_estimator import sort_settings
 from graphrec.pipelines.images import Augment
 from graphrec.training import TrainConfig
-from graphrec.training.arguments import check_training
+from graphrec.training.arguments import check_devices, check_training
 
 from ..backbone import Backbone
 from ..matching import find_variant
@@ -173,7 +173,7 @@ def check(estimator: ImageClassifier) -> None:
     name = variant(estimator)
     with torch.device("meta"):  # a model of no size: options and image size are checked, nothing is computed
         model = build(estimator, name, 2, pretrained=False)
-    train_config(estimator, 0)
+    check_devices(train_config(estimator, 0))
     augmentation(estimator, max(model.img_size))
     for key, (fits, wanted) in _BOUNDS.items():
         value = getattr(estimator, key)
