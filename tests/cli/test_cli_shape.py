@@ -83,7 +83,7 @@ def test_a_setting_given_twice_is_refused(option: str) -> None:
     ("arguments", "found"),
     [
         (["fit", "log.parquet", "-l", "click", "--epochs", "1", "--set", "epochs=2"], "epochs.*as 1"),
-        (["fit", "log.parquet", "-l", "click", "--lr", "1", "--set", "learning_rate=2"], "learning_rate.*1.0"),
+        (["fit", "log.parquet", "-l", "click", "--lr", "1", "--set", "learning_rate=2"], "rate.*1.0"),
         (["fit", "x", "--task", "image", "--seed", "3", "--set", "random_state=4"], "random_state.*as 3"),
         (["run", "histograph-mutag", "--seeds", "2", "--set", "repeat.seeds=3"], "repeat.seeds.*as 2"),
     ],
