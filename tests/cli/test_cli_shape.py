@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from graphrec.cli import app
 
+FIT = ["fit", "log.parquet", "-l", "click"]
 COMMANDS = [
     "fit",
     "predict",
@@ -73,8 +74,7 @@ def test_unknown_options_and_missing_arguments_exit_with_2() -> None:
 
 @pytest.mark.parametrize("option", ["--set", "--role"])
 def test_a_setting_given_twice_is_refused(option: str) -> None:
-    given = ["fit", "log.parquet", "-l", "click", option, "price=1", option, "price=2"]
-    result = CliRunner().invoke(app, given)
+    result = CliRunner().invoke(app, [*FIT, option, "price=1", option, "price=2"])
     assert result.exit_code == 2
     assert f"{option}: price is given twice, the second time by 'price=2'; keep one" in result.stderr
 
@@ -82,8 +82,8 @@ def test_a_setting_given_twice_is_refused(option: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
-        (["fit", "log.parquet", "-l", "click", "--epochs", "1", "--set", "epochs=2"], "epochs.*as 1"),
-        (["fit", "log.parquet", "-l", "click", "--lr", "1", "--set", "learning_rate=2"], "rate.*1.0"),
+        ([*FIT, "--epochs", "1", "--set", "epochs=2"], "epochs.*as 1"),
+        ([*FIT, "--lr", "1", "--set", "learning_rate=2"], "learning_rate.*as 1.0"),
         (["fit", "x", "--task", "image", "--seed", "3", "--set", "random_state=4"], "random_state.*as 3"),
         (["run", "histograph-mutag", "--seeds", "2", "--set", "repeat.seeds=3"], "repeat.seeds.*as 2"),
     ],
@@ -96,7 +96,7 @@ def test_what_an_option_and_set_both_give_is_refused(arguments: list[str], found
 
 def test_more_processes_than_cores_are_refused() -> None:
     cores = os.cpu_count()
-    given = ["fit", "log.parquet", "-l", "click", "--device", "cpu", "--devices", "9999"]
+    given = [*FIT, "--device", "cpu", "--devices", "9999"]
     for more in ([], ["--task", "image"]):
         result = CliRunner().invoke(app, [*given, *more])
         assert result.exit_code == 2
