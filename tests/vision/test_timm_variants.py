@@ -33,6 +33,8 @@ CONVERTERS: dict[str, Callable[..., Mapping[str, Tensor]]] = {
     "tnt": tnt_to_timm,
 }
 """timm's own converters of official checkpoints, where it has one, by system."""
+LARGE = 200
+"""GFLOPs above which what the gradients need takes 10 GB and more, so that it is computed again for them."""
 RESIZED = ("convit", "crossvit", "efficientvit_msra", "maxvit", "swin", "tnt", "volo")
 """Systems whose parameters, or timm's, are made for an image size."""
 
@@ -82,6 +84,9 @@ def test_equals_timm(name: str, own: bool) -> None:
     peer = timm.create_model(name, **options)
     if system == "maxvit":
         peer = without_stem(peer, len(model.stages))
+    if (card.variants[name].gflops or 0) > LARGE:
+        model.set_grad_checkpointing()
+        peer.set_grad_checkpointing()
     convert = CONVERTERS.get(system, lambda state, _: state)
     dtype = dtype_of(name, own)
     # timm's gradient of EfficientViT for one image is wrong with torch 2.14.1 (by differences of its values).
