@@ -445,10 +445,3 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     assert loaded.metrics_["valid"]["logloss"] == pytest.approx(alone.metrics_["valid"]["logloss"], rel=1e-3)
     assert without_times(loaded.history_)[-1]["step"] == 6
     assert (tmp_path / "run" / "report.html").exists()
-
-
-def test_fused_models_give_the_same_predictions() -> None:
-    model = classifier(model="shvit_test", image_size=64, epochs=1).fit(*squares(24, 64))
-    before = model.predict_proba(squares(8, 64)[0])
-    model.module_ = vision.fuse(model.module_)
-    np.testing.assert_allclose(model.predict_proba(squares(8, 64)[0]), before, atol=1e-5)

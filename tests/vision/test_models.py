@@ -13,7 +13,7 @@ from timm.data import resolve_data_config
 from timm.models import get_pretrained_cfg
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
-from vision_tools import image, randomized, relative
+from vision_tools import image, odd_size, randomized, relative
 
 from graphrec import vision
 from graphrec.errors import ConfigError, DataError, RunError
@@ -276,21 +276,9 @@ def test_compile(name: str) -> None:
 
 
 @every
-def test_fused_for_deployment(name: str) -> None:
-    model = tiny(name)
-    x = image(model)
-    wanted = model(x)
-    fused = vision.fuse(model)
-    assert relative(fused(x), wanted) < 1e-4
-    assert torch.equal(model(x), wanted), "the model itself must stay as it is"
-
-
-@every
 def test_other_sizes(name: str) -> None:
     model = tiny(name)
-    step = model.multiple
-    height, width = model.img_size
-    odd = (height + step * (1 if step > 1 else 5), width + 2 * step * (1 if step > 1 else 5))
+    odd = odd_size(model)
     if model.fixed_size:
         with pytest.raises(DataError, match=r"img_size=\("):
             model(image(model, odd))

@@ -7,14 +7,12 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from graphrec import vision
 from graphrec.errors import RunError
 from graphrec.vision.layers import (
     GELU,
     ConvNorm,
     GridAttention,
     Linear,
-    LinearNorm,
     PatchEmbed,
     ReLU,
     convolved,
@@ -22,42 +20,6 @@ from graphrec.vision.layers import (
     resize_positions,
 )
 from graphrec.vision.layers.pieces import mlp_in_pieces
-
-
-def settled(module: nn.Module) -> nn.Module:
-    """A module whose batch norms have seen data, in evaluation mode."""
-    for one in module.modules():
-        if isinstance(one, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.uniform_(one.running_mean, -1, 1)
-            nn.init.uniform_(one.running_var, 0.5, 2)
-            nn.init.uniform_(one.weight, 0.5, 2)
-            nn.init.uniform_(one.bias, -1, 1)
-    return module.eval()
-
-
-@pytest.mark.parametrize("groups", [1, 4])
-def test_convolution_and_norm_become_one(groups: int) -> None:
-    layer = settled(ConvNorm(8, 12, 3, 2, 1, groups))
-    x = torch.randn(2, 8, 9, 9)
-    fused = vision.fuse(layer)
-    assert isinstance(fused, nn.Conv2d)
-    assert torch.allclose(fused(x), layer(x), atol=1e-5)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_norm_and_linear_become_one(bias: bool) -> None:
-    layer = settled(LinearNorm(8, 3, bias=bias))
-    x = torch.randn(5, 8)
-    fused = vision.fuse(nn.Sequential(layer))
-    assert isinstance(fused[0], nn.Linear)
-    assert torch.allclose(fused(x), layer(x), atol=1e-5)
-
-
-def test_fusing_leaves_the_model_as_it_is() -> None:
-    model = nn.Sequential(ConvNorm(3, 4), nn.ReLU()).train()
-    vision.fuse(model)
-    assert isinstance(model[0], ConvNorm)
-    assert model.training
 
 
 @pytest.mark.parametrize("side", [2, 16])

@@ -61,6 +61,12 @@ def image(model: Backbone, size: tuple[int, int] | None = None, batch: int = 2) 
     )
 
 
+def odd_size(model: Backbone) -> tuple[int, int]:
+    """Another size than the model's: no square, and odd where the model takes that."""
+    step = model.multiple * (1 if model.multiple > 1 else 5)
+    return model.img_size[0] + step, model.img_size[1] + 2 * step
+
+
 def relative(found: Tensor, wanted: Tensor, floor: float = 1e-12) -> float:
     """Norm of the difference over the norm of what is wanted."""
     assert found.shape == wanted.shape, f"{tuple(found.shape)} instead of {tuple(wanted.shape)}"

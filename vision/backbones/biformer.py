@@ -25,7 +25,17 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import CONV_AS_LINEAR, Convert, KeyMap, Rename
-from ..layers import GELU, Conv2d, GridAttention, Linear, Mlp, Stage, drop_path_rates, init_linear_and_conv
+from ..layers import (
+    GELU,
+    Conv2d,
+    FoldingSequence,
+    GridAttention,
+    Linear,
+    Mlp,
+    Stage,
+    drop_path_rates,
+    init_linear_and_conv,
+)
 from ..models import register_backbone
 
 
@@ -189,25 +199,25 @@ class BiFormer(Backbone):
             self.keys = REFACTORED_KEYS if refactored else STL_KEYS
 
 
-def _stem(in_chans: int, dim: int) -> nn.Sequential:
+def _stem(in_chans: int, dim: int) -> FoldingSequence:
     """Two 3x3 convolutions of stride 2."""
     first, second = Conv2d(in_chans, dim // 2, 3, 2, 1), Conv2d(dim // 2, dim, 3, 2, 1)
-    return nn.Sequential(first, nn.BatchNorm2d(dim // 2), GELU(), second, nn.BatchNorm2d(dim))
+    return FoldingSequence(first, nn.BatchNorm2d(dim // 2), GELU(), second, nn.BatchNorm2d(dim))
 
 
-def _halve(dim: int, out: int) -> nn.Sequential:
+def _halve(dim: int, out: int) -> FoldingSequence:
     """A 3x3 convolution of stride 2."""
-    return nn.Sequential(Conv2d(dim, out, 3, 2, 1), nn.BatchNorm2d(out))
+    return FoldingSequence(Conv2d(dim, out, 3, 2, 1), nn.BatchNorm2d(out))
 
 
-def _patches(in_chans: int, dim: int) -> nn.Sequential:
+def _patches(in_chans: int, dim: int) -> FoldingSequence:
     """Patches of 4x4 pixels."""
-    return nn.Sequential(Conv2d(in_chans, dim, 4, 4), nn.BatchNorm2d(dim))
+    return FoldingSequence(Conv2d(in_chans, dim, 4, 4), nn.BatchNorm2d(dim))
 
 
-def _merge(dim: int, out: int) -> nn.Sequential:
+def _merge(dim: int, out: int) -> FoldingSequence:
     """Patches of 2x2 positions."""
-    return nn.Sequential(nn.BatchNorm2d(dim), Conv2d(dim, out, 2, 2))
+    return FoldingSequence(nn.BatchNorm2d(dim), Conv2d(dim, out, 2, 2))
 
 
 _OURS = "stages.{i}.blocks.{j}"
@@ -260,14 +270,8 @@ CARD = Card(
 _SMALL = {"depths": (4, 4, 18, 4), "drop_path_rate": 0.15}
 _BASE = {"embed_dims": (96, 192, 384, 768), "depths": (4, 4, 18, 4), "drop_path_rate": 0.4}
 _STL = {"swin_layout": True, "embed_dims": (96, 192, 384, 768), "depths": (2, 2, 6, 2), "mlp_ratio": 4.0}
-_TEST = {
-    "embed_dims": (8, 8, 16, 16),
-    "depths": (1, 1, 2, 1),
-    "head_dim": 4,
-    "full_heads": 8,
-    "windows": 2,
-    "topks": (1, 2, 3, None),
-}
+_TEST = {"embed_dims": (8, 8, 16, 16), "depths": (1, 1, 2, 1), "head_dim": 4, "full_heads": 8}
+_TEST |= {"windows": 2, "topks": (1, 2, 3, None)}
 
 
 def _variant(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from timm.layers import (
@@ -33,7 +33,16 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap
-from ..layers import Conv2d, GridAttention, Mlp, Stage, drop_path_rates, init_linear_and_conv
+from ..layers import (
+    Conv2d,
+    FoldingSequence,
+    GridAttention,
+    Stage,
+    TransformerBlock,
+    drop_path_rates,
+    fold_norms,
+    init_linear_and_conv,
+)
 from ..models import register_backbone
 
 _norm_act = partial(BatchNormAct2d, eps=1e-3, act_layer="gelu_tanh")
@@ -90,6 +99,11 @@ class MBConv(nn.Module):
         out = self.se(self.norm2(self.conv2_kxk(out)))
         return self.drop_path(self.conv3_1x1(out)) + self.shortcut(x)
 
+    def fused(self) -> Self:
+        """The block without norms: two fold into the first convolution, one into the second."""
+        fold_norms(self, "pre_norm", "conv1_1x1", "norm1", "conv2_kxk", "norm2")
+        return self
+
 
 class RelativeTable(nn.Module):
     """A learned bias per head and distance, (heads, 2h - 1, 2w - 1), indexed by key minus query."""
@@ -119,23 +133,6 @@ class PartitionAttention(GridAttention):
         return super().forward(x, Windows(size, self.window, order=self.order), self.rel_pos())
 
 
-class AttentionBlock(nn.Module):
-    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``, on maps (B, H, W, C)."""
-
-    def __init__(self, dim: int, heads: int, window: tuple[int, int], order: Order, drop_path: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = PartitionAttention(dim, heads, window, order)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 4 * dim, approximate="tanh")
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to the same shape."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
 class MaxViTBlock(nn.Module):
     """Convolution, windows, grid (figure 2)."""
 
@@ -143,9 +140,10 @@ class MaxViTBlock(nn.Module):
         self, dim: int, out: int, stride: int, heads: int, window: tuple[int, int], drop_path: float
     ) -> None:
         super().__init__()
+        block = partial(TransformerBlock, mlp_ratio=4.0, drop_path=drop_path, approximate="tanh")
         self.conv = MBConv(dim, out, stride, drop_path)
-        self.attn_block = AttentionBlock(out, heads, window, "local", drop_path)
-        self.attn_grid = AttentionBlock(out, heads, window, "grid", drop_path)
+        self.attn_block = block(out, PartitionAttention(out, heads, window, "local"))
+        self.attn_grid = block(out, PartitionAttention(out, heads, window, "grid"))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out, H / stride, W / stride)."""
@@ -153,18 +151,14 @@ class MaxViTBlock(nn.Module):
         return self.attn_grid(self.attn_block(x)).permute(0, 3, 1, 2)
 
 
-class Stem(nn.Module):
-    """Two 3x3 convolutions, the first of which halves the resolution."""
+class Stem(FoldingSequence):
+    """Two 3x3 convolutions, (B, in_chans, H, W) to (B, dim, H / 2, W / 2)."""
 
     def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
         self.conv1 = SameConv2d(in_chans, dim, 3, stride=2, bias=True)
         self.norm1 = _norm_act(dim)
         self.conv2 = SameConv2d(dim, dim, 3, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) to (B, dim, H / 2, W / 2)."""
-        return self.conv2(self.norm1(self.conv1(x)))
 
 
 def _resize(value: Tensor, target: Tensor) -> Tensor:
@@ -288,28 +282,17 @@ _WIDE = {"maxvit_xlarge_tf_224": "in21k"}
 def _variants() -> dict[str, Variant]:
     found = {}
     for size, (options, rows) in _PUBLISHED.items():
-        for side, (parameters, gflops, top1) in rows.items():
+        for side, facts in rows.items():
             name = f"maxvit_{size}_tf_{side}"
             pretrained_only = name in _WIDE
             tag = _WIDE.get(name) or ("in21k_ft_in1k" if size == "xlarge" else "in1k")
-            cfg: dict[str, Any] = {"crop_pct": 0.95 if side == 224 else 1.0}
+            whole = {"crop_pct": 1.0, "crop_mode": "squash"}
+            cfg: dict[str, Any] = {"crop_pct": 0.95} if side == 224 else whole
             if side != 224 or pretrained_only:
                 cfg |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-            if side != 224:
-                cfg["crop_mode"] = "squash"
-            found[name] = Variant(
-                options,
-                side,
-                parameters,
-                gflops,
-                top1,
-                classes=21843 if pretrained_only else 1000,
-                weights=f"timm/{name}.{tag}",
-                cfg=cfg,
-                note="published as 475 M, without the 21,843 classes of its weights"
-                if pretrained_only
-                else "",
-            )
+            note = "published as 475 M, without the 21,843 classes of its weights" if pretrained_only else ""
+            classes, weights = 21843 if pretrained_only else 1000, f"timm/{name}.{tag}"
+            found[name] = Variant(options, side, *facts, classes, weights, cfg, note)
     return found
 
 

@@ -6,7 +6,7 @@ Maps are (B, C, H, W) or (B, H, W, C), as each says; tokens are (B, N, C).
 from .aggregated_attention import AggregatedAttention, CosineAttention, CosineFullAttention
 from .attention import GridAttention, shifted_windows
 from .branches import Branches, BranchHead, BranchNorm, CrossStage
-from .conv_norm import ConvNorm, LinearNorm
+from .conv_norm import ConvNorm, FoldingSequence, LinearNorm, fold_norms
 from .fuse import fuse
 from .initial import init_linear_and_conv
 from .mlp import GELU, Mlp, ReLU
@@ -40,6 +40,7 @@ __all__ = [
     "CosineAttention",
     "CosineFullAttention",
     "CrossStage",
+    "FoldingSequence",
     "GridAttention",
     "Linear",
     "LinearNorm",
@@ -61,6 +62,7 @@ __all__ = [
     "convolved",
     "depthwise",
     "drop_path_rates",
+    "fold_norms",
     "fuse",
     "init_linear_and_conv",
     "merging_stage",

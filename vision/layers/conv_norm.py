@@ -1,15 +1,22 @@
-"""A convolution or linear layer with batch norm behind it, which become one layer for deployment."""
+"""Convolutions and linear layers with batch norm beside them, which become one layer for deployment."""
 
 from __future__ import annotations
 
+import copy
 from functools import partial
+from itertools import pairwise
+from typing import Self, TypeVar
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .normed import Linear
 from .wide import Conv2d
+
+_Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d)
 
 
 class ConvNorm(nn.Sequential):
@@ -84,15 +91,79 @@ class LinearNorm(nn.Sequential):
         if bias:
             nn.init.zeros_(self.l.bias)
 
-    @torch.no_grad()
     def fused(self) -> nn.Linear:
         """The one linear layer that computes the same in evaluation."""
-        norm, last = self.bn, self.l
-        assert norm.running_var is not None
-        assert norm.running_mean is not None
-        scale: Tensor = norm.weight / (norm.running_var + norm.eps).sqrt()
-        shift = norm.bias - norm.running_mean * scale
-        one = Linear(last.in_features, last.out_features, device=last.weight.device, dtype=last.weight.dtype)
-        one.weight.copy_(last.weight * scale)
-        one.bias.copy_(last.weight @ shift + (0 if last.bias is None else last.bias))
-        return one
+        return fold_forward(self.bn, self.l)
+
+
+class FoldingSequence(nn.Sequential):
+    """Layers one after the other, of which batch norms fold into the convolutions beside them.
+
+    Keys and arithmetic are those of `torch.nn.Sequential`, whose norms stay for deployment.
+    """
+
+    def fused(self) -> Self:
+        """The sequence with identities in place of the norms that folded."""
+        fold_norms(self, *self._modules)
+        return self
+
+
+def fold_norms(module: nn.Module, *names: str) -> None:
+    """Fold batch norms among children that run one after the other into the convolutions beside them.
+
+    A norm behind a convolution always folds; one in front of it only where the convolution pads with no
+    zeros, which would have to be what the norm makes zero. A norm that folds leaves its activation behind,
+    or an identity.
+
+    Args:
+        module: Changed in place, for the ``fused()`` of a layer that `fuse` has copied.
+        names: Of the children, in the order in which they run, with nothing between them.
+    """
+    for first, second in pairwise(names):
+        conv, norm = getattr(module, first), getattr(module, second)
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, first, fuse_conv_bn_eval(conv, norm))
+            setattr(module, second, _activation(norm))
+    for first, second in pairwise(names):
+        norm, conv = getattr(module, first), getattr(module, second)
+        if _is_bare(norm) and isinstance(conv, nn.Conv2d) and not _pads(conv):
+            setattr(module, first, nn.Identity())
+            setattr(module, second, fold_forward(norm, conv))
+
+
+def _activation(norm: nn.BatchNorm2d) -> nn.Module:
+    """What a norm of timm's does after it has normalised."""
+    return norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
+
+
+def _is_bare(module: nn.Module) -> bool:
+    """Whether this is a batch norm alone, without an activation."""
+    return isinstance(module, nn.BatchNorm2d) and isinstance(_activation(module), nn.Identity)
+
+
+def _pads(conv: nn.Conv2d) -> bool:
+    """Whether a convolution may see zeros around its input; one of a class of its own may add them itself."""
+    ours = type(conv) in (nn.Conv2d, Conv2d) or conv.kernel_size == (1, 1)
+    return not ours or conv.padding != (0, 0)
+
+
+@torch.no_grad()
+def fold_forward(norm: _BatchNorm, layer: _Layer) -> _Layer:
+    """The one layer that computes ``layer(norm(x))`` in evaluation.
+
+    Args:
+        norm: With weights and running statistics.
+        layer: A linear layer, or a convolution that pads with nothing.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    shift = norm.bias - norm.running_mean * scale
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    taps = layer.weight.reshape(groups, len(layer.weight) // groups, len(scale) // groups, -1)
+    scale, shift = (one.view(groups, 1, -1, 1) for one in (scale, shift))
+    bias = (taps * shift).sum((2, 3)).flatten()
+    one = copy.deepcopy(layer)
+    one.weight.copy_((taps * scale).view_as(layer.weight))
+    one.bias = nn.Parameter(bias if layer.bias is None else bias + layer.bias, layer.weight.requires_grad)
+    return one

@@ -11,7 +11,7 @@ import torch
 from timm.layers import DropPath, SelectAdaptivePool2d, SqueezeExcite
 from torch import Tensor, nn
 
-from .conv_norm import ConvNorm, LinearNorm
+from .conv_norm import ConvNorm, fold_forward
 from .normed import Linear
 
 
@@ -131,7 +131,6 @@ class NormHead(nn.Module):
     def fused(self) -> nn.Module:
         """The head with its norm folded into the classifier."""
         if isinstance(self.fc, nn.Linear) and isinstance(self.bn, nn.BatchNorm1d):
-            pair = LinearNorm(self.fc.in_features, self.fc.out_features)
-            pair.bn, pair.l = self.bn, self.fc
-            self.bn, self.fc = nn.Identity(), pair.fused()
+            self.fc = fold_forward(self.bn, self.fc)
+            self.bn = nn.Identity()
         return self

@@ -46,6 +46,7 @@ class TransformerBlock(nn.Module):
         drop: Dropout in the MLP.
         drop_path: Stochastic depth of both branches.
         eps: Of the norms.
+        approximate: Of the activation, as of :class:`torch.nn.GELU`.
     """
 
     def __init__(
@@ -57,12 +58,13 @@ class TransformerBlock(nn.Module):
         drop: float = 0.0,
         drop_path: float = 0.0,
         eps: float = 1e-5,
+        approximate: str = "none",
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = attn
         self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop, approximate=approximate)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
