@@ -20,9 +20,10 @@ from safetensors import SafetensorError
 from timm.models import adapt_input_conv
 from torch import Tensor
 
-from graphrec.errors import RunError
+from graphrec.errors import ConfigError, RunError
 
 from .backbone import Backbone
+from .layers.fuse import is_fused
 
 _log = logging.getLogger(__name__)
 _WRAPPERS = ("state_dict_ema", "model_ema", "model", "state_dict", "model_state_dict")
@@ -212,12 +213,20 @@ def _check(model: Backbone, state: Mapping[str, Tensor], wanted: Mapping[str, Te
 
 
 def official_state(model: Backbone) -> dict[str, Tensor]:
-    """The model's weights by the key names of its official code."""
+    """The model's weights by the key names of its official code.
+
+    Raises:
+        ConfigError: The model is one that `fuse` made, whose weights the official code has no place for.
+    """
+    if is_fused(model):
+        raise ConfigError(
+            "model: is fused for deployment and has no official weights; take the model that it was made from"
+        )
     return model.keys.to_official(model.state_dict())
 
 
 def save_weights(model: Backbone, path: str | os.PathLike[str], *, official: bool = False) -> None:
-    """Write the weights as safetensors, by our names or by those of the official code."""
+    """Write the weights as safetensors, by our names or by those of the official code (`official_state`)."""
     state = official_state(model) if official else model.state_dict()
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from vision_tools import image, odd_size, randomized, relative
 
 from graphrec import vision
-from graphrec.vision import Backbone
+from graphrec.errors import ConfigError, RunError
+from graphrec.vision import Backbone, ImageClassifier
 from graphrec.vision.layers import GELU, ConvNorm, FoldingSequence, LinearNorm
+from graphrec.vision.layers.fuse import is_fused
 
 TINY = vision.list_models(tests=True)
 PUBLISHED = vision.list_models()
@@ -121,14 +125,33 @@ def test_fused_model_has_weights_and_a_pyramid_of_its_own(name: str) -> None:
     )
 
 
+def test_fused_model_has_no_official_weights(tmp_path: Path) -> None:
+    """The official code has no place for them; what it would be given looked like a checkpoint."""
+    model = vision.create_model("maxvit_test")
+    fused = vision.fuse(model)
+    assert is_fused(fused)
+    assert not is_fused(model)
+    with pytest.raises(ConfigError, match="model: is fused for deployment and has no official weights"):
+        vision.save_weights(fused, tmp_path / "a.safetensors", official=True)
+    assert not list(tmp_path.iterdir())
+    vision.save_weights(fused, tmp_path / "a.safetensors")
+    with pytest.raises(RunError, match=r"a\.safetensors: does not fit MaxViT of this variant; keys missing"):
+        vision.create_model("maxvit_test", pretrained=tmp_path / "a.safetensors")
+
+
 @pytest.mark.parametrize("name", ["shvit_test", "biformer_test"])
-def test_fused_classifiers_predict_as_before(name: str) -> None:
+def test_fused_classifiers_predict_as_before_and_are_saved(name: str, tmp_path: Path) -> None:
     model = classifier(model=name, image_size=64, epochs=1).fit(*squares(24, 64))
     pixels = squares(8, 64)[0]
     before = model.predict_proba(pixels)
     model.module_ = vision.fuse(model.module_)
     fused = model.predict_proba(pixels)
     np.testing.assert_allclose(fused, before, atol=1e-5)
+    loaded = ImageClassifier.load(model.save(tmp_path / "run"))
+    assert is_fused(loaded.module_)
+    np.testing.assert_array_equal(loaded.predict_proba(pixels), fused)
+    again = ImageClassifier.load(loaded.save(tmp_path / "again"))
+    np.testing.assert_array_equal(again.predict_proba(pixels), fused)
 
 
 def settled(module: nn.Module) -> nn.Module:

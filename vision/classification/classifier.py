@@ -17,6 +17,7 @@ from graphrec.pipelines.images import Augment, Preprocess
 from graphrec.training import TrainConfig
 
 from ..backbone import Backbone
+from ..layers.fuse import fuse, is_fused
 from . import settings
 from .data import labels_of, open_labelled, open_parts, open_unlabelled, weights_of
 from .fitting import Trained, predict, train
@@ -315,7 +316,12 @@ class ImageClassifier(ModuleEstimator):
         return settings.train_config(self, seed, **changes)
 
     def _build(self, **facts: Any) -> nn.Module:
-        return settings.build(self, facts["variant"], facts["classes"], pretrained=False)
+        model = settings.build(self, facts["variant"], facts["classes"], pretrained=False)
+        return fuse(model) if facts.get("fused") else model
+
+    def _info(self) -> dict[str, Any]:
+        info = super()._info()
+        return info | {"facts": info["facts"] | {"fused": True}} if is_fused(self.module_) else info
 
     def _arguments(self) -> dict[str, Any]:
         return settings.run_config(self)

@@ -8,6 +8,7 @@ from typing import TypeVar
 from torch import nn
 
 _Model = TypeVar("_Model", bound=nn.Module)
+_MARK = "_fused"
 
 
 def fuse(model: _Model) -> _Model:
@@ -15,12 +16,19 @@ def fuse(model: _Model) -> _Model:
 
     A part that can be folded has a method ``fused()`` which returns the module that takes its place; parts of
     parts come first. The copy computes the same up to rounding and is no longer for training or for loading
-    checkpoints.
+    checkpoints; `is_fused` knows it.
     """
     copied = copy.deepcopy(model).eval()
     _fold_children(copied)
     fold = getattr(copied, "fused", None)
-    return fold().eval() if callable(fold) else copied
+    found = fold().eval() if callable(fold) else copied
+    vars(found)[_MARK] = True
+    return found
+
+
+def is_fused(model: nn.Module) -> bool:
+    """Whether `fuse` made this model, whose weights have other names than those of a model for training."""
+    return _MARK in vars(model)
 
 
 def _fold_children(module: nn.Module) -> None:
