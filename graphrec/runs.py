@@ -45,6 +45,9 @@ _LOCK_FILE = "lock"
 
 _FREE_ON_RESUME = {"epochs", "verbose", "accelerator", "devices", "cache_dir", "train_options"}
 """Settings that may differ when a run is resumed; the trainer checks ``train_options`` itself."""
+_PATHS_OF_DATA = {"data", "validation", "test"}
+"""May be other paths as well, when the data there are the same."""
+_DATA_KEY = "data_fingerprint"
 
 
 def is_main_process() -> bool:
@@ -241,17 +244,21 @@ def _check_parent(folder: Path) -> None:
 
 def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> None:
     new = _as_written(new)
-    for key in sorted(set(old) | set(new)):
+    for key in sorted(
+        set(old) | set(new), key=lambda key: (key == _DATA_KEY, key)
+    ):  # which follows from others
         before, now = old.get(key), new.get(key)
         if (key in _FREE_ON_RESUME and not above) or before == now:
+            continue
+        if key in _PATHS_OF_DATA and isinstance(before, str) and isinstance(now, str):
             continue
         if isinstance(before, dict) and isinstance(now, dict):
             _check_same(folder, before, now, f"{above}{key}.")
             continue
-        if key == "data_fingerprint" and before is not None and now is not None:
+        if key == _DATA_KEY and before is not None and now is not None:
             raise RunError(
-                f"{folder}: the data changed since it was started; bring them back, or start afresh with "
-                "--overwrite"
+                f"{folder}: the data changed since it was started, those to train on or those to measure on; "
+                "bring them back, or start afresh with --overwrite"
             )
         raise RunError(
             f"{folder}: was started with {above}{key}={before!r}, not {now!r}; resume with the "

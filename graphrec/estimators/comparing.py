@@ -66,7 +66,8 @@ def compare_models(
     writer = RunWriter(run_dir, resume=resume, overwrite=overwrite) if run_dir is not None else None
     prepared = prepare(estimator, data, seed=seed, **arguments)
     if writer is not None:
-        writer.start({**estimator.get_params(deep=False), "model": None, "data": prepared.fingerprint})
+        asked = {**estimator.get_params(deep=False), "model": None, **prepared.source}
+        writer.start({**asked, "data_fingerprint": prepared.fingerprint})
     rows: dict[str, dict[str, Any]] = _finished(writer)
     for place, each in enumerate(estimators):
         if writer is not None and each.model in rows and "error" not in rows[each.model]:

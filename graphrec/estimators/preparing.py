@@ -34,7 +34,7 @@ class Prepared:
         schema: What its columns are.
         encoder: Fitted on the training rows.
         parts: ``"train"`` and, where there are any, ``"valid"`` and ``"test"``.
-        fingerprint: Of the data.
+        fingerprint: Of the encoded rows of all parts, wherever their files are.
         leaks: Fields that give the label away.
         source: What a run's configuration says of the data.
     """
@@ -91,7 +91,8 @@ def prepare(
         "data": plain_source(data), "label": list(schema.labels), **special, "roles": dict(roles or {}),
         "validation": plain_source(validation), "test": plain_source(test), "split": split,
     }  # fmt: skip
-    return Prepared(table, schema, encoder, parts, table.fingerprint(), leaks, source)
+    fingerprint = "-".join(part.fingerprint()[:16] for part in parts.values())
+    return Prepared(table, schema, encoder, parts, fingerprint, leaks, source)
 
 
 def _schema(

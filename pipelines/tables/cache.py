@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from graphrec.errors import DataError
 
 from ..folder_cache import user_cache, writable
 from .schema import TableSchema
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 ENCODER_VERSION = 1
 """Part of every key: raise it when encoding the same rows gives something else."""
+
+_PARTS = "parts.json"
 
 
 def default_dir() -> Path:
@@ -51,3 +55,20 @@ def key_of(schema: TableSchema, split: Split, tables: Mapping[str, Table]) -> st
         "tables": {name: table.fingerprint() for name, table in tables.items()},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def write_parts(folder: Path, names: Sequence[str]) -> None:
+    """Say in an entry which parts it has, so that one that lost a part is told from one that had none."""
+    (folder / _PARTS).write_text(json.dumps(list(names)), encoding="utf-8")
+
+
+def parts_of(folder: Path) -> list[str]:
+    """What `write_parts` said.
+
+    Raises:
+        DataError: Nothing.
+    """
+    try:
+        return [str(name) for name in json.loads((folder / _PARTS).read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{folder / _PARTS}: does not say which parts there are ({error})") from error

@@ -92,9 +92,8 @@ class TableEncoder:
         split = split or Split.none()
         tables = self._tables(table, split)
         store, key = _cache.place(self.schema, split, tables, cache_dir)
-        if key is not None and (store / key).is_dir() and self._reuse(store / key):
-            return self._open(store / key)
-        return self._encode_anew(tables, split, store, key, progress)
+        found = self._reuse(store / key) if key is not None and (store / key).is_dir() else None
+        return self._encode_anew(tables, split, store, key, progress) if found is None else found
 
     def _tables(self, table: Any, split: Split) -> dict[str, Table]:
         given: Mapping[str, Any] = {"train": table, **split.tables}
@@ -114,21 +113,23 @@ class TableEncoder:
                 schema = schema.replace(name, classes=label_classes(train, name))
         return schema
 
-    def _reuse(self, folder: Path) -> bool:
+    def _reuse(self, folder: Path) -> dict[str, EncodedTable] | None:
+        """The parts of an entry of the cache; one that was damaged, as by a power cut, is removed."""
         from .persistence import load_state
 
         try:
-            self.coders = load_state(self.schema, folder / "encoder")
-        except RunError:  # damaged from outside; encode again
+            self.coders, self._fitted = load_state(self.schema, folder / "encoder"), True
+            found = self._open(folder)
+        except (RunError, DataError):
             shutil.rmtree(folder, ignore_errors=True)
-            return False
-        self._fitted = True
+            self._fitted = False
+            return None
         touch(folder)
-        return True
+        return found
 
     def _open(self, folder: Path, temporary: Path | None = None) -> dict[str, EncodedTable]:
-        found = [n for n in PART_NAMES if (folder / n).is_dir()]
-        return {n: EncodedTable(folder / n, self.spec, self.counts(), temporary) for n in found}
+        names = _cache.parts_of(folder)
+        return {n: EncodedTable(folder / n, self.spec, self.counts(), temporary) for n in names}
 
     def _encode_anew(
         self, tables: dict[str, Table], split: Split, store: Path, key: str | None, progress: Progress | None
@@ -143,6 +144,7 @@ class TableEncoder:
             for name in (n for n in PART_NAMES if n in spills):
                 self._second_pass(spills[name], ShardWriter(work / name), tally=name == "train")
             self.save(work / "encoder")
+            _cache.write_parts(work, [n for n in PART_NAMES if n in spills])
             if key is None:
                 return self._open(work, temporary=work)
             return self._open(publish(work, store / key, bounded=store == _cache.default_dir()))

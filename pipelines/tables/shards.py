@@ -5,6 +5,7 @@ A map is dropped as soon as its rows are copied out, so resident memory does not
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import shutil
@@ -100,21 +101,26 @@ class ArrayWriter:
         self._file = path.open("wb")
         self._file.write(b"\0" * _HEADER)
         self._dtype, self._shape, self._rows = np.dtype(np.float32), (), 0
+        self._digest = hashlib.sha256()
 
     def append(self, rows: np.ndarray) -> None:
         """Write rows; all calls take the same dtype and width."""
         self._dtype, self._shape = rows.dtype, rows.shape[1:]
         self._rows += len(rows)
-        self._file.write(np.ascontiguousarray(rows).data.cast("B") if rows.size else b"")
+        data = np.ascontiguousarray(rows).data.cast("B") if rows.size else b""
+        self._digest.update(data)
+        self._file.write(data)
 
-    def close(self) -> None:
-        """Write the header."""
+    def close(self) -> str:
+        """Write the header; returns the digest of the rows."""
         shape = (self._rows, *self._shape)
         entry = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
         text = repr(entry).encode().ljust(_HEADER - 11) + b"\n"
         self._file.seek(0)
         self._file.write(b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little") + text)
         self._file.close()
+        self._digest.update(text)
+        return self._digest.hexdigest()
 
 
 class ShardWriter:
@@ -135,24 +141,30 @@ class ShardWriter:
 
     def close(self) -> None:
         """Complete the files."""
-        for writer in self._writers.values():
-            writer.close()
-        meta = {"rows": self.rows, "arrays": sorted(self._writers)}
+        digests = {name: self._writers[name].close() for name in sorted(self._writers)}
+        meta = {"rows": self.rows, "arrays": digests}
         (self.folder / _META).write_text(json.dumps(meta), encoding="utf-8")
 
 
 class _MappedArray:
-    """A ``.npy`` file, held open, of which slices are copied out."""
+    """A ``.npy`` file, held open, of which slices are copied out.
+
+    Raises:
+        DataError: The file is missing, damaged, or was cut short.
+    """
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise DataError(f"{path}: not a shard of this version")
-            self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(file)
-            self._start = file.tell()
-        self._file = path.open("rb")
+        try:
+            with path.open("rb") as file:
+                np.lib.format.read_magic(file)
+                self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(file)
+                self._start = file.tell()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: is no file of encoded rows ({error})") from error
         self._row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        if path.stat().st_size != self._start + self.shape[0] * self._row:
+            raise DataError(f"{path}: was cut short; encode the rows again")
+        self._file = path.open("rb")
         self.closer = weakref.finalize(self, self._file.close)
 
     @property
@@ -211,14 +223,21 @@ class EncodedTable:
         spec: Their fields and labels.
         counts: Training rows by id, for each vocabulary.
         temporary: Folder to remove when this table is no longer used.
+
+    Raises:
+        DataError: A file in the folder is missing or damaged.
     """
 
     def __init__(
         self, folder: Path, spec: FeatureSpec, counts: Mapping[str, np.ndarray], temporary: Path | None = None
     ) -> None:
-        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-        self.folder, self.spec, self._counts, self._rows = folder, spec, dict(counts), int(meta["rows"])
-        self._arrays = {name: _MappedArray(folder / f"{name}.npy") for name in meta["arrays"]}
+        try:
+            meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+            rows, self._digests = int(meta["rows"]), dict(meta["arrays"])
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{folder / _META}: says nothing of the encoded rows ({error})") from error
+        self.folder, self.spec, self._counts, self._rows = folder, spec, dict(counts), rows
+        self._arrays = {name: _MappedArray(folder / f"{name}.npy") for name in self._digests}
         if temporary is not None:
             _TEMPORARY.setdefault(temporary, 0)
             _TEMPORARY[temporary] += 1
@@ -277,6 +296,11 @@ class EncodedTable:
     def counts(self) -> dict[str, np.ndarray]:
         """Training rows by id, (size,) int64, for each vocabulary."""
         return dict(self._counts)
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of the fields and of all rows in their order, wherever they were read from."""
+        about = {"spec": self.spec.to_dict(), "rows": self._rows, "arrays": self._digests}
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 _TEMPORARY: dict[Path, int] = {}

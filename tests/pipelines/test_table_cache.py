@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +145,57 @@ def test_half_written_entries_are_not_used(log_path: Path, tmp_path: Path, passe
     assert len(passes) == 3
 
 
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: _cut(entry / "train" / "categorical.npy"),
+        lambda entry: (entry / "valid" / "labels.npy").write_bytes(b""),
+        lambda entry: (entry / "train" / "labels.npy").write_bytes(bytes(4000)),
+        lambda entry: (entry / "train" / "meta.json").write_bytes(b""),
+        lambda entry: (entry / "valid" / "numeric.npy").unlink(),
+        lambda entry: shutil.rmtree(entry / "valid"),
+        lambda entry: shutil.rmtree(entry / "train"),
+        lambda entry: (entry / "parts.json").write_bytes(b""),
+    ],
+)
+def test_damaged_entries_are_made_anew(
+    damage: Callable[[Path], None], log_path: Path, tmp_path: Path, passes: list[int]
+) -> None:
+    """As a power cut, or someone who makes room, leaves them."""
+    whole = fit(log_path, tmp_path / "c")[1]
+    (entry,) = (tmp_path / "c").iterdir()
+    damage(entry)
+    again = fit(log_path, tmp_path / "c")[1]
+    assert len(passes) == 2
+    assert {name: part.fingerprint() for name, part in again.items()} == {
+        name: part.fingerprint() for name, part in whole.items()
+    }
+    fit(log_path, tmp_path / "c")
+    assert len(passes) == 2
+
+
+def test_encoded_rows_are_known_wherever_they_were_read_from(
+    log: pl.DataFrame, log_path: Path, tmp_path: Path
+) -> None:
+    """Not so by the file's digest, which is the key of the cache: that goes by name and time as well."""
+
+    def prints(data: Path | pl.DataFrame) -> list[str]:
+        return [part.fingerprint() for part in fit(data, tmp_path / "c")[1].values()]
+
+    moved = tmp_path / "moved.parquet"
+    shutil.copy(log_path, moved)
+    os.utime(moved, (2_000_000_000, 2_000_000_000))
+    assert prints(log_path) == prints(moved)
+    assert len(set(prints(log_path))) == 3
+    one = pl.int_range(pl.len()) == 300
+    other = log.with_columns(click=pl.when(one).then(1 - pl.col("click")).otherwise("click"))
+    assert prints(other) != prints(log)
+
+
 def test_two_processes_at_once(log_path: Path, tmp_path: Path) -> None:
     results, errors = [], []
 
@@ -170,8 +223,6 @@ def test_bad_rows_leave_no_entry(log: pl.DataFrame, tmp_path: Path) -> None:
 
 
 def test_readers_survive_removal(log_path: Path, tmp_path: Path) -> None:
-    import shutil
-
     _, parts = fit(log_path, tmp_path / "c")
     want = parts["train"].block(0, 50).categorical
     if os.name == "posix":

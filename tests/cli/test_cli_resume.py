@@ -1,0 +1,92 @@
+"""Runs that were stopped, and what may and may not be different when they go on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import Result
+from click_log import click_log
+from typer.testing import CliRunner
+
+from graphrec import CTRClassifier
+from graphrec.cli import app
+from graphrec.estimators import comparing, persistence
+
+OPTIONS = ["-l", "click", "--ignore", "like", "--epochs", "1", "--device", "cpu", "--quiet"]
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def _stop(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str | Path]:
+    """The command of a run that was stopped before its report was written."""
+    click_log(400).write_parquet(tmp_path / "log.parquet")
+    click_log(100, seed=1).write_parquet(tmp_path / "valid.parquet")
+    command = ["fit", tmp_path / "log.parquet", "-m", "lr", *OPTIONS, "--out", tmp_path / "run"]
+    command += ["--valid", tmp_path / "valid.parquet"]
+    with monkeypatch.context() as patched:
+        patched.setattr(persistence, "write_run_report", _stop)
+        assert invoke(*command).exit_code == 130
+    return [*command, "--resume"]
+
+
+def test_a_run_goes_on_with_files_that_were_copied_again_or_moved(
+    stopped: list[str | Path], tmp_path: Path
+) -> None:
+    os.utime(tmp_path / "log.parquet", (1, 1))
+    (tmp_path / "later").mkdir()
+    moved = (tmp_path / "valid.parquet").rename(tmp_path / "later" / "v.parquet")
+    found = invoke(*stopped, "--valid", moved)
+    assert found.exit_code == 0, found.output
+    assert len(CTRClassifier.load(tmp_path / "run").history_) == 1
+
+
+@pytest.mark.parametrize("file", ["log.parquet", "valid.parquet"])
+def test_a_run_does_not_go_on_with_other_rows(stopped: list[str | Path], tmp_path: Path, file: str) -> None:
+    rows = pl.read_parquet(tmp_path / file)
+    rows.with_columns(click=1 - pl.col("click")).write_parquet(tmp_path / file)
+    found = invoke(*stopped)
+    assert found.exit_code == 2
+    assert "run.partial: the data changed since it was started" in found.stderr
+    rows.write_parquet(tmp_path / file)
+    assert invoke(*stopped).exit_code == 0
+
+
+def test_a_setting_that_changes_the_rows_is_named_before_they_are(
+    stopped: list[str | Path], tmp_path: Path
+) -> None:
+    found = invoke(*stopped, "--test", "0.3")
+    assert found.exit_code == 2
+    assert "run.partial: was started with test=None, not 0.3" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--test", "0.4"], "test=0.2, not 0.4"),
+        (["--split", "order"], "split='random', not 'order'"),
+        (["--role", "hour=ignored"], "roles.hour=None, not 'ignored'"),
+    ],
+)
+def test_a_comparison_does_not_go_on_with_other_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: list[str], said: str
+) -> None:
+    """Its table would hold models that were measured on different rows."""
+    click_log(400).write_parquet(tmp_path / "log.parquet")
+    command = ["compare", tmp_path / "log.parquet", "--models", "lr", *OPTIONS, "--out", tmp_path / "run"]
+    with monkeypatch.context() as patched:
+        patched.setattr(comparing, "_write", _stop)
+        assert invoke(*command, "--test", "0.2").exit_code == 130
+    found = invoke(*command, "--test", "0.2", "--resume", *change)
+    assert found.exit_code == 2
+    assert f"run.partial: was started with {said}" in found.stderr
