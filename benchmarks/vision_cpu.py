@@ -4,11 +4,12 @@ python benchmarks/vision_cpu.py --only swin
 python benchmarks/vision_cpu.py --official ~/clones --batch 1 8 --resume
 python benchmarks/vision_cpu.py --official ~/clones --dtype bfloat16 --name vision_cpu_bf16 \\
     --title "Backbones on a CPU in bfloat16"
+python benchmarks/vision_cpu.py --only shvit --repeats 0 --memory-runs 5 --update
 
 ``--official`` is a folder with clones of whai362/PVT, microsoft/CSWin-Transformer, rayleizhu/BiFormer,
 DaiShiResearch/TransNeXt and SHI-Labs/Neighborhood-Attention-Transformer; they need einops. Without it the
 systems that timm lacks are left out. Each finished system is kept in ``<name>.partial.json``, from which
-``--resume`` goes on.
+``--resume`` goes on. ``--update`` replaces in the recorded result what was asked for, and leaves the rest.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def make_cases(options: argparse.Namespace) -> list[common.Job]:
                 "dtype": dtype,
                 "batch": batch,
                 "memory_batch": options.memory_batch if batch == options.batch[0] else 0,
+                "memory_runs": options.memory_runs,
                 "repeats": options.repeats,
                 "shares": model in WASTED,
                 "official": options.official,
@@ -105,8 +107,8 @@ def run(case: common.Job, threads: int) -> list[common.Job]:
     if found["memory"]:
         alone = case.name.rpartition(", batch ")[0]
         asked[f"{alone}, batch {settings['memory_batch']}, peak memory of a training step"] = {
-            name: [{"mb": mb, "files_mb": found["files"][name], **rest}]
-            for name, mb in found["memory"].items()
+            name: [{"mb": mb, "files_mb": files, **rest} for mb, files in both]
+            for name, both in found["memory"].items()
         }
     return [
         common.Job(f"{name}: {what}", "vision", case.python, settings, runs)
@@ -129,6 +131,15 @@ def run_all(cases: list[common.Job], options: argparse.Namespace) -> list[common
             partial.write_text(json.dumps(kept), encoding="utf-8")
         jobs += [common.Job(**job) for job in kept[case.name]]
     return jobs
+
+
+def recorded(name: str) -> dict[str, common.Job]:
+    """The jobs of a recorded result, by name."""
+    facts = json.loads((common.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return {
+        one["name"]: common.Job(one["name"], "vision", "", one["settings"], one["runs"])
+        for one in facts["jobs"]
+    }
 
 
 def text(jobs: list[common.Job]) -> str:
@@ -166,8 +177,9 @@ def _cell(pair: tuple[common.Job, common.Job] | None) -> str:
         return "–"
     key, unit = ("mb", "MB") if "memory" in pair[0].name else ("ms", "ms")
     both = " / ".join(f"{common.median(job, key):,.0f}" for job in pair)
-    files = [job.runs[0].get("files_mb") for job in pair]
-    of_files = "" if None in files else f", of files {' / '.join(f'{one:.0f}' for one in files)}"
+    known = all("files_mb" in job.runs[0] for job in pair)
+    files = " / ".join(f"{common.median(job, 'files_mb'):.0f}" for job in pair) if known else ""
+    of_files = f", of files {files}" if files else ""
     return f"{common.ratio(*pair, key)} ({both} {unit}{of_files})"
 
 
@@ -202,13 +214,17 @@ def main() -> None:
     parser = common.parser(__doc__, repeats=3)
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
     parser.add_argument("--memory-batch", type=int, default=2, help="0 measures no memory")
+    parser.add_argument("--memory-runs", type=int, default=1, help="times that memory is measured")
     parser.add_argument("--dtype", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
     parser.add_argument("--official", default="", help="folder with clones of official repositories")
     parser.add_argument("--name", default="vision_cpu", help="of the result file")
     parser.add_argument("--title", default="Backbones on a CPU")
     parser.add_argument("--resume", action="store_true", help="keep what a former run has finished")
+    parser.add_argument("--update", action="store_true", help="leave the rest of the recorded result")
     options = parser.parse_args()
     jobs = run_all(common.available(make_cases(options), options.only), options)
+    if options.update:
+        jobs = list((recorded(options.name) | {job.name: job for job in jobs}).values())
     common.record(options.name, options.title, text(jobs), jobs, options, script="vision_cpu")
     if not options.dry:
         (common.RESULTS / f"{options.name}.partial.json").unlink()

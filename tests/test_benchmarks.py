@@ -324,8 +324,7 @@ def test_backbones_are_recorded_as_they_finish(
         return {
             "runs": {"forward": both},
             "shares": {"forward": 0.25},
-            "memory": {"graphrec": 3.0, "peer": 4.0},
-            "files": {"graphrec": 1.0, "peer": 2.0},
+            "memory": {"graphrec": [(3.0, 1.0), (3.0, 1.0)], "peer": [(4.0, 2.0), (4.0, 2.0)]},
             "versions": {"torch": "2"},
             "load": 0.1,
         }
@@ -343,3 +342,20 @@ def test_backbones_are_recorded_as_they_finish(
     assert asked_of in page
     assert "| swin_tiny_patch4_window7_224 | 0.50 (1 / 2 ms) | 0.75 (3 / 4 MB, of files 1 / 2) |" in page
     assert not (tmp_path / "vision_cpu.partial.json").exists()
+    monkeypatch.setattr(sys, "argv", ["vision_cpu.py", "--only", "davit", "swin", "--update"])
+    monkeypatch.setattr(
+        common,
+        "work",
+        lambda *_: {
+            "runs": {},
+            "shares": {},
+            "memory": {"graphrec": [(5, 1)], "peer": [(4, 2)]},
+            "versions": {},
+            "load": 0,
+        },
+    )
+    vision_cpu.main()
+    page = (tmp_path / "vision_cpu.md").read_text(encoding="utf-8")
+    assert "| convnext_tiny | 0.50 (1 / 2 ms) | 0.75 (3 / 4 MB, of files 1 / 2) |" in page
+    assert "| swin_tiny_patch4_window7_224 | 0.50 (1 / 2 ms) | 1.25 (5 / 4 MB, of files 1 / 2) |" in page
+    assert "| davit_tiny | – | 1.25 (5 / 4 MB, of files 1 / 2) |" in page

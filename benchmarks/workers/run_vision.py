@@ -1,8 +1,8 @@
 """A backbone and its peer on a CPU with the same weights, interleaved in this one process.
 
-Settings: model (a name of graphrec.vision), official (folder of clones), dtype, batch, repeats, memory_batch
-(0 for none), shares (whether to profile the peer). Peak memory is that of a training step in a child process
-for each.
+Settings: model (a name of graphrec.vision), official (folder of clones), dtype, batch, repeats (0 times
+nothing), memory_batch (0 for none), memory_runs, shares (whether to profile the peer). Peak memory is that of
+a training step in a child process for each.
 """
 
 from __future__ import annotations
@@ -124,8 +124,10 @@ def main() -> None:
     torch.set_num_threads(case["threads"])
     torch.manual_seed(0)
     names = ("graphrec", "peer")
-    peaks = {name: peak(case, place) for place, name in enumerate(names)} if case["memory_batch"] else {}
-    memory, files = ({name: one[place] for name, one in peaks.items()} for place in range(2))
+    memory: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(case["memory_runs"] if case["memory_batch"] else 0):
+        for place, name in enumerate(names):
+            memory.setdefault(name, []).append(peak(case, place))
     ours, theirs = make(case["model"], case["official"])
     low, repeats = case["dtype"] == "bfloat16", case["repeats"]
     side = vision.family(case["model"]).card.variants[case["model"]].size
@@ -135,7 +137,7 @@ def main() -> None:
         assert difference < 1e-4, f"the logits differ by {difference}"
     models = dict(zip(names, (ours.eval(), theirs.eval()), strict=True))
     runs, shares = {}, {}
-    for question, prepare in (("forward", forward), ("training step", training)):
+    for question, prepare in (("forward", forward), ("training step", training)) if repeats else ():
         if prepare is training:
             if case["batch"] == 1 and any(isinstance(one, nn.BatchNorm1d) for one in ours.modules()):
                 continue  # one image has no variance behind the pooling
@@ -145,7 +147,7 @@ def main() -> None:
         runs[question] = timed(steps, repeats)
         if case["shares"]:
             shares[question] = share(steps["peer"])
-    finish(["torch", "timm", "graphrec"], runs=runs, memory=memory, files=files, shares=shares)
+    finish(["torch", "timm", "graphrec"], runs=runs, memory=memory, shares=shares)
 
 
 if __name__ == "__main__":
