@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import common
 
@@ -80,7 +80,6 @@ def make_cases(options: argparse.Namespace) -> list[common.Job]:
                 "dtype": dtype,
                 "batch": batch,
                 "memory_batch": options.memory_batch if batch == options.batch[0] else 0,
-                "memory_runs": options.memory_runs,
                 "repeats": options.repeats,
                 "shares": model in WASTED,
                 "official": options.official,
@@ -92,10 +91,16 @@ def make_cases(options: argparse.Namespace) -> list[common.Job]:
     ]
 
 
-def run(case: common.Job, threads: int) -> list[common.Job]:
-    """Two jobs per question, ours and the peer's, with the runs that one process made in turn."""
+def run(case: common.Job, threads: int, memory_runs: int) -> list[common.Job]:
+    """Two jobs per question, ours and the peer's, with the runs that one process made in turn.
+
+    Memory is measured in a process of its own each time: how its parent lies in memory moves it by a MB.
+    """
     found = common.work(case, threads)
-    print(f"{case.name}: {found['runs']} {found['memory']}", file=sys.stderr, flush=True)
+    memory = [found["memory"]] if found["memory"] else []
+    alone = replace(case, settings=case.settings | {"repeats": 0})
+    memory += [common.work(alone, threads)["memory"] for _ in range((memory_runs - 1) * len(memory))]
+    print(f"{case.name}: {found['runs']} {memory}", file=sys.stderr, flush=True)
     rest = {key: found[key] for key in ("versions", "load")} | {"commit": common.commit()}
     settings = {key: one for key, one in case.settings.items() if key != "official"}
     asked = {}
@@ -104,11 +109,11 @@ def run(case: common.Job, threads: int) -> list[common.Job]:
         asked[f"{case.name}, {what}"] = {
             name: [{"ms": ms, **told} for ms in times] for name, times in both.items()
         }
-    if found["memory"]:
-        alone = case.name.rpartition(", batch ")[0]
-        asked[f"{alone}, batch {settings['memory_batch']}, peak memory of a training step"] = {
-            name: [{"mb": mb, "files_mb": files, **rest} for mb, files in both]
-            for name, both in found["memory"].items()
+    if memory:
+        model = case.name.rpartition(", batch ")[0]
+        asked[f"{model}, batch {settings['memory_batch']}, peak memory of a training step"] = {
+            name: [{"mb": one[name][0], "files_mb": one[name][1], **rest} for one in memory]
+            for name in memory[0]
         }
     return [
         common.Job(f"{name}: {what}", "vision", case.python, settings, runs)
@@ -126,7 +131,7 @@ def run_all(cases: list[common.Job], options: argparse.Namespace) -> list[common
     jobs = []
     for case in cases:
         if case.name not in kept:
-            done = run(case, options.threads)
+            done = run(case, options.threads, options.memory_runs)
             kept[case.name] = [asdict(job) | {"python": ""} for job in done]
             partial.write_text(json.dumps(kept), encoding="utf-8")
         jobs += [common.Job(**job) for job in kept[case.name]]

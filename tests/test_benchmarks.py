@@ -324,7 +324,7 @@ def test_backbones_are_recorded_as_they_finish(
         return {
             "runs": {"forward": both},
             "shares": {"forward": 0.25},
-            "memory": {"graphrec": [(3.0, 1.0), (3.0, 1.0)], "peer": [(4.0, 2.0), (4.0, 2.0)]},
+            "memory": {"graphrec": (3.0, 1.0), "peer": (4.0, 2.0)},
             "versions": {"torch": "2"},
             "load": 0.1,
         }
@@ -349,7 +349,7 @@ def test_backbones_are_recorded_as_they_finish(
         lambda *_: {
             "runs": {},
             "shares": {},
-            "memory": {"graphrec": [(5, 1)], "peer": [(4, 2)]},
+            "memory": {"graphrec": (5, 1), "peer": (4, 2)},
             "versions": {},
             "load": 0,
         },

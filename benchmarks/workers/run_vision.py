@@ -1,8 +1,8 @@
 """A backbone and its peer on a CPU with the same weights, interleaved in this one process.
 
 Settings: model (a name of graphrec.vision), official (folder of clones), dtype, batch, repeats (0 times
-nothing), memory_batch (0 for none), memory_runs, shares (whether to profile the peer). Peak memory is that of
-a training step in a child process for each.
+nothing), memory_batch (0 for none), shares (whether to profile the peer). Peak memory is that of a training
+step in a child process for each.
 """
 
 from __future__ import annotations
@@ -124,10 +124,7 @@ def main() -> None:
     torch.set_num_threads(case["threads"])
     torch.manual_seed(0)
     names = ("graphrec", "peer")
-    memory: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(case["memory_runs"] if case["memory_batch"] else 0):
-        for place, name in enumerate(names):
-            memory.setdefault(name, []).append(peak(case, place))
+    memory = {name: peak(case, place) for place, name in enumerate(names)} if case["memory_batch"] else {}
     ours, theirs = make(case["model"], case["official"])
     low, repeats = case["dtype"] == "bfloat16", case["repeats"]
     side = vision.family(case["model"]).card.variants[case["model"]].size
