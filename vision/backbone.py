@@ -224,7 +224,9 @@ class Backbone(nn.Module):
         self.head_hidden_size = self.head.num_features
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute blocks again in the backward pass instead of keeping what they computed."""
+        """Compute blocks again in the backward pass instead of keeping what they computed, wherever gradients
+        are wanted: in evaluation mode too, as in timm.
+        """
         self.grad_checkpointing = enable
         for module in self.modules():
             if isinstance(module, Stage):
@@ -271,7 +273,7 @@ class Backbone(nn.Module):
 
     def _run(self, stage: nn.Module, state: Any) -> Any:
         """One stage; a `Stage` checkpoints its own blocks."""
-        if self.grad_checkpointing and self.training and not isinstance(stage, Stage):
+        if self.grad_checkpointing and torch.is_grad_enabled() and not isinstance(stage, Stage):
             return checkpoint(stage, state)
         return stage(state)
 

@@ -195,6 +195,31 @@ def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
     assert all(relative(again[key], plain[key], floor) < 1e-5 for key in plain)
 
 
+@every
+@pytest.mark.parametrize("training", [True, False])
+def test_gradient_checkpointing_keeps_less(name: str, training: bool) -> None:
+    """In evaluation mode it did nothing, where timm's models keep less as well."""
+    model = tiny(name).train(training)
+    x = image(model)
+    plain = kept_for_gradients(model, x)
+    model.set_grad_checkpointing()
+    assert kept_for_gradients(model, x) < 0.8 * plain
+
+
+def kept_for_gradients(model: Backbone, x: Tensor) -> int:
+    """Bytes that a forward pass keeps, parameters included."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(one: Tensor) -> Tensor:
+        kept[one.untyped_storage().data_ptr()] = one
+        return one
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one):
+        logits = model(x)
+    assert logits.requires_grad
+    return sum(one.untyped_storage().nbytes() for one in kept.values())
+
+
 def gradients(model: Backbone, x: Tensor) -> dict[str, Tensor]:
     """Gradients of a training step, by name."""
     copied = copy.deepcopy(model).train()

@@ -119,7 +119,7 @@ class PVTStage(Stage):
             tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], 1)
         tokens = self.pos_drop(tokens + self.positions(size))
         for block in self.blocks:
-            again = self.grad_checkpointing and self.training
+            again = self.grad_checkpointing and torch.is_grad_enabled()
             tokens = checkpoint(block, tokens, size) if again else block(tokens, size)
         return Tokens(tokens, size)
 

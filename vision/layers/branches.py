@@ -72,7 +72,7 @@ class CrossStage(Stage):
     def _deepen(self, blocks: nn.Module, x: Tensor) -> Tensor:
         """One branch's tokens after its blocks."""
         for block in blocks.children():
-            x = checkpoint(block, x) if self.grad_checkpointing and self.training else block(x)
+            x = checkpoint(block, x) if self.grad_checkpointing and torch.is_grad_enabled() else block(x)
         return x
 
     def _fuse(self, branch: int, own: Tensor, other: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
@@ -32,7 +33,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The state after the stage."""
         x = self.downsample(x)
-        if self.grad_checkpointing and self.training:
+        if self.grad_checkpointing and torch.is_grad_enabled():
             return checkpoint_seq(self.blocks, x)
         return self.blocks(x)
 
