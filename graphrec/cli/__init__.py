@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
+import sys
 from typing import Annotated
 
 import typer
 
-from . import compare, fit, info, run, use
+from . import compare, fit, info, run, stopping, use
 
 app = typer.Typer(
     name="graphrec",
@@ -69,4 +72,10 @@ def main() -> None:
     # Before torch is loaded. Its idle threads would otherwise spin: on a machine whose cores have other work
     # too, an epoch of the demo then takes 90 seconds instead of 1.5.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app()
+    # Python's last search for cycles goes through all that torch and its libraries made, for seconds.
+    atexit.register(gc.freeze)
+    stopping.listen()
+    try:
+        app()
+    except KeyboardInterrupt as error:  # while the commands are made
+        sys.exit(stopping.status_of(error))

@@ -14,8 +14,10 @@ import typer
 
 from graphrec.errors import ConfigError, GraphrecError, MissingExtraError
 
-USER_ERROR, BUG, INTERRUPTED = 2, 1, 130
-"""Exit codes: the user's mistake, ours, and Ctrl-C."""
+from .stopping import status_of
+
+USER_ERROR, BUG = 2, 1
+"""Exit codes: the user's mistake and ours; `stopped` has those of signals."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -28,7 +30,9 @@ DataPath = Annotated[
 
 
 def command(function: _F) -> _F:
-    """Turn a user's mistake into one line on stderr and exit code 2, and Ctrl-C into 130."""
+    """Turn a user's mistake into one line on stderr and exit code 2, and a signal to stop into 128 and its
+    number.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -39,8 +43,8 @@ def command(function: _F) -> _F:
             if kwargs.get("debug") or isinstance(error, BrokenPipeError):  # `| head` has read enough
                 raise
             fail(str(error))
-        except KeyboardInterrupt:
-            fail("stopped", INTERRUPTED)
+        except KeyboardInterrupt as error:
+            stopped(error)
         except Exception as error:
             if (
                 kwargs.get("debug")
@@ -57,6 +61,15 @@ def fail(message: str, code: int = USER_ERROR) -> None:
     """Print one line on stderr and exit with ``code``."""
     typer.echo(f"graphrec: {' '.join(message.split())}", err=True)
     raise typer.Exit(code)
+
+
+def stopped(error: KeyboardInterrupt, hint: str = "") -> None:
+    """Say that a command was stopped, once for all processes of a run, and exit as shells expect."""
+    from graphrec.runs import is_main_process
+
+    if is_main_process():
+        typer.echo(f"graphrec: stopped{hint}", err=True)
+    raise typer.Exit(status_of(error))
 
 
 @contextlib.contextmanager

@@ -9,16 +9,15 @@ import typer
 
 from . import options as o
 from .common import (
-    INTERRUPTED,
     DataPath,
     Debug,
     command,
     console,
     data_name,
-    fail,
     metrics_table,
     names,
     number,
+    stopped,
 )
 
 if TYPE_CHECKING:
@@ -78,9 +77,9 @@ def compare(
             estimator, names(models), data, run_dir=folder, resume=resume, overwrite=overwrite,
             announce=lambda name: typer.echo(f"{name} ..."), **arguments,
         )  # fmt: skip
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         started = folder.with_name(f"{folder.name}.partial").exists()
-        fail(f"stopped{'; the same command with --resume continues' if started else ''}", INTERRUPTED)
+        stopped(error, "; the same command with --resume continues" if started else "")
     _print(table, data)
     typer.echo(f"written to {folder}: comparison.csv, comparison.html, and a run folder for each model")
 

@@ -10,7 +10,7 @@ import typer
 from graphrec.errors import ConfigError
 
 from . import options as o
-from .common import INTERRUPTED, DataPath, Debug, command, console, data_name, fail, metrics_table
+from .common import DataPath, Debug, command, console, data_name, metrics_table, stopped
 
 if TYPE_CHECKING:
     from graphrec.estimators import CTRClassifier
@@ -153,9 +153,9 @@ def _free_folder(data: str, model: str, resume: bool) -> Path:
 def _fit_into(estimator: Estimator, data: str, folder: Path, arguments: dict[str, Any]) -> None:
     try:
         estimator.fit(data, run_dir=folder, **arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         hint = f"; run the same command with --out {folder} --resume to continue" if _partial(folder) else ""
-        fail(f"stopped{hint}", INTERRUPTED)
+        stopped(error, hint)
     from graphrec.runs import is_main_process
 
     if is_main_process():

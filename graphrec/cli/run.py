@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as o
-from .common import INTERRUPTED, Debug, command, console, fail, merge_settings, names
+from .common import Debug, command, console, fail, merge_settings, names, stopped
 
 if TYPE_CHECKING:
     from graphrec.running import RecipeRun
@@ -80,10 +80,9 @@ def run(
             recipe, folder, data=data, changes=changes, variants=names(only), resume=resume,
             overwrite=overwrite, show=not quiet,
         )  # fmt: skip
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         started = folder.with_name(f"{folder.name}.partial").exists()
-        hint = f"; the same command with --out {folder} --resume continues" if started else ""
-        fail(f"stopped{hint}", INTERRUPTED)
+        stopped(error, f"; the same command with --out {folder} --resume continues" if started else "")
         return
     _print_results(found)
 

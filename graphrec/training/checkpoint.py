@@ -157,15 +157,16 @@ class CheckpointFolder:
         Raises:
             RunError: There are some and none can be read.
         """
-        problems = []
+        problem: RunError | None = None
         for path in reversed(self.files()):
+            if problem is not None:
+                warnings.warn(f"{problem}; trying the one before it", stacklevel=2)
             try:
                 return read_tree(path)
             except RunError as error:
-                problems.append(error)
-                warnings.warn(f"{error}; trying the one before it", stacklevel=2)
-        if problems:
-            raise problems[0]
+                problem = error
+        if problem is not None:
+            raise RunError(f"{problem}; there is none before it, so the run must be started afresh")
         return None
 
 

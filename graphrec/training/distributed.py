@@ -9,7 +9,8 @@ sample weights or by known labels does so within its part, so there the whole is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -95,6 +96,24 @@ class Ranks:
             raise RunError(
                 f"{name} differs between the processes ({values}); give all the same settings and data"
             )
+
+
+@contextmanager
+def together(world: int) -> Iterator[None]:
+    """Around what ``world`` processes do: one that is left alone says so.
+
+    Raises:
+        RunError: Another process ended, or does not answer any more.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world == 1 or not (isinstance(error, distributed.DistError) or "/gloo/" in str(error)):
+            raise
+        raise RunError(
+            f"another of the {world} processes of this run ended or does not answer, so this one ends too; "
+            f"what was saved is continued by resuming with {world} processes"
+        ) from error
 
 
 class GradientExchange:

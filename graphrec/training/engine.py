@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .config import TrainConfig
-from .distributed import Ranks
+from .distributed import Ranks, together
 from .evaluation import Predict, evaluate, predict_all
 from .history import History
 from .interfaces import BatchSource, BuildOptimizers, Metrics
@@ -95,7 +95,7 @@ class Trainer:
         """
         from .sparse import build_optimizers
 
-        with seeded(self.config.seed + self.rank, self.device):
+        with seeded(self.config.seed + self.rank, self.device), together(self.world_size):
             return FitLoop(
                 self.fabric,
                 self.config,
@@ -111,9 +111,12 @@ class Trainer:
     def evaluate(self, model: nn.Module, source: BatchSource, metrics: Metrics) -> dict[str, float | None]:
         """Metrics of ``source``, over all processes; ``metrics`` is an empty object and stays so."""
         self.fabric.to_device(model)
-        return evaluate(self.fabric, Ranks(self.fabric), model, cast(Predict, model.predict), source, metrics)
+        ranks, of_model = Ranks(self.fabric), cast(Predict, model.predict)
+        with together(self.world_size):
+            return evaluate(self.fabric, ranks, model, of_model, source, metrics)
 
     def predict(self, model: nn.Module, source: BatchSource) -> NDArray[Any]:
         """Predictions (N, T) float32 of all rows of ``source``, in its order."""
         self.fabric.to_device(model)
-        return predict_all(self.fabric, Ranks(self.fabric), model, cast(Predict, model.predict), source)
+        with together(self.world_size):
+            return predict_all(self.fabric, Ranks(self.fabric), model, cast(Predict, model.predict), source)

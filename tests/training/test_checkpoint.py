@@ -105,9 +105,14 @@ def test_a_damaged_file_is_passed_over(tmp_path, damage):
 
 def test_when_all_are_damaged_it_says_so(tmp_path):
     folder = CheckpointFolder(tmp_path)
-    folder.save({"at": 1}, 0, 1).write_bytes(b"torn")
-    with pytest.warns(UserWarning, match="trying"), pytest.raises(RunError, match="cannot be read"):
+    for step in (1, 2):
+        folder.save({"at": step}, 0, step).write_bytes(b"torn")
+    with (
+        pytest.warns(UserWarning, match="trying") as told,
+        pytest.raises(RunError, match=r"step000000001.*cannot be read: .*; there is none before it, so"),
+    ):
         folder.load()
+    assert len(told) == 1
 
 
 def test_another_safetensors_file_is_not_a_checkpoint(tmp_path):
