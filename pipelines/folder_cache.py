@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from graphrec.errors import DataError
 
 MAX_BYTES = 50 << 30
 """Size of a user's cache above which the least recently used entries are removed."""
@@ -36,6 +41,21 @@ def writable(folder: Path) -> bool:
     except OSError:
         return False
     return os.access(folder, os.W_OK)
+
+
+@contextmanager
+def room_in(store: Path, remedy: str) -> Iterator[None]:
+    """Name the folder that has no room left, of which the system says no more than that.
+
+    Raises:
+        DataError: The disk, or what one may write on it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(f"{store}: has no room for the encoded rows ({error.strerror}); {remedy}") from error
 
 
 def scratch(store: Path) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from graphrec.errors import DataError, RunError, SchemaError
 
-from ..folder_cache import publish, scratch, touch
+from ..folder_cache import publish, room_in, scratch, touch
 from . import cache as _cache
 from .checks import check_both_classes, label_classes
 from .coders import CategoryCoder, Coder, ListCoder
@@ -93,7 +94,10 @@ class TableEncoder:
         tables = self._tables(table, split)
         store, key = _cache.place(self.schema, split, tables, cache_dir)
         found = self._reuse(store / key) if key is not None and (store / key).is_dir() else None
-        return self._encode_anew(tables, split, store, key, progress) if found is None else found
+        if found is not None:
+            return found
+        with room_in(store, "free some, or have them in another folder: cache_dir"):
+            return self._encode_anew(tables, split, store, key, progress)
 
     def _tables(self, table: Any, split: Split) -> dict[str, Table]:
         given: Mapping[str, Any] = {"train": table, **split.tables}
@@ -150,7 +154,8 @@ class TableEncoder:
             return self._open(publish(work, store / key, bounded=store == _cache.default_dir()))
         except BaseException:
             for spill in spills.values():
-                spill.close()
+                with suppress(OSError):  # what was to be written last may not fit either
+                    spill.close()
             shutil.rmtree(work, ignore_errors=True)
             raise
 
@@ -263,9 +268,10 @@ class TableEncoder:
         work = Path(tempfile.mkdtemp(prefix="graphrec-"))
         try:
             writer = ShardWriter(work / "rows")
-            for block in self._blocks(opened, require_labels):
-                writer.append(block)
-            writer.close()
+            with room_in(work.parent, "free some, or have them in another folder: TMPDIR"):
+                for block in self._blocks(opened, require_labels):
+                    writer.append(block)
+                writer.close()
             return EncodedTable(work / "rows", self.spec, self.counts(), temporary=work)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)

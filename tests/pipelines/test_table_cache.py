@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import shutil
@@ -19,6 +20,8 @@ from graphrec.pipelines.folder_cache import prune
 from graphrec.pipelines.tables import EncodedTable, Split, TableEncoder, TableSchema
 from graphrec.pipelines.tables import cache as _cache
 from graphrec.pipelines.tables import encoder as _encoder
+from graphrec.pipelines.tables import shards as _shards
+from graphrec.pipelines.tables import spill as _spill
 from graphrec.pipelines.tables.cache import default_dir
 
 SPLIT = Split.order(0.2, 0.1)
@@ -220,6 +223,24 @@ def test_bad_rows_leave_no_entry(log: pl.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has only False in the training rows"):
         fit(frame, tmp_path / "c")
     assert list((tmp_path / "c").iterdir()) == []
+
+
+@pytest.mark.parametrize("full", [_spill.Spill, _shards.ShardWriter])
+def test_a_full_disk_is_named(
+    full: type, log_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    encoder, _ = fit(log_path, tmp_path / "fine")
+    monkeypatch.setattr(full, "append", refuse)
+    monkeypatch.setattr(_spill.Spill, "close", refuse)
+    with pytest.raises(DataError, match=r"c: has no room for the encoded rows \(No space left.*cache_dir"):
+        fit(log_path, tmp_path / "c")
+    assert list((tmp_path / "c").iterdir()) == []
+    monkeypatch.setattr(_shards.ShardWriter, "append", refuse)
+    with pytest.raises(DataError, match=r"has no room for the encoded rows .*TMPDIR"):
+        encoder.encode(log_path)
 
 
 def test_readers_survive_removal(log_path: Path, tmp_path: Path) -> None:
