@@ -47,12 +47,18 @@ def traced(
 def write_torch(
     program: torch.export.ExportedProgram, file: Path, facts: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a graph for `torch.export.load`."""
+    """Write a graph for `torch.export.load`.
+
+    Raises:
+        OSError: It cannot be written. That is why it is made in memory first: where torch itself cannot write
+            on, as on a full disk, it aborts the process.
+    """
     import torch
 
-    extra = None if facts is None else {FACTS: json.dumps(facts)}
+    extra, made = None if facts is None else {FACTS: json.dumps(facts)}, io.BytesIO()
     with quiet():
-        torch.export.save(program, file, extra_files=extra)
+        torch.export.save(program, made, extra_files=extra)
+    file.write_bytes(made.getbuffer())
 
 
 def run_torch(file: Path, inputs: Sequence[Tensor]) -> NDArray[Any]:

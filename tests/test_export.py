@@ -15,7 +15,7 @@ import pytest
 import torch
 from click_log import click_log
 
-from graphrec import CTRClassifier, export_run
+from graphrec import CTRClassifier, export_run, tracing
 from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.estimators.fitting import build
 from graphrec.examples.score import Server, main
@@ -198,3 +198,11 @@ def test_mistakes_leave_nothing_behind(
     (tmp_path / "out").mkdir()
     with pytest.raises(RunError, match="exists already"):
         model.export(tmp_path / "out", format="torch")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="is of Linux")
+def test_a_graph_that_cannot_be_written_ends_in_an_error() -> None:
+    """In torch's own writer it ended the process."""
+    program = tracing.traced(torch.nn.Linear(3, 2).eval(), (torch.ones(4, 3),))
+    with pytest.raises(OSError, match="No space left on device"):
+        tracing.write_torch(program, Path("/dev/full"))

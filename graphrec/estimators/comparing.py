@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sklearn.base import clone
 
 from graphrec import registry
-from graphrec.errors import ConfigError, GraphrecError
+from graphrec.errors import ConfigError, GraphrecError, RunError
 from graphrec.runs import RunWriter, atomic_file, read_json, write_json
 from graphrec.training.arguments import seed_of
 
@@ -56,7 +56,7 @@ def compare_models(
 
     Raises:
         ConfigError: A name is unknown or comes twice, no model is named, or none can be fitted.
-        RunError: The folder exists, or its unfinished comparison has other settings.
+        RunError: The folder exists, its unfinished comparison has other settings, or it cannot be written.
     """
     _check_names(models)
     estimators = [clone(estimator).set_params(model=name) for name in models]
@@ -146,6 +146,8 @@ def _fit(estimator: CTRClassifier, prepared: Prepared, writer: RunWriter | None,
     start = time.perf_counter()
     try:
         estimator.fit_prepared(prepared, writer=writer, seed=seed)
+    except RunError:  # of the disk, or a lost process: no fault of the model, and to be resumed
+        raise
     except GraphrecError as error:
         return {"model": estimator.model, "error": str(error).removeprefix(f"{estimator.model}: ")}
     return _row(estimator, time.perf_counter() - start)

@@ -16,11 +16,13 @@ from .data import ReportData
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 MAX_LABEL_FIGURES = 6
 """Labels that get figures of their own."""
 
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+_ADDRESS = re.compile(r"https?://\S*[^\s,;.]")
 
 
 def write_report(path: str | os.PathLike[str], data: ReportData) -> Path:
@@ -114,6 +116,16 @@ def _plain(value: Any) -> Any:
     return "" if value is None else value
 
 
+def _linked(value: Any) -> Markup:
+    """Text in which an address at the beginning is a link; what follows it, in words, is none of it."""
+    from markupsafe import Markup
+
+    text = str(value)
+    address = found.group() if (found := _ADDRESS.match(text)) else ""
+    link = Markup('<a href="{0}" rel="noreferrer">{0}</a>').format(address) if address else Markup("")
+    return link + text[len(address) :]
+
+
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -127,7 +139,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(count=tables.count, duration=tables.duration, part=tables.part_title)
+    environment.filters.update(
+        count=tables.count, duration=tables.duration, part=tables.part_title, linked=_linked
+    )
     css = loader.get_source(environment, "report.css")[0]
     environment.globals.update(css=Markup(css), metrics=METRICS)
     return environment

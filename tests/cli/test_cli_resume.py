@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from graphrec import CTRClassifier
 from graphrec.cli import app
+from graphrec.errors import RunError
 from graphrec.estimators import comparing, persistence
 
 OPTIONS = ["-l", "click", "--ignore", "like", "--epochs", "1", "--device", "cpu", "--quiet"]
@@ -90,3 +91,20 @@ def test_a_comparison_does_not_go_on_with_other_rows(
     found = invoke(*command, "--test", "0.2", "--resume", *change)
     assert found.exit_code == 2
     assert f"run.partial: was started with {said}" in found.stderr
+
+
+def test_a_comparison_on_a_full_disk_is_not_finished_without_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise RunError("report.html: cannot be written (No space left on device)")
+
+    click_log(400).write_parquet(tmp_path / "log.parquet")
+    command = ["compare", tmp_path / "log.parquet", "--models", "lr,fm", *OPTIONS, "--out", tmp_path / "run"]
+    with monkeypatch.context() as patched:
+        patched.setattr(persistence, "write_run_report", full)
+        stopped = invoke(*command)
+    assert stopped.exit_code == 2
+    assert "cannot be written (No space left on device)" in stopped.stderr
+    assert invoke(*command, "--resume").exit_code == 0
+    assert sorted(pl.read_csv(tmp_path / "run" / "comparison.csv")["model"]) == ["fm", "lr"]

@@ -50,6 +50,16 @@ def test_names_are_text_and_every_row_is_there(tmp_path) -> None:
     assert "<script" not in html
 
 
+def test_only_the_address_is_a_link(tmp_path) -> None:
+    """As the shipped recipes say where their data are: an address, and what of it."""
+    data = {"origin": "https://example.org/data?a=1&b=2, as <folder>/set.arff", "copy": "javascript:alert(1)"}
+    page = recipe_run(data=data, paper="javascript:alert(1) https://example.org")
+    html = write_run_page(tmp_path / "run.html", page).read_text()
+    address = "https://example.org/data?a=1&amp;b=2"
+    assert f'<a href="{address}" rel="noreferrer">{address}</a>, as &lt;folder&gt;/set.arff' in html
+    assert 'href="javascript' not in html
+
+
 def test_curves_end_where_half_of_them_do() -> None:
     long, short = np.arange(1, 11), np.arange(1, 4)
     figure = plot_curves({"a": [(long, long * 1.0), (short, short * 1.0), (short, short * 3.0)]}, "loss")
