@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from .common import (
     metrics_table,
     names,
     number,
+    parse_settings,
     stopped,
 )
 
@@ -64,24 +66,37 @@ def compare(
     """Fit several models on the same rows and print one table, best first; each leaves its run folder.
 
     Example: graphrec compare log.parquet --label click --models fcn,autoint,dcnv2,lr --test 0.1
+
+    --set MODEL.KEY=VALUE is for one model: --set autoint.num_heads=4 --set embedding_dim=32
     """
     given = dict(locals())
     from graphrec.estimators.comparing import compare_models
 
     of_file = o.read_config(config)
     arguments = o.data_arguments(of_file, {**given, "split": split or None})
-    estimator = o.make_estimator(of_file, o.training_settings({**given, "model": None}), settings, config)
+    common, by_model = _settings_by_model(settings or [])
+    estimator = o.make_estimator(of_file, o.training_settings({**given, "model": None}), common, config)
     folder = Path(out) if out else Path("runs") / f"{data_name(data)}-compare"
     try:
         table, _ = compare_models(
             estimator, names(models), data, run_dir=folder, resume=resume, overwrite=overwrite,
-            announce=lambda name: typer.echo(f"{name} ..."), **arguments,
+            announce=lambda name: typer.echo(f"{name} ..."), by_model=by_model, **arguments,
         )  # fmt: skip
     except KeyboardInterrupt as error:
         started = folder.with_name(f"{folder.name}.partial").exists()
         stopped(error, "; the same command with --resume continues" if started else "")
     _print(table, data)
     typer.echo(f"written to {folder}: comparison.csv, comparison.html, and a run folder for each model")
+
+
+def _settings_by_model(items: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """The pairs of ``--set`` for all models, and the settings of single ones by model."""
+    single = [item for item in items if "." in item.partition("=")[0]]
+    by_model: dict[str, dict[str, Any]] = {}
+    for key, value in parse_settings(single, "--set").items():
+        model, _, name = key.partition(".")
+        by_model.setdefault(model, {})[name] = value
+    return [item for item in items if item not in single], by_model
 
 
 def _print(table: pl.DataFrame, data: str) -> None:

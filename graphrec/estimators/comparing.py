@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ def compare_models(
     resume: bool = False,
     overwrite: bool = False,
     announce: Callable[[str], None] = lambda name: None,
+    by_model: Mapping[str, Mapping[str, Any]] | None = None,
     **arguments: Any,
 ) -> tuple[pl.DataFrame, list[CTRClassifier]]:
     """Fit each model with the settings of ``estimator``, on the same split of the same rows, encoded once.
@@ -48,6 +49,8 @@ def compare_models(
         resume: Continue the unfinished comparison of that folder: fit only what it lacks.
         overwrite: Replace that folder.
         announce: Told each name before it is fitted.
+        by_model: Settings of single models over the common ones: arguments of `CTRClassifier`, fields of
+            `TrainConfig` and options of the model, by the model's name.
 
     Returns:
         One row per model, best AUC first: ``model``, the metrics of the test part (of the validation part
@@ -55,11 +58,15 @@ def compare_models(
         fitted; and the estimators in the order of ``models``.
 
     Raises:
-        ConfigError: A name is unknown or comes twice, no model is named, or none can be fitted.
+        ConfigError: A name is unknown or comes twice, no model is named, a setting is wrong, or no model
+            can be fitted.
         RunError: The folder exists, its unfinished comparison has other settings, or it cannot be written.
     """
     _check_names(models)
-    estimators = [clone(estimator).set_params(model=name) for name in models]
+    by_model = by_model or {}
+    if foreign := [name for name in by_model if name not in models]:
+        raise ConfigError(f"{foreign[0]}: has settings but is not compared; compared are {', '.join(models)}")
+    estimators = [_own(estimator, name, by_model.get(name, {})) for name in models]
     seed = seed_of(estimator.random_state)
     for each in estimators:
         settings.check(each, seed)
@@ -67,6 +74,7 @@ def compare_models(
     prepared = prepare(estimator, data, seed=seed, **arguments)
     if writer is not None:
         asked = {**estimator.get_params(deep=False), "model": None, **prepared.source}
+        asked |= {"by_model": by_model} if by_model else {}
         writer.start({**asked, "data_fingerprint": prepared.fingerprint})
     rows: dict[str, dict[str, Any]] = _finished(writer)
     for place, each in enumerate(estimators):
@@ -86,6 +94,15 @@ def compare_models(
     if writer is not None:
         _write(writer, table, models, prepared)
     return table, estimators
+
+
+def _own(estimator: CTRClassifier, model: str, changes: Mapping[str, Any]) -> CTRClassifier:
+    """The estimator of one model: the common settings, then its own."""
+    own = clone(estimator).set_params(model=model)
+    try:
+        return own.set_params(**settings.split_settings(own, changes))
+    except ConfigError as error:
+        raise ConfigError(f"{model}.{error}") from error
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> pl.DataFrame:

@@ -232,6 +232,31 @@ def test_a_comparison_killed_between_a_run_and_its_row_is_resumed(
     assert sorted(pl.read_csv(folder / "between" / "comparison.csv")["model"]) == ["fm", "lr"]
 
 
+def test_compare_with_settings_of_single_models(folder: Path) -> None:
+    out = folder / "single"
+    options = ["--label", "click", "--models", "dnn,fm", "--epochs", "1", "--out", out, *QUICK]
+    command = ["compare", folder / "log.parquet", *options, "--set", "embedding_dim=4"]
+    run(
+        *command,
+        "--set",
+        "dnn.hidden_units=[8]",
+        "--set",
+        "dnn.learning_rate=0.01",
+        "--set",
+        "fm.embedding_dim=2",
+    )
+    dnn, fm = (CTRClassifier.load(out / name) for name in ("dnn", "fm"))
+    assert (dnn.embedding_dim, dnn.model_options, dnn.learning_rate) == (4, {"hidden_units": [8]}, 0.01)
+    assert (fm.embedding_dim, fm.model_options, fm.learning_rate) == (2, None, None)
+    for wrong, message in (
+        ("dnn.hiden_units=[8]", "dnn.hiden_units: .*hidden_units"),
+        ("fcn.seed=1", "fcn: has settings but is not compared; compared are dnn, fm"),
+    ):
+        result = CliRunner().invoke(app, [str(one) for one in [*command, "--overwrite", "--set", wrong]])
+        assert result.exit_code == 2
+        assert re.search(message, result.stderr)
+
+
 def test_compare_goes_on_when_one_model_cannot_be_fitted(folder: Path) -> None:
     data = pl.read_parquet(folder / "log.parquet").drop("item_history")
     data.write_parquet(folder / "flat.parquet")
