@@ -183,7 +183,7 @@ class RunWriter:
 
     @contextmanager
     def training(self, resumed: bool) -> Iterator[None]:
-        """Around a fit: one that cannot be continued leaves nothing, an interrupted one what resuming needs.
+        """Around a fit: one that cannot be continued leaves nothing, a stopped one what resuming needs.
 
         Args:
             resumed: Whether an earlier attempt is continued; a refusal then leaves that.
@@ -197,10 +197,9 @@ class RunWriter:
             message = self._rescue_batch(str(error))
             self.discard()
             raise NonFiniteLossError(message) from error
-        except GraphrecError as error:
-            # Of a run that could not be saved further, on a full disk for example, what was saved is left.
-            saved = isinstance(error, RunError) and any(self.checkpoints.glob("*.safetensors"))
-            if not resumed and not saved:
+        except GraphrecError:
+            # What was saved is left, of a run that a full disk stopped or a file that cannot be read.
+            if not resumed and not any(self.checkpoints.glob("*.safetensors")):
                 self.discard()
             raise
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from graphrec import runs
-from graphrec.errors import RunError
+from graphrec.errors import DataError, GraphrecError, RunError
 
 
 def test_a_run_gets_its_name_only_when_it_is_finished(tmp_path: Path) -> None:
@@ -179,14 +179,17 @@ def test_a_full_disk_is_told_with_what_was_being_written(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_what_was_saved_stays_when_nothing_more_can_be_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [RunError("the disk is full"), DataError("9.jpg, which is full of noise, cannot be read")]
+)
+def test_what_was_saved_stays_when_a_run_cannot_go_on(tmp_path: Path, error: GraphrecError) -> None:
     writer = runs.RunWriter(tmp_path / "run")
     for saved in (False, True):
         writer.start({})
         if saved:
             (writer.checkpoints / "epoch00001.safetensors").touch()
-        with pytest.raises(RunError, match="full"), writer.training(resumed=False):
-            raise RunError("the disk is full")
+        with pytest.raises(type(error), match="full"), writer.training(resumed=False):
+            raise error
         assert writer.partial.exists() is saved
 
 

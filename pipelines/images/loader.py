@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from graphrec.errors import ConfigError, DataError
+from graphrec.errors import ConfigError, DataError, RunError
 
 from .augment import Augment
 from .batched import augment_batch
@@ -116,16 +116,18 @@ class ImageLoader:
 
         Raises:
             DataError: A file is broken; it names it, also out of a worker.
+            RunError: A worker was ended from outside.
         """
         keys = [(epoch, step) for step in range(start_step, self.steps)]
         if not self.workers:
             yield from (self._plan.batch(*key) for key in keys)
             return
         self._keys.keys = keys
-        for found in self._pool:
-            if isinstance(found, str):
-                raise DataError(found)
-            yield found
+        with _workers_alive():
+            for found in self._pool:
+                if isinstance(found, str):
+                    raise DataError(found)
+                yield found
 
     def __iter__(self) -> Iterator[ImageBatch]:
         return self.epoch(0)
@@ -141,6 +143,19 @@ class ImageLoader:
             persistent_workers=True,
             worker_init_fn=_one_thread,
         )
+
+
+@contextmanager
+def _workers_alive() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            f"workers: a process that reads images was ended from outside ({' '.join(str(error).split())}), "
+            "as where memory, or that shared by processes, is short; take fewer, or smaller batches"
+        ) from error
 
 
 class _Keys(Sampler[tuple[int, int]]):

@@ -6,11 +6,12 @@ import random
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from image_tools import arrays, class_folders, picture, write
 
-from graphrec.errors import ConfigError, DataError
+from graphrec.errors import ConfigError, DataError, RunError
 from graphrec.pipelines.images import Augment, ImageLoader, ImageSet, Preprocess, open_images
 from graphrec.training import BatchSource
 
@@ -101,6 +102,17 @@ def test_a_file_that_breaks_later_is_named(tmp_path: Path, workers: int) -> None
     (tmp_path / "green" / "2.jpg").unlink()
     with pytest.raises(DataError, match=r"^\S+2\.jpg: no such file$"):
         list(loader)
+
+
+def test_a_worker_that_is_killed_is_told(tmp_path: Path) -> None:
+    loader = ImageLoader(open_images(class_folders(tmp_path, each=40)), PREP, 4, workers=1)
+    batches = iter(loader)
+    next(batches)
+    (worker,) = psutil.Process().children()
+    worker.kill()
+    said = r"^workers: a process that reads images was ended from outside \(DataLoader worker .*take fewer"
+    with pytest.raises(RunError, match=said):
+        list(batches)
 
 
 def test_ranks_share_the_batches(images: ImageSet) -> None:
