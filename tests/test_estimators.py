@@ -267,6 +267,24 @@ def test_a_run_with_missing_or_damaged_files_is_refused(tmp_path: Path, fitted: 
         CTRClassifier.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("run.json", {"model_options": 3}, "run: is not complete"),
+        ("run.json", {"classes": 3}, "run: is not complete"),
+        ("encoder/encoder.json", {"coders": 3}, "encoder: the saved encoder is damaged"),
+        ("encoder/encoder.json", None, "encoder: the saved encoder is damaged"),
+    ],
+)
+def test_a_run_whose_files_hold_something_else_is_refused(
+    tmp_path: Path, fitted: CTRClassifier, file: str, change: dict[str, int] | None, said: str
+) -> None:
+    path = fitted.save(tmp_path / "run") / file
+    path.write_text(json.dumps([] if change is None else json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=said):
+        CTRClassifier.load(tmp_path / "run")
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_a_configuration_cut_short_at_a_line_end_is_refused(
     older: bool, tmp_path: Path, fitted: CTRClassifier

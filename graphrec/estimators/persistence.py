@@ -93,7 +93,7 @@ def load(cls: type[_E], folder: Path) -> _E:
         estimator.encoder_ = TableEncoder.load(folder / runs.ENCODER_FOLDER)
         module = create_model(info["model"], estimator.encoder_.spec, **info["model_options"])
         estimator._classes = [np.asarray(pair) for pair in info["classes"]]
-    except (OSError, KeyError, ConfigError) as error:
+    except (OSError, KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{folder}: is not complete ({type(error).__name__}: {error}); fit again") from error
     runs.load_weights(folder / runs.MODEL_FILE, module)
     estimator.module_ = module.eval()

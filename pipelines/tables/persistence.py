@@ -92,9 +92,11 @@ def load_state(schema: TableSchema, folder: Path) -> list[Coder]:
         books = {name: _load_book(name, entry, folder) for name, entry in state["vocabularies"].items()}
         saved = iter(state["coders"])
         return [c for column in schema.features for c in _restore(schema, column, books, saved)]
-    except (OSError, ValueError, KeyError, StopIteration, pl.exceptions.PolarsError) as error:
-        if isinstance(error, RunError):
-            raise
+    except RunError:
+        raise
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration, pl.exceptions.PolarsError,
+    ) as error:  # fmt: skip
         raise RunError(f"{folder}: the saved encoder is damaged ({type(error).__name__}: {error})") from error
 
 

@@ -163,6 +163,7 @@ def _cut(file: Path) -> None:
         lambda entry: shutil.rmtree(entry / "valid"),
         lambda entry: shutil.rmtree(entry / "train"),
         lambda entry: (entry / "parts.json").write_bytes(b""),
+        lambda entry: (entry / "encoder" / "encoder.json").write_text("[]"),
     ],
 )
 def test_damaged_entries_are_made_anew(
