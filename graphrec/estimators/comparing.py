@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,8 +81,10 @@ def compare_models(
     rows: dict[str, dict[str, Any]] = _finished(writer)
     for place, each in enumerate(estimators):
         if writer is not None and each.model in rows and "error" not in rows[each.model]:
-            estimators[place] = _load(writer.partial / each.model)
-            continue
+            loaded = _load(writer.partial / each.model)
+            if loaded is not None:
+                estimators[place] = loaded
+                continue
         announce(each.model)
         rows[each.model] = _fit(each, prepared, _part(writer, each.model), seed)
         if writer is not None:
@@ -117,10 +121,16 @@ def _finished(writer: RunWriter | None) -> dict[str, dict[str, Any]]:
     return read_json(file) if file is not None and file.exists() else {}
 
 
-def _load(folder: Path) -> CTRClassifier:
+def _load(folder: Path) -> CTRClassifier | None:
+    """A finished model; one that cannot be read, as after a power cut, is removed, to be fitted again."""
     from .classifier import CTRClassifier
 
-    return CTRClassifier.load(folder)
+    try:
+        return CTRClassifier.load(folder)
+    except RunError as error:
+        warnings.warn(f"{error}; that model is fitted again", UserWarning, stacklevel=2)
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
 
 
 def _part(writer: RunWriter | None, model: str) -> RunWriter | None:

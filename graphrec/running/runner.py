@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -186,8 +187,8 @@ def _all(plan: _Plan, places: Sequence[Place], folder: Path, show: bool) -> list
     with shared_progress() if show else nullcontext() as bars:
         for place in _tracked(places, bars):
             target = folder / place.folder
-            if target.exists():
-                found.append(Repetition.read(target))
+            if (kept := _kept(target)) is not None:
+                found.append(kept)
                 continue
             first = not any(one.variant == place.variant for one in found)
             found.append(_one(plan, place, target, first, show))
@@ -197,6 +198,18 @@ def _all(plan: _Plan, places: Sequence[Place], folder: Path, show: bool) -> list
                     _line(found[-1], plan.recipe.metric, len(found), len(places)), markup=False
                 )
     return found
+
+
+def _kept(folder: Path) -> Repetition | None:
+    """A finished repetition; one that cannot be read, as after a power cut, is removed, to be repeated."""
+    if not folder.exists():
+        return None
+    try:
+        return Repetition.read(folder)
+    except (RunError, OSError) as error:
+        warnings.warn(f"{error}; that repetition is made again", UserWarning, stacklevel=2)
+        shutil.rmtree(folder)
+        return None
 
 
 def _tracked(places: Sequence[Place], bars: Progress | None) -> Iterator[Place]:

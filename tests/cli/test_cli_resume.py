@@ -108,3 +108,19 @@ def test_a_comparison_on_a_full_disk_is_not_finished_without_a_model(
     assert "cannot be written (No space left on device)" in stopped.stderr
     assert invoke(*command, "--resume").exit_code == 0
     assert sorted(pl.read_csv(tmp_path / "run" / "comparison.csv")["model"]) == ["fm", "lr"]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "run.json"])
+def test_a_finished_model_of_a_comparison_that_is_damaged_is_fitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    click_log(400).write_parquet(tmp_path / "log.parquet")
+    command = ["compare", tmp_path / "log.parquet", "--models", "lr", *OPTIONS, "--out", tmp_path / "run"]
+    with monkeypatch.context() as patched:
+        patched.setattr(comparing, "_write", _stop)
+        assert invoke(*command).exit_code == 130
+    (tmp_path / "run.partial" / "lr" / file).write_bytes(b"")  # as a power cut leaves it
+    found = invoke(*command, "--resume")
+    assert found.exit_code == 0, found.output
+    assert "; that model is fitted again" in found.stderr
+    assert len(CTRClassifier.load(tmp_path / "run" / "lr").history_) == 1

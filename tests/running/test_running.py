@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,27 @@ def test_an_unfinished_run_keeps_what_is_done(tmp_path: Path, monkeypatch: pytes
         assert (tmp_path / "cut" / path.relative_to(partial)).stat().st_mtime_ns == changed
     with pytest.raises(RunError, match=r"run folder exists already"):
         run_recipe(tiny, tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda one: (one / "repetition.json").write_bytes(b""),
+        lambda one: (one / "repetition.json").write_text("[1]"),
+        lambda one: (one / "history.csv").unlink(),
+    ],
+)
+def test_a_repetition_that_a_power_cut_damaged_is_made_again(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    tiny = {**TINY, "figures": [], "repeat": {"seeds": 1}}
+    whole = run_recipe(tiny, tmp_path / "run")
+    partial = (tmp_path / "run").rename(tmp_path / "run.partial")
+    first, *_ = sorted(path.parent for path in partial.rglob("repetition.json"))
+    damage(first)
+    with pytest.warns(UserWarning, match="that repetition is made again"):
+        resumed = run_recipe(tiny, tmp_path / "run", resume=True)
+    assert resumed.summary == whole.summary
 
 
 KILLED = """
