@@ -123,7 +123,7 @@ class ImageLoader:
             yield from (self._plan.batch(*key) for key in keys)
             return
         self._keys.keys = keys
-        with _workers_alive():
+        with self._workers_alive():
             for found in self._pool:
                 if isinstance(found, str):
                     raise DataError(found)
@@ -144,18 +144,21 @@ class ImageLoader:
             worker_init_fn=_one_thread,
         )
 
-
-@contextmanager
-def _workers_alive() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise RunError(
-            f"workers: a process that reads images was ended from outside ({' '.join(str(error).split())}), "
-            "as where memory, or that shared by processes, is short; take fewer, or smaller batches"
-        ) from error
+    @contextmanager
+    def _workers_alive(self) -> Iterator[None]:
+        """Tell of a worker that was ended, and forget it: torch tells of it again at every child's end."""
+        try:
+            yield
+        except RuntimeError as error:
+            said = " ".join(str(error).split())
+            if "DataLoader worker" not in said:
+                raise
+            if (left := getattr(vars(self).pop("_pool"), "_iterator", None)) is not None:
+                left._shutdown_workers()
+            raise RunError(
+                f"workers: a process that reads images was ended from outside ({said}), "
+                "as where memory, or that shared by processes, is short; take fewer, or smaller batches"
+            ) from error
 
 
 class _Keys(Sampler[tuple[int, int]]):
