@@ -120,8 +120,8 @@ class RunWriter:
                 f"{self.partial}: another process is writing this run; wait until it is done, stop it, or "
                 "name another --out"
             ) from None
-        except (NotImplementedError, OSError):
-            pass  # some network file systems have no locks; runs there are as safe as their users are careful
+        except NotImplementedError:
+            pass  # of a file system without locks; runs there are as safe as their users are careful
         return lock
 
     def _unlock(self) -> None:
@@ -243,9 +243,11 @@ def _check_parent(folder: Path) -> None:
 
 def _check_same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> None:
     new = _as_written(new)
-    for key in sorted(
-        set(old) | set(new), key=lambda key: (key == _DATA_KEY, key)
-    ):  # which follows from others
+    keys = set(old) | set(new)
+    for key in [
+        *sorted(keys - {_DATA_KEY}),
+        *sorted(keys & {_DATA_KEY}),
+    ]:  # it follows from others
         before, now = old.get(key), new.get(key)
         if (key in _FREE_ON_RESUME and not above) or before == now:
             continue

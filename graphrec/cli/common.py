@@ -131,7 +131,7 @@ def merge_settings(given: Mapping[str, Any], items: Sequence[str] | None) -> dic
     changes = {key: value for key, value in given.items() if value is not None}
     settings = parse_settings(items or [], "--set")
     for key in settings:
-        if key in changes and key != "verbose":  # which is always there, for --quiet
+        if key in changes:
             raise ConfigError(f"--set: {key} is given by an option too, as {changes[key]!r}; keep one")
     return changes | settings
 

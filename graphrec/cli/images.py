@@ -60,7 +60,7 @@ def make_estimator(given: Mapping[str, Any], settings: Sequence[str] | None) -> 
     from graphrec.vision import ImageClassifier
     from graphrec.vision.classification.settings import check, split_settings
 
-    config, estimator = read_config(given.get("config")), ImageClassifier(random_state=0)
+    config, estimator = read_config(given.get("config")), ImageClassifier(random_state=0, verbose=1)
     nested = {key: config[key] for key in ("model_options", "train_options") if config.get(key)}
     flat = {k: v for k, v in config.items() if k not in (*_DATA_KEYS, *_FOREIGN) and v is not None}
     estimator.set_params(**nested, **split_settings(estimator, flat))

@@ -192,7 +192,7 @@ def make_estimator(
     from graphrec.estimators.settings import check, split_settings
     from graphrec.training.arguments import seed_of
 
-    estimator = CTRClassifier(random_state=0)
+    estimator = CTRClassifier(random_state=0, verbose=1)
     nested = {key: config[key] for key in ("model_options", "train_options") if config.get(key)}
     flat = {k: v for k, v in config.items() if k not in (*_DATA_KEYS, *_FOREIGN_KEYS) and v is not None}
     try:
@@ -218,5 +218,5 @@ def training_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         "devices": int(devices) if devices is not None and devices.isdigit() else devices,
         "precision": given.get("precision"),
         "compile": True if given.get("compile") else None,
-        "verbose": 0 if given.get("quiet") else 1,
+        "verbose": 0 if given.get("quiet") else None,
     }

@@ -92,28 +92,17 @@ def biformer(load: Callable[[str], ModuleType]) -> nn.Module:
     )
 
 
-def biformer_stl(load: Callable[[str], ModuleType]) -> nn.Module:
-    return load("models.biformer_stl").BiFormerSTL(
+def biformer_stl(
+    load: Callable[[str], ModuleType], module: str = "biformer_stl", name: str = "BiFormerSTL", last: int = -2
+) -> nn.Module:
+    return getattr(load(f"models.{module}"), name)(
         depth=[1, 1, 2, 1],
         embed_dim=[8, 8, 16, 16],
         mlp_ratios=[3, 3, 3, 3],
         head_dim=4,
         norm_layer=nn.BatchNorm2d,
         n_wins=(2, 2, 2, 2),
-        topks=(1, 2, 3, -2),
-        num_classes=11,
-    )
-
-
-def biformer_stl_nchw(load: Callable[[str], ModuleType]) -> nn.Module:
-    return load("models.biformer_stl_nchw").nchwBiFormerSTL(
-        depth=[1, 1, 2, 1],
-        embed_dim=[8, 8, 16, 16],
-        mlp_ratios=[3, 3, 3, 3],
-        head_dim=4,
-        norm_layer=nn.BatchNorm2d,
-        n_wins=(2, 2, 2, 2),
-        topks=(1, 2, 3, -1),
+        topks=(1, 2, 3, last),
         num_classes=11,
     )
 
@@ -218,7 +207,10 @@ def shvit(load: Callable[[str], ModuleType]) -> nn.Module:
 MAKERS: dict[str, tuple[str, Make]] = {
     "biformer": ("", biformer),
     "biformer_stl": ("", biformer_stl),
-    "biformer_stl_nchw": ("", biformer_stl_nchw),
+    "biformer_stl_nchw": (
+        "",
+        partial(biformer_stl, module="biformer_stl_nchw", name="nchwBiFormerSTL", last=-1),
+    ),
     "convnext_isotropic": ("", convnext_isotropic),
     "cswin": ("", partial(cswin, img_size=64, depth=[1, 1, 2, 1], split_size=[1, 2, 2, 2])),
     "cswin_whole": ("", partial(cswin, img_size=32, depth=[1, 1, 1, 1], split_size=[2, 4, 1, 1])),
