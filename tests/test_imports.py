@@ -25,7 +25,7 @@ FOLDERS = {
 BASE = {"errors"}
 ENGINE = BASE | {"metrics", "kernels", "pipelines"}
 MODELS = ENGINE | {"training", "registry"}
-ESTIMATOR = MODELS | {"runs", "tracing"}
+ESTIMATOR = MODELS | {"runs", "run_writer", "tracing"}
 GRAPH = ESTIMATOR | {"module_estimator", "report"}
 FACADE = GRAPH | {"ctr", "graph", "vision", "data", "explain", "export", "estimators", "doctor"}
 MAY_IMPORT = {
@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "vision": GRAPH,
     "module_estimator": ESTIMATOR,
     "runs": FACADE,
+    "run_writer": BASE | {"runs"},
     "explain": FACADE,
     "export": FACADE,
     "doctor": FACADE,

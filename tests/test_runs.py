@@ -13,10 +13,11 @@ import torch
 
 from graphrec import runs
 from graphrec.errors import DataError, GraphrecError, RunError
+from graphrec.run_writer import RunWriter
 
 
 def test_a_run_gets_its_name_only_when_it_is_finished(tmp_path: Path) -> None:
-    writer = runs.RunWriter(tmp_path / "run")
+    writer = RunWriter(tmp_path / "run")
     writer.start({"epochs": 3})
     assert writer.checkpoints.is_dir()
     assert not (tmp_path / "run").exists()
@@ -28,27 +29,27 @@ def test_a_run_gets_its_name_only_when_it_is_finished(tmp_path: Path) -> None:
 def test_existing_run_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(RunError, match=r"run: the path exists already.*--out.*--overwrite"):
-        runs.RunWriter(tmp_path / "run")
-    runs.RunWriter(tmp_path / "run", overwrite=True)
+        RunWriter(tmp_path / "run")
+    RunWriter(tmp_path / "run", overwrite=True)
 
 
 def test_unfinished_run_is_resumed_or_overwritten_on_request_only(tmp_path: Path) -> None:
-    first = runs.RunWriter(tmp_path / "run")
+    first = RunWriter(tmp_path / "run")
     assert first.start({"batch_size": 10}) is False
     (first.partial / "kept").touch()
     with pytest.raises(RunError, match=r"run\.partial: holds an unfinished run.*--resume"):
-        runs.RunWriter(tmp_path / "run")
-    again = runs.RunWriter(tmp_path / "run", resume=True)
+        RunWriter(tmp_path / "run")
+    again = RunWriter(tmp_path / "run", resume=True)
     assert again.start({"batch_size": 10}) is True
     assert (again.partial / "kept").exists()
-    fresh = runs.RunWriter(tmp_path / "run", overwrite=True)
+    fresh = RunWriter(tmp_path / "run", overwrite=True)
     assert fresh.start({"batch_size": 20}) is False
     assert not (fresh.partial / "kept").exists()
 
 
 def test_resume_refuses_other_settings_but_allows_more_epochs(tmp_path: Path) -> None:
-    runs.RunWriter(tmp_path / "run").start({"batch_size": 10, "epochs": 1})
-    writer = runs.RunWriter(tmp_path / "run", resume=True)
+    RunWriter(tmp_path / "run").start({"batch_size": 10, "epochs": 1})
+    writer = RunWriter(tmp_path / "run", resume=True)
     with pytest.raises(RunError, match="batch_size=10, not 20"):
         writer.start({"batch_size": 20, "epochs": 1})
     assert writer.start({"batch_size": 10, "epochs": 5}) is True
@@ -56,29 +57,29 @@ def test_resume_refuses_other_settings_but_allows_more_epochs(tmp_path: Path) ->
 
 def test_a_run_killed_while_its_report_is_written_is_resumed(tmp_path: Path) -> None:
     """By then its configuration is the finished run's, which does not say of what data it is."""
-    first = runs.RunWriter(tmp_path / "run")
+    first = RunWriter(tmp_path / "run")
     first.start({"batch_size": 10, "data_fingerprint": "a"})
     runs.write_yaml(first.partial / runs.CONFIG_FILE, {"batch_size": 10})
-    writer = runs.RunWriter(tmp_path / "run", resume=True)
+    writer = RunWriter(tmp_path / "run", resume=True)
     with pytest.raises(RunError, match="the data changed since it was started"):
         writer.start({"batch_size": 10, "data_fingerprint": "b"})
     assert writer.start({"batch_size": 10, "data_fingerprint": "a"}) is True
 
 
 def test_resume_without_an_unfinished_run_starts_one(tmp_path: Path) -> None:
-    assert runs.RunWriter(tmp_path / "run", resume=True).start({}) is False
+    assert RunWriter(tmp_path / "run", resume=True).start({}) is False
 
 
 def test_a_folder_below_a_file_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="cannot be created"):
-        runs.RunWriter(tmp_path / "file" / "run")
+        RunWriter(tmp_path / "file" / "run")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write")
 def test_a_folder_that_only_claims_to_be_writable_is_refused_at_once() -> None:
     with pytest.raises(RunError, match="/proc/run: cannot be created, /proc is not a writable folder"):
-        runs.RunWriter("/proc/run")
+        RunWriter("/proc/run")
 
 
 def test_a_run_killed_while_its_checkpoints_are_dropped_is_whole(
@@ -88,7 +89,7 @@ def test_a_run_killed_while_its_checkpoints_are_dropped_is_whole(
         if folder.name == runs.CHECKPOINT_FOLDER:
             raise KeyboardInterrupt
 
-    writer = runs.RunWriter(tmp_path / "run")
+    writer = RunWriter(tmp_path / "run")
     writer.start({"epochs": 3})
     monkeypatch.setattr(runs.shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -98,7 +99,7 @@ def test_a_run_killed_while_its_checkpoints_are_dropped_is_whole(
 
 
 def test_a_folder_that_appears_while_a_run_is_made_is_not_replaced(tmp_path: Path) -> None:
-    writer = runs.RunWriter(tmp_path / "run")
+    writer = RunWriter(tmp_path / "run")
     writer.start({})
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").touch()
@@ -111,7 +112,7 @@ def test_a_folder_that_appears_while_a_run_is_made_is_not_replaced(tmp_path: Pat
 def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     (tmp_path / "run").mkdir()
-    writer = runs.RunWriter(tmp_path / "run")
+    writer = RunWriter(tmp_path / "run")
     writer.start({})
     writer.finish()
     writer.discard()
@@ -183,7 +184,7 @@ def test_a_full_disk_is_told_with_what_was_being_written(tmp_path: Path) -> None
     "error", [RunError("the disk is full"), DataError("9.jpg, which is full of noise, cannot be read")]
 )
 def test_what_was_saved_stays_when_a_run_cannot_go_on(tmp_path: Path, error: GraphrecError) -> None:
-    writer = runs.RunWriter(tmp_path / "run")
+    writer = RunWriter(tmp_path / "run")
     for saved in (False, True):
         writer.start({})
         if saved:
@@ -222,7 +223,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_second_run_does_not_remove_the_first_that_is_being_written(tmp_path: Path) -> None:
-    first, second = runs.RunWriter(tmp_path / "run"), runs.RunWriter(tmp_path / "run")
+    first, second = RunWriter(tmp_path / "run"), RunWriter(tmp_path / "run")
     first.start({"a": 1})
     with pytest.raises(RunError, match=r"run\.partial: another run began to write there"):
         second.start({"a": 2})
@@ -231,7 +232,7 @@ def test_a_second_run_does_not_remove_the_first_that_is_being_written(tmp_path: 
 
 _WRITER = """
 import sys
-from graphrec.runs import RunWriter
+from graphrec.run_writer import RunWriter
 
 writer = RunWriter(sys.argv[1], resume=True)
 writer.start({"a": 1})
@@ -242,7 +243,7 @@ sys.stdin.read()
 
 def test_no_second_process_writes_a_run(tmp_path: Path) -> None:
     """Two resumed the same run at once, and each replaced the other's checkpoints."""
-    runs.RunWriter(tmp_path / "run").start({"a": 1})
+    RunWriter(tmp_path / "run").start({"a": 1})
     with subprocess.Popen(
         [sys.executable, "-c", _WRITER, str(tmp_path / "run")],
         stdin=subprocess.PIPE,
@@ -254,11 +255,11 @@ def test_no_second_process_writes_a_run(tmp_path: Path) -> None:
         try:
             for options in ({"resume": True}, {"overwrite": True}):
                 with pytest.raises(RunError, match=r"run\.partial: another process is writing this run"):
-                    runs.RunWriter(tmp_path / "run", **options)
+                    RunWriter(tmp_path / "run", **options)
             assert (tmp_path / "run.partial" / runs.CONFIG_FILE).exists()
         finally:
             other.kill()
-    writer = runs.RunWriter(tmp_path / "run", resume=True)
+    writer = RunWriter(tmp_path / "run", resume=True)
     assert writer.start({"a": 1}) is True
     writer.finish()
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.yaml"]
@@ -266,9 +267,9 @@ def test_no_second_process_writes_a_run(tmp_path: Path) -> None:
 
 def test_an_interrupted_fit_is_resumed_by_the_process_that_began_it(tmp_path: Path) -> None:
     """As in a notebook, which keeps what an exception was raised in alive."""
-    first = runs.RunWriter(tmp_path / "run")
+    first = RunWriter(tmp_path / "run")
     first.start({"a": 1})
-    again = runs.RunWriter(tmp_path / "run", resume=True)
+    again = RunWriter(tmp_path / "run", resume=True)
     assert again.start({"a": 1}) is True
     again.finish()
     assert first.folder.exists()
@@ -281,7 +282,7 @@ def test_overwriting_leaves_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("b")
     for name in ("data", "file"):
         with pytest.raises(RunError, match=rf"{name}: holds no run.*--overwrite does not replace it"):
-            runs.RunWriter(tmp_path / name, overwrite=True)
+            RunWriter(tmp_path / name, overwrite=True)
     assert (tmp_path / "data" / "rows.csv").read_text() == "a"
     with pytest.raises(RunError, match=r"'\.': give the name of a folder"), runs.atomic_folder("."):
         pass

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from graphrec.errors import ConfigError
 from graphrec.module_estimator import remember_arguments
-from graphrec.runs import RunWriter
+from graphrec.run_writer import RunWriter
 from graphrec.training.arguments import seed_of
 
 from . import arrays, settings

@@ -13,7 +13,8 @@ from sklearn.base import clone
 
 from graphrec import registry
 from graphrec.errors import ConfigError, GraphrecError, RunError
-from graphrec.runs import RunWriter, atomic_file, read_json, write_json
+from graphrec.run_writer import RunWriter
+from graphrec.runs import atomic_file, read_json, write_json
 from graphrec.training.arguments import seed_of
 
 from . import settings

@@ -19,7 +19,7 @@ from .reporting import write_run_report
 
 if TYPE_CHECKING:
     from graphrec.ctr.base import CTRModel
-    from graphrec.runs import RunWriter
+    from graphrec.run_writer import RunWriter
 
     from .classifier import CTRClassifier
     from .preparing import Prepared

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from graphrec import runs
 from graphrec.errors import ConfigError, GraphrecError, RunError
 from graphrec.pipelines.recipes import SOURCES, SPLITS, DataFolder, Divided, Recipe, read_recipe
+from graphrec.run_writer import RunWriter
 from graphrec.training.display import shared_progress
 
 from .checking import check_metric, check_monitor, check_recipe, wanted_figures
@@ -130,7 +131,7 @@ def run_recipe(
     found = _read(recipe, changes, seeds)
     chosen = {name: found.variant(name) for name in found.choose(variants)}
     task = check_recipe(found, chosen)
-    writer = runs.RunWriter(out, resume=resume, overwrite=overwrite)
+    writer = RunWriter(out, resume=resume, overwrite=overwrite)
     folder = DataFolder.find(data, found.data["origin"])
     source = {key: value for key, value in found.data.items() if key != "origin"}
     plan = _Plan(found, chosen, task, folder, SOURCES.call(source, folder))

@@ -14,6 +14,7 @@ from torch import nn
 from graphrec import runs
 from graphrec.module_estimator import ModuleEstimator, remember_arguments
 from graphrec.pipelines.images import Augment, Preprocess
+from graphrec.run_writer import RunWriter
 from graphrec.training import TrainConfig
 
 from ..backbone import Backbone
@@ -204,7 +205,7 @@ class ImageClassifier(ModuleEstimator):
         settings.check(self)
         writer = None
         if run_dir is not None:
-            writer = runs.RunWriter(run_dir, resume=resume, overwrite=overwrite)
+            writer = RunWriter(run_dir, resume=resume, overwrite=overwrite)
         validation = self.validation if validation is None else validation
         source = {"label": label, "image": image, "group": group, "weight": weight, "root": root}
         columns = {key: value for key, value in source.items() if value is not None}

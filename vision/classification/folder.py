@@ -12,7 +12,7 @@ from .fitting import Trained, train
 from .report import write_image_report
 
 if TYPE_CHECKING:
-    from graphrec.runs import RunWriter
+    from graphrec.run_writer import RunWriter
 
     from .classifier import ImageClassifier
 
