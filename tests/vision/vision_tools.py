@@ -107,7 +107,8 @@ def assert_equals_peer(
     given = to_peer(vision.official_state(model))
     missing = set(peer.state_dict()) - set(given)
     assert not missing & learned, f"the official names leave out {sorted(missing & learned)}"
-    peer.load_state_dict({**{name: peer.state_dict()[name] for name in missing}, **given})
+    kept = {name: peer.state_dict()[name] for name in missing}
+    peer.load_state_dict({**kept, **given}, assign=True)  # weights lie in memory once
     ours, theirs = probe(model, x), probe(peer.eval(), x)
     assert relative(ours[0], theirs[0]) < TOLERANCE, "logits"
     assert len(ours[1]) == len(theirs[1])
