@@ -68,7 +68,7 @@ def test_a_signal_and_its_echo_let_a_command_tidy_up(name: str, status: int) -> 
 def test_a_signal_that_is_sent_again_ends_at_once() -> None:
     process = _tidying(60)
     _send(process, signal.SIGINT)
-    time.sleep(1.2)
+    time.sleep(1.2)  # what comes later is no echo
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30) == ("", "")
     assert process.returncode == -signal.SIGINT
@@ -78,7 +78,7 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
     """As of ``nohup``."""
     process = _tidying(0, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.send_signal(signal.SIGHUP)
-    time.sleep(0.2)
+    time.sleep(0.2)  # it would have ended by then
     assert process.poll() is None
     _send(process, signal.SIGTERM)
     assert process.communicate(timeout=30)[0] == "tidy\n"

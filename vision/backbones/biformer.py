@@ -47,9 +47,9 @@ class RoutedAttention(nn.Module):
     """Each of ``windows`` x ``windows`` regions attends to the ``topk`` that resemble it (eq. 4 to 7).
 
     A map that the regions do not divide is padded with zeros at the bottom and the right, which join as keys.
-    The official code for segmentation pads what is projected, and a region of zeros is averaged like the
-    others; the ``refactored`` code has as many regions of ``side // windows`` as it takes, the last of which
-    have the mean of what they hold, and pads queries, keys and values.
+    The official code for segmentation pads before the projection, and averages what is padded with the rest;
+    the ``refactored`` code has as many regions of ``side // windows`` as it takes, the last of which have the
+    mean of what they hold, and pads queries, keys and values.
     """
 
     def __init__(self, dim: int, heads: int, windows: int, topk: int, refactored: bool = False) -> None:
