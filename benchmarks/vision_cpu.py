@@ -58,8 +58,7 @@ WHY_NOT = (
     " keeps its positions; the official code makes them anew. In ConViT's training step, linear layers and"
     " torch's fused attention take four fifths of the time."
     " While it trains, TransNeXt makes its biases by a network of distances in every block, whatever the"
-    " batch. The memory of EfficientViT, SHViT and ECA-Net is their peers' but for 0.2 %, in which lie"
-    " pages of libraries and how a process happens to be laid out."
+    " batch."
 )
 """Why some figures of float32 miss the goal; kept beside the table."""
 EMULATED = (

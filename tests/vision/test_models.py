@@ -192,7 +192,8 @@ def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
     model.set_grad_checkpointing()
     again = gradients(model, x)
     floor = 1e-3 * max(float(one.norm()) for one in plain.values())
-    assert all(relative(again[key], plain[key], floor) < 1e-5 for key in plain)
+    # what is computed again without a checkpoint is kept under one, and was rounded otherwise
+    assert all(relative(again[key], plain[key], floor) < 5e-5 for key in plain)
 
 
 @every

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.utils.checkpoint
 from torch import nn
+from vision_tools import kept_bytes
 
 from graphrec.errors import RunError
 from graphrec.vision.layers import (
@@ -165,19 +166,6 @@ def test_linear_layer_behind_a_norm_is_differentiated_twice(bias: bool, eps: flo
         torch.testing.assert_close(one, other)
 
 
-def kept_bytes(out: torch.Tensor) -> int:
-    """Bytes of distinct storages that the graph behind a tensor keeps."""
-    storages, nodes = {}, [out.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        kept = [getattr(node, name) for name in dir(node) if name.startswith("_saved")]
-        for one in [*kept, *getattr(node, "saved_tensors", ())]:
-            if isinstance(one, torch.Tensor):
-                storages[one.untyped_storage().data_ptr()] = one.untyped_storage()
-        nodes += [before for before, _ in node.next_functions if before is not None]
-    return sum(storage.nbytes() for storage in storages.values())
-
-
 def test_output_of_a_norm_is_not_kept() -> None:
     ours = Linear(64, 3)
     x = torch.randn(100, 64)
@@ -240,7 +228,7 @@ def test_linear_layer_behind_a_norm_under_a_checkpoint() -> None:
 
 
 def test_linear_layer_behind_a_norm_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphrec.vision.layers.normed._PIECE", 20)
+    monkeypatch.setattr("graphrec.vision.layers.normed.PIECE", 20)
     norm, ours, x = nn.LayerNorm(6), Linear(6, 5), torch.randn(2, 4, 6, requires_grad=True)
     found = []
     for layer in (ours, plain(ours)):

@@ -228,3 +228,16 @@ def assert_official_keys(model: Backbone) -> None:
     assert all(torch.equal(back[name], before[name]) for name in before)
     for name in before:
         assert set(model.keys.official_name(name).split(", ")) <= official.keys(), name
+
+
+def kept_bytes(out: torch.Tensor) -> int:
+    """Bytes of distinct storages that the graph behind a tensor keeps."""
+    storages, nodes = {}, [out.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        kept = [getattr(node, name) for name in dir(node) if name.startswith("_saved")]
+        for one in [*kept, *getattr(node, "saved_tensors", ())]:
+            if isinstance(one, torch.Tensor):
+                storages[one.untyped_storage().data_ptr()] = one.untyped_storage()
+        nodes += [before for before, _ in node.next_functions if before is not None]
+    return sum(storage.nbytes() for storage in storages.values())

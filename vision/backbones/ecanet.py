@@ -18,7 +18,7 @@ from graphrec.registry import Card, Variant
 
 from ..backbone import Backbone
 from ..keys import KeyMap, Rename
-from ..layers import ConvNorm, Stage, drop_path_rates
+from ..layers import ConvNorm, Stage, drop_path_rates, gated
 from ..models import register_backbone
 
 
@@ -41,7 +41,7 @@ class Gate(EcaModule):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), unchanged in shape."""
         gate = self.gate(self.conv(x.mean((2, 3)).unsqueeze(1)))  # (B, 1, C)
-        return x * gate.transpose(1, 2).unsqueeze(-1)
+        return gated(x, gate.transpose(1, 2).unsqueeze(-1))
 
 
 class BasicBlock(nn.Module):

@@ -5,7 +5,9 @@ Maps are (B, C, H, W) or (B, H, W, C), as each says; tokens are (B, N, C).
 
 from .aggregated_attention import AggregatedAttention, CosineAttention, CosineFullAttention
 from .attention import GridAttention, shifted_windows
+from .batch_normed import NormReLU, gated
 from .branches import Branches, BranchHead, BranchNorm, CrossStage
+from .conv import Conv2d
 from .conv_norm import ConvNorm, FoldingSequence, LinearNorm, fold_norms
 from .fuse import fuse
 from .initial import init_linear_and_conv
@@ -26,7 +28,6 @@ from .sequence_head import SequenceHead
 from .stage import NormedStage, Stage, drop_path_rates
 from .tables import relative_bias_table, resize_bias_table, resize_positions
 from .tokens import ClassAttention, TransformerBlock
-from .wide import Conv2d
 
 __all__ = [
     "GELU",
@@ -47,6 +48,7 @@ __all__ = [
     "Mlp",
     "NeighborhoodAttention",
     "NormHead",
+    "NormReLU",
     "NormedStage",
     "OverlapDownsample",
     "OverlapPatchEmbed",
@@ -64,6 +66,7 @@ __all__ = [
     "drop_path_rates",
     "fold_norms",
     "fuse",
+    "gated",
     "init_linear_and_conv",
     "merging_stage",
     "relative_bias_table",

@@ -17,9 +17,10 @@ from graphrec.kernels.patterns import Halo
 from graphrec.kernels.registering import listened_to
 from graphrec.kernels.remembered import kept
 
+from .conv import Conv2d
 from .normed import Linear
 from .pieces import mlp_in_pieces
-from .wide import Conv2d, wide_product
+from .wide import wide_product
 
 Size = tuple[int, int]
 

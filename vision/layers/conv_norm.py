@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 from functools import partial
 from itertools import pairwise
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
+from torch.nn.modules import module
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .conv import Conv2d
 from .normed import Linear
-from .wide import Conv2d
+from .pointwise import convolve
+from .wide import left_to_torch
 
 _Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d)
 
@@ -54,7 +57,10 @@ class ConvNorm(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the normalised map."""
-        out: Tensor = self.bn(self.c(x))
+        conv, norm = self._modules.values()
+        if not (self.training or torch.is_grad_enabled()) and _plain(x, conv, norm):
+            return _evaluated(x, conv, norm)
+        out: Tensor = norm(conv(x))
         if out.requires_grad and len(out) == 1 and not torch.compiler.is_compiling():
             out.register_hook(partial(_laid_out, last=not out.is_contiguous()))
         return out
@@ -62,6 +68,39 @@ class ConvNorm(nn.Sequential):
     def fused(self) -> nn.Conv2d:
         """The one convolution that computes the same in evaluation."""
         return fuse_conv_bn_eval(self.c, self.bn)
+
+
+def _plain(x: Tensor, conv: Any, norm: Any) -> bool:
+    """Whether both are as `ConvNorm` made them, and nothing observes or replaces what they do to ``x``."""
+    return (
+        type(x) is Tensor
+        and x.dim() == 4
+        and x.dtype.itemsize >= 4
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and type(conv) is Conv2d
+        and type(norm) is nn.BatchNorm2d
+        and conv.padding_mode == "zeros"
+        and not (norm.training or _watched(conv) or _watched(norm))
+        and not (module._global_forward_hooks or module._global_forward_pre_hooks or left_to_torch())
+    )
+
+
+def _watched(one: nn.Module) -> bool:
+    """Whether hooks or a method of its own hang on a module."""
+    return bool(one._forward_hooks or one._forward_pre_hooks or "forward" in one.__dict__)
+
+
+def _evaluated(x: Tensor, conv: Any, norm: Any) -> Tensor:
+    """``norm(conv(x))`` without torch's ways of calling modules, which take longer than small arithmetic."""
+    how = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    made = convolve(x, conv._parameters["weight"], conv._parameters["bias"], how)
+    weights, state = norm._parameters, norm._buffers
+    mean, variance = state["running_mean"], state["running_var"]
+    cudnn = torch.backends.cudnn.enabled
+    return torch.batch_norm(
+        made, weights["weight"], weights["bias"], mean, variance, mean is None, 0.0, norm.eps, cudnn
+    )
 
 
 def _laid_out(grad: Tensor, *, last: bool) -> Tensor:

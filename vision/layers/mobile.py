@@ -11,6 +11,7 @@ import torch
 from timm.layers import DropPath, SelectAdaptivePool2d, SqueezeExcite
 from torch import Tensor, nn
 
+from .batch_normed import NormReLU
 from .conv_norm import ConvNorm, fold_forward
 from .normed import Linear
 
@@ -80,7 +81,7 @@ def conv_stem(in_chans: int, dim: int) -> nn.Sequential:
     widths = [in_chans, dim // 8, dim // 4, dim // 2, dim]
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [ConvNorm(before, after, 3, 2, 1), nn.ReLU(inplace=True)]
+        layers += [ConvNorm(before, after, 3, 2, 1), NormReLU()]
     return nn.Sequential(*layers[:-1])
 
 

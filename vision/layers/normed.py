@@ -10,38 +10,46 @@ from torch import Tensor, nn
 from .wide import emulated_type, left_to_torch, wide_linear
 
 _NORM = "NativeLayerNormBackward0"
-_PIECE = 1 << 16
+PIECE = 1 << 16
 """Numbers at a time: a quarter of a megabyte in float32."""
+
+
+def computed_by(x: Tensor) -> Any:
+    """The node of autograd that has made ``x``, if x may be computed again instead of kept.
+
+    None in 16 bits or under autocast (which copies x), and where something watches the operations or what
+    they keep (such as a checkpoint, which would run its part of the network to answer).
+    """
+    if (
+        torch.compiler.is_compiling()  # which knows nothing of where x comes from
+        or x.grad_fn is None
+        or not torch.is_grad_enabled()
+        or x.dtype.itemsize < 4
+        or x.is_meta  # of which autocast knows nothing
+        or torch.is_autocast_enabled(x.device.type)
+        or left_to_torch()
+        or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+    ):
+        return None
+    return x.grad_fn
 
 
 class Linear(nn.Linear):
     """A linear layer that does not keep the output of a layer norm, but computes it again for its gradient.
 
     The norm keeps its input and, per row, the mean and the inverse of the deviation; torch's linear layer
-    keeps what the norm makes of them as well. Autograd says where an argument comes from. Of any other
-    origin, in 16 bits or under autocast (which copies it), and where something watches the operations or what
-    they keep (such as a checkpoint, which would run its part of the network to answer), this is
-    `torch.nn.Linear`; of 16-bit numbers on a CPU that would emulate them, `wide_linear`.
+    keeps what the norm makes of them as well. Autograd says where an argument comes from (`computed_by`). Of
+    any other origin this is `torch.nn.Linear`; of 16-bit numbers on a CPU that would emulate them,
+    `wide_linear`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
         if x.dim() > 1 and (low := emulated_type(x, self.weight)) is not None:
             return wide_linear(x, self.weight, self.bias, low)
-        if (
-            torch.compiler.is_compiling()  # which knows nothing of where x comes from
-            or x.grad_fn is None
-            or x.grad_fn.name() != _NORM
-            or not (self.weight.requires_grad and torch.is_grad_enabled())
-            or x.dtype.itemsize < 4
-            or x.is_meta  # of which autocast knows nothing
-            or torch.is_autocast_enabled(x.device.type)
-            or x.dim() < 2
-            or left_to_torch()
-            or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
-        ):
+        norm = computed_by(x)  # its attributes are documented, if not typed
+        if norm is None or norm.name() != _NORM or not self.weight.requires_grad or x.dim() < 2:
             return super().forward(x)
-        norm: Any = x.grad_fn  # its attributes are documented, if not typed
         kept = (norm._saved_input, norm._saved_result1, norm._saved_result2)
         scale = (norm._saved_weight, norm._saved_bias)
         if any(one is None for one in scale) or len(norm._saved_normalized_shape) > 1:
@@ -74,12 +82,24 @@ def _normalised(x: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor, bias: 
     """What the norm has made of its input (N, C) with a mean and an inverse deviation (N, 1)."""
     if not torch.is_grad_enabled():
         out = torch.empty_like(x)
-        rows = max(_PIECE // x.shape[-1], 1) if x.device.type == "cpu" else max(len(out), 1)
+        rows = max(PIECE // x.shape[-1], 1) if x.device.type == "cpu" else max(len(out), 1)
         pieces = zip(*(one.split(rows) for one in (out, x, mean, inverse)), strict=True)
         for into, row, centre, scale in pieces:  # four passes, all but the first in the cache
             torch.sub(row, centre, out=into).mul_(scale).mul_(weight).add_(bias)
         return out
-    # Differentiated twice: both are functions of x, with the norm's epsilon, which only they tell.
-    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
+    return differentiable(x, (-1,), inverse, weight, bias)
+
+
+def differentiable(x: Tensor, axes: tuple[int, ...], inverse: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What a norm has made of its input ``x`` over ``axes``, as a function of x, for second derivatives.
+
+    Args:
+        x: Input of the norm.
+        axes: Over which it takes mean and deviation.
+        inverse: Of the deviation, which alone tells the norm's epsilon.
+        weight: Factor.
+        bias: Summand.
+    """
+    variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
     inverse = (variance + (inverse.pow(-2) - variance).detach()).rsqrt()
     return (x - mean) * inverse * weight + bias

@@ -9,7 +9,7 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .wide import Conv2d
+from .conv import Conv2d
 
 
 def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from graphrec.kernels import attention
 
+from .conv import Conv2d
 from .mlp import GELU
 from .normed import Linear
-from .wide import Conv2d
 
 
 class ReducedAttention(nn.Module):

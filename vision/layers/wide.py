@@ -17,6 +17,8 @@ from torch.autograd import forward_ad
 from graphrec.kernels.attention.core import as_given, emulated
 from graphrec.kernels.registering import listened_to
 
+from .pointwise import How, convolve, gradients
+
 _CAST = (torch.float32, torch.bfloat16, torch.float16)
 """What autocast narrows; it leaves whole numbers and float64 as they are."""
 
@@ -61,19 +63,12 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
     return x.float() @ weight.float()
 
 
-class Conv2d(nn.Conv2d):
-    """`torch.nn.Conv2d` that convolves 16-bit numbers in float32 on a CPU that would emulate them."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, out_channels, H', W')."""
-        dtype = emulated_type(x, self.weight)
-        if dtype is None or x.dim() != 4 or self.padding_mode != "zeros" or isinstance(self.padding, str):
-            return super().forward(x)
-        how = (self.stride, self.padding, self.dilation, self.groups)
-        if not torch.is_grad_enabled():
-            return _conv2d(x, self.weight, self.bias, dtype, how)
-        out: Tensor = _Conv2d.apply(x, x.to(dtype), self.weight, self.bias, dtype, how)
-        return out
+def wide_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, how: How) -> Tensor:
+    """The convolution of ``x`` (B, C, H, W), made in float32 and rounded to ``dtype``."""
+    if not torch.is_grad_enabled():
+        return _conv2d(x, weight, bias, dtype, how)
+    out: Tensor = _Conv2d.apply(x, x.to(dtype), weight, bias, dtype, how)
+    return out
 
 
 @as_given
@@ -82,10 +77,8 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) 
 
 
 @as_given
-def _conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, how: tuple[Any, ...]
-) -> Tensor:
-    return nn.functional.conv2d(x.float(), weight.float(), _float(bias), *how).to(dtype)
+def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, how: How) -> Tensor:
+    return convolve(x.float(), weight.float(), _float(bias), how).to(dtype)
 
 
 def _float(x: Tensor | None) -> Tensor | None:
@@ -125,7 +118,7 @@ class _Conv2d(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         dtype: torch.dtype,
-        how: tuple[Any, ...],
+        how: How,
     ) -> Tensor:
         ctx.given, ctx.how = x.dtype, how
         ctx.save_for_backward(low, weight)
@@ -135,12 +128,8 @@ class _Conv2d(torch.autograd.Function):
     @as_given
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         low, weight = ctx.saved_tensors
-        stride, padding, dilation, groups = ctx.how
-        wanted = [ctx.needs_input_grad[i] for i in (0, 2, 3)]
-        found = torch.ops.aten.convolution_backward(
-            grad.float(), low.float(), weight.float(), [len(weight)], stride, padding, dilation,
-            False, [0, 0], groups, wanted,
-        )  # fmt: skip
+        wanted = tuple(ctx.needs_input_grad[i] for i in (0, 2, 3))
+        found = gradients(grad.float(), low.float(), weight.float(), ctx.how, wanted)
         dtypes = (ctx.given, weight.dtype, weight.dtype)
         dx, *rest = (None if one is None else one.to(dtype) for one, dtype in zip(found, dtypes, strict=True))
         return dx, None, *rest, None, None

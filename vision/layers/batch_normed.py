@@ -1,0 +1,170 @@
+"""What stands behind a batch norm: a gate, or ReLU and a convolution, that keep nothing of what it has made.
+
+The norm keeps its input and each channel's mean and inverse deviation, from which its output is one product
+and one sum. torch's gate keeps that output as well; its ReLU and convolution keep one tensor together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .normed import PIECE, computed_by, differentiable
+from .pointwise import How, convolve, gradients
+
+_NORM = "NativeBatchNormBackward0"
+Kept = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Input (B, C, H, W), mean, inverse deviation, weight and bias (C,) of a norm."""
+
+
+def _kept(x: Tensor) -> Kept | None:
+    """What the batch norm keeps that has made ``x``; None of another origin, or where x is to be kept."""
+    norm = computed_by(x)
+    if norm is None or norm.name() != _NORM or x.dim() != 4 or not norm._saved_training:
+        return None
+    bias = getattr(norm.next_functions[2][0], "variable", None)  # the norm keeps all but this
+    if bias is None or norm._saved_weight is None:
+        return None
+    return norm._saved_input, norm._saved_result1, norm._saved_result2, norm._saved_weight, bias
+
+
+class NormReLU(nn.ReLU):
+    """ReLU in place that does not keep what it makes of a batch norm's output; of any other, torch's.
+
+    Worth it only if what reads it does not keep it either, as `Conv2d`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), overwritten."""
+        kept = _kept(x)
+        if kept is None:
+            return super().forward(x)
+        out: Tensor = _ReLUOfNorm.apply(x, *kept)
+        return out
+
+
+def of_relu(x: Tensor) -> Kept | None:
+    """What the norm before `NormReLU` keeps, from which ``x`` can be made again; None of another origin."""
+    relu = computed_by(x)  # of a class that autograd has made from ours
+    if relu is None or relu.name() != f"{_ReLUOfNorm.__name__}Backward":
+        return None
+    kept: Kept = relu.saved_tensors
+    return kept
+
+
+def conv_of_relu(x: Tensor, weight: Tensor, bias: Tensor | None, how: How, kept: Kept) -> Tensor:
+    """A convolution that does not keep its input, but makes it again for the gradient of its weight.
+
+    Args:
+        x: (B, C, H, W).
+        weight: (D, C // groups, h, w).
+        bias: (D,) or None.
+        how: Stride, padding, dilation and groups.
+        kept: Of x, by `of_relu`.
+    """
+    out: Tensor = _ConvOfReLU.apply(x, weight, bias, how, *kept)
+    return out
+
+
+def gated(x: Tensor, gate: Tensor) -> Tensor:
+    """``x * gate``, which does not keep ``x`` for the gradient of the gate if a batch norm has made it.
+
+    Args:
+        x: (B, C, H, W).
+        gate: (B, C, 1, 1).
+    """
+    kept = _kept(x)
+    if kept is None or x.requires_grad != gate.requires_grad:
+        return x * gate
+    out: Tensor = _GateOfNorm.apply(x, gate, *kept)
+    return out
+
+
+class _ReLUOfNorm(torch.autograd.Function):
+    """``relu(x)`` in place, of what a norm has made."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *kept: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(*kept)
+        return x.relu_()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        kept = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return grad * (_normalised(*kept) > 0), *(None,) * len(kept)
+        dx = torch.empty_like(grad)
+        for made, g, into in _pieces(kept, grad, dx):
+            torch.ops.aten.threshold_backward.grad_input(g, made, 0, grad_input=into)
+        return dx, *(None,) * len(kept)
+
+
+class _ConvOfReLU(torch.autograd.Function):
+    """The convolution of ``relu(norm(...))``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: How, *kept: Tensor) -> Tensor:
+        ctx.how = how
+        ctx.save_for_backward(weight, *kept)
+        return convolve(x, weight, bias, how)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *kept = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        nothing = (None,) * (1 + len(kept))
+        if torch.is_grad_enabled():
+            return *gradients(grad, _normalised(*kept).relu(), weight, ctx.how, wanted), *nothing
+        x = torch.empty_like(kept[0])
+        for made, into in _pieces(kept, x):
+            torch.clamp_min(made, 0, out=into)
+        _, *others = gradients(grad, x, weight, ctx.how, (False, *wanted[1:]))
+        del x  # of which the gradient below needs the shape
+        return gradients(grad, kept[0], weight, ctx.how, (wanted[0], False, False))[0], *others, *nothing
+
+
+class _GateOfNorm(torch.autograd.Function):
+    """``x * gate`` of what a norm has made."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gate: Tensor, *kept: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, *kept)
+        return x * gate
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gate, *kept = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            dgate = (grad * _normalised(*kept)).sum((2, 3), keepdim=True)
+        else:
+            sums = [made.mul_(g).sum((-2, -1)) for made, g in _pieces(kept, grad)]
+            dgate = torch.cat(sums).view(gate.shape)
+        return grad * gate, dgate, *(None,) * len(kept)
+
+
+def _pieces(kept: Kept, *maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """What a norm has made, in new tensors that fit into a cache, and the same pieces of ``maps``."""
+    x, mean, inverse, weight, bias = kept
+    factor = inverse * weight
+    shift = bias - mean * factor  # as torch computes it
+    parts: list[Any] = [[one] for one in (x, *maps)]
+    scales: list[Any] = [[one[:, None, None]] for one in (factor, shift)]
+    if x.device.type == "cpu" and all(one.is_contiguous() for one in (x, *maps)):
+        rows = max(PIECE // x[0, 0].numel(), 1)
+        parts = [one.flatten(0, 1).split(rows) for one in (x, *maps)]
+        scales = [one.repeat(len(x))[:, None, None].split(rows) for one in (factor, shift)]
+    for times, plus, part, *rest in zip(*scales, *parts, strict=True):
+        yield torch.mul(part, times).add_(plus), *rest
+
+
+def _normalised(x: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What the norm has made, to be differentiated once more."""
+    each = (one[:, None, None] for one in (inverse, weight, bias))
+    return differentiable(x, (0, 2, 3), *each)
