@@ -126,8 +126,14 @@ class _ConvOfReLU(torch.autograd.Function):
         for made, into in _pieces(kept, x):
             torch.clamp_min(made, 0, out=into)
         _, *others = gradients(grad, x, weight, ctx.how, (False, *wanted[1:]))
-        del x  # of which the gradient below needs the shape
-        return gradients(grad, kept[0], weight, ctx.how, (wanted[0], False, False))[0], *others, *nothing
+        del x
+        if not wanted[0]:
+            return None, *others, *nothing
+        dx = torch.empty_like(kept[0])  # in two parts, as torch lays out anew what it needs of each
+        halves = (one.split(max(-(-len(grad) // 2), 1)) for one in (grad, kept[0], dx))
+        for some, like, into in zip(*halves, strict=True):
+            into.copy_(gradients(some, like, weight, ctx.how, (True, False, False))[0])
+        return dx, *others, *nothing
 
 
 class _GateOfNorm(torch.autograd.Function):
