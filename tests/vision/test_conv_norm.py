@@ -35,6 +35,17 @@ def test_equals_its_modules(args: tuple[int, ...], shape: tuple[int, ...], dtype
     assert found.stride() == want.stride()
 
 
+def test_its_modules_are_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x, seen = settled(6, 5), torch.randn(1, 6, 4, 4), []
+    for kind in (Conv2d, nn.BatchNorm2d):
+        monkeypatch.setattr(kind, "forward", lambda _, x: seen.append(x) or x)
+    with torch.no_grad():
+        layer(x)
+    assert not seen
+    layer(x)
+    assert len(seen) == 2
+
+
 def _hook(layer: ConvNorm, seen: list[str]) -> None:
     layer.bn.register_forward_hook(lambda *_: seen.append("bn"))
 

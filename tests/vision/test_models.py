@@ -184,16 +184,16 @@ def unpooled(model: Backbone, x: Tensor) -> Tensor | None:
 
 @every
 def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
-    model = tiny(name, drop_path_rate=0.0, drop_rate=0.0)
+    # in float64: what is computed again without a checkpoint is kept under one, and rounded otherwise
+    model = tiny(name, drop_path_rate=0.0, drop_rate=0.0).double()
     for module in model.modules():  # batch statistics would be taken twice
         module.momentum = 0.0 if isinstance(module, nn.BatchNorm2d) else getattr(module, "momentum", None)
-    x = image(model)
+    x = image(model).double()
     plain = gradients(model, x)
     model.set_grad_checkpointing()
     again = gradients(model, x)
     floor = 1e-3 * max(float(one.norm()) for one in plain.values())
-    # what is computed again without a checkpoint is kept under one, and was rounded otherwise
-    assert all(relative(again[key], plain[key], floor) < 5e-5 for key in plain)
+    assert all(relative(again[key], plain[key], floor) < 1e-5 for key in plain)
 
 
 @every

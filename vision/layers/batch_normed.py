@@ -16,14 +16,15 @@ from .normed import PIECE, computed_by, differentiable
 from .pointwise import How, convolve, gradients
 
 _NORM = "NativeBatchNormBackward0"
+_RELU = "_ReLUOfNormBackward"  # which autograd makes of the class below
 Kept = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """Input (B, C, H, W), mean, inverse deviation, weight and bias (C,) of a norm."""
 
 
 def _kept(x: Tensor) -> Kept | None:
     """What the batch norm keeps that has made ``x``; None of another origin, or where x is to be kept."""
-    norm = computed_by(x)
-    if norm is None or norm.name() != _NORM or x.dim() != 4 or not norm._saved_training:
+    norm = computed_by(x, _NORM)
+    if norm is None or x.dim() != 4 or not norm._saved_training:
         return None
     bias = getattr(norm.next_functions[2][0], "variable", None)  # the norm keeps all but this
     if bias is None or norm._saved_weight is None:
@@ -51,10 +52,8 @@ class NormReLU(nn.ReLU):
 
 def of_relu(x: Tensor) -> Kept | None:
     """What the norm before `NormReLU` keeps, from which ``x`` can be made again; None of another origin."""
-    relu = computed_by(x)  # of a class that autograd has made from ours
-    if relu is None or relu.name() != f"{_ReLUOfNorm.__name__}Backward":
-        return None
-    kept: Kept = relu.saved_tensors
+    relu = computed_by(x, _RELU)
+    kept: Kept | None = None if relu is None else relu.saved_tensors
     return kept
 
 
@@ -129,9 +128,10 @@ class _ConvOfReLU(torch.autograd.Function):
         del x
         if not wanted[0]:
             return None, *others, *nothing
-        dx = torch.empty_like(kept[0])  # in two parts, as torch lays out anew what it needs of each
-        halves = (one.split(max(-(-len(grad) // 2), 1)) for one in (grad, kept[0], dx))
-        for some, like, into in zip(*halves, strict=True):
+        dx = torch.empty_like(kept[0])  # in two parts, as a CPU lays out anew what it needs of each
+        images = -(-len(grad) // 2) if grad.device.type == "cpu" else len(grad)
+        parts = (one.split(max(images, 1)) for one in (grad, kept[0], dx))
+        for some, like, into in zip(*parts, strict=True):
             into.copy_(gradients(some, like, weight, ctx.how, (True, False, False))[0])
         return dx, *others, *nothing
 

@@ -57,10 +57,10 @@ class ConvNorm(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the normalised map."""
-        conv, norm = self._modules.values()
+        conv, norm = self._modules["c"], self._modules["bn"]
         if not (self.training or torch.is_grad_enabled()) and _plain(x, conv, norm):
             return _evaluated(x, conv, norm)
-        out: Tensor = norm(conv(x))
+        out: Tensor = self.bn(self.c(x))
         if out.requires_grad and len(out) == 1 and not torch.compiler.is_compiling():
             out.register_hook(partial(_laid_out, last=not out.is_contiguous()))
         return out

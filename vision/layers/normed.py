@@ -14,15 +14,16 @@ PIECE = 1 << 16
 """Numbers at a time: a quarter of a megabyte in float32."""
 
 
-def computed_by(x: Tensor) -> Any:
-    """The node of autograd that has made ``x``, if x may be computed again instead of kept.
+def computed_by(x: Tensor, name: str) -> Any:
+    """The node of autograd called ``name`` that has made ``x``, if x may be computed again instead of kept.
 
-    None in 16 bits or under autocast (which copies x), and where something watches the operations or what
-    they keep (such as a checkpoint, which would run its part of the network to answer).
+    None of another origin, in 16 bits or under autocast (which copies x), and where something watches the
+    operations or what they keep (such as a checkpoint, which would run its part of the network to answer).
     """
     if (
         torch.compiler.is_compiling()  # which knows nothing of where x comes from
         or x.grad_fn is None
+        or x.grad_fn.name() != name  # as of most: the rest is not asked
         or not torch.is_grad_enabled()
         or x.dtype.itemsize < 4
         or x.is_meta  # of which autocast knows nothing
@@ -47,8 +48,8 @@ class Linear(nn.Linear):
         """(..., in_features) to (..., out_features)."""
         if x.dim() > 1 and (low := emulated_type(x, self.weight)) is not None:
             return wide_linear(x, self.weight, self.bias, low)
-        norm = computed_by(x)  # its attributes are documented, if not typed
-        if norm is None or norm.name() != _NORM or not self.weight.requires_grad or x.dim() < 2:
+        norm = computed_by(x, _NORM)  # its attributes are documented, if not typed
+        if norm is None or not self.weight.requires_grad or x.dim() < 2:
             return super().forward(x)
         kept = (norm._saved_input, norm._saved_result1, norm._saved_result2)
         scale = (norm._saved_weight, norm._saved_bias)
