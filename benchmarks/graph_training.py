@@ -9,7 +9,7 @@ import sys
 
 import common
 
-CASE = {"graphs": 1000, "nodes": 30, "degree": 4.4, "batch_size": 32, "hidden": 64, "layers": 5, "epochs": 3}
+CASE = {"graphs": 1000, "nodes": 30, "degree": 4.4, "batch_size": 32, "hidden": 64, "layers": 5, "epochs": 10}
 SYSTEMS = {
     "graphrec, as `GraphClassifier.fit` trains": {"system": "graphrec", "fused": True, "kept": True},
     "graphrec, malloc left alone": {"system": "graphrec", "fused": True, "kept": False},
@@ -25,7 +25,7 @@ NOTE = """
 wide, two linear layers with a batch norm between them in each, and the sums over the nodes of all layers side
 by side, as in its paper. All compute the same function from the same weights: logits and gradients are
 compared first.
-Loading counts, as does everything else of three epochs, after one to warm up. Most of the time goes to
+Loading counts, as does everything else of ten epochs, after one to warm up. Most of the time goes to
 linear layers, batch norms and ReLUs, which are torch's in all. graphrec's trainer keeps the memory that a
 step frees (`graphrec.training.freed_memory`); PyG's loop with the same setting is the last row.
 """
