@@ -51,6 +51,7 @@ def compare(
     epochs: o.Epochs = None,
     batch_size: o.BatchSize = None,
     lr: o.LearningRate = None,
+    patience: o.Patience = None,
     seed: o.Seed = None,
     device: o.Device = None,
     precision: o.Precision = None,

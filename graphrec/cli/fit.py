@@ -49,6 +49,7 @@ def fit(
     epochs: o.Epochs = None,
     batch_size: o.BatchSize = None,
     lr: o.LearningRate = None,
+    patience: o.Patience = None,
     seed: o.Seed = None,
     device: o.Device = None,
     devices: o.Devices = None,

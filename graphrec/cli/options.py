@@ -101,6 +101,14 @@ BatchSize = Annotated[
 LearningRate = Annotated[
     float | None, typer.Option("--lr", "--learning-rate", help="Learning rate.", rich_help_panel=TRAINING)
 ]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        "--patience",
+        help="Stop after so many evaluations without a better one (default 2; of images never); 0 for never.",
+        rich_help_panel=TRAINING,
+    ),
+]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="Of everything random (default 0).", rich_help_panel=TRAINING)
 ]
@@ -213,6 +221,7 @@ def training_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         "epochs": given.get("epochs"),
         "batch_size": given.get("batch_size"),
         "learning_rate": given.get("lr"),
+        "patience": given.get("patience"),
         "random_state": given.get("seed"),
         "accelerator": given.get("device"),
         "devices": int(devices) if devices is not None and devices.isdigit() else devices,

@@ -51,7 +51,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         embedding_l2: Precision of a Gaussian prior of the embeddings, spread over each id's occurrences, so
             that rare ids are not memorised; 40 when None. See `graphrec.ctr.FusedEmbedding.regularise`.
         scheduler: ``"plateau"``, ``"cosine"``, ``"step"`` or ``"none"``.
-        patience: Stop after so many evaluations without a better one; 0 for never.
+        patience: Stop after so many evaluations without a better one; 0 for never, 2 when None.
         monitor: Validation metric to stop by, ``"auc"`` by default.
         precision: ``"32-true"`` or ``"bf16-mixed"``.
         compile: Compile the model with `torch.compile`.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SHARED = (
     "epochs", "batch_size", "learning_rate", "weight_decay", "embedding_lr", "scheduler",
-    "monitor", "precision", "compile", "accelerator", "devices",
+    "patience", "monitor", "precision", "compile", "accelerator", "devices",
 )  # fmt: skip
 """Constructor arguments that are fields of `TrainConfig` by the same name."""
 
@@ -50,8 +50,6 @@ def train_config(estimator: CTRClassifier, seed: int, *, rows: int | None = None
         ConfigError: A value is not allowed, or a setting is given twice.
     """
     values = {key: getattr(estimator, key) for key in _SHARED if getattr(estimator, key) is not None}
-    if estimator.patience is not None:
-        values["patience"] = estimator.patience or None
     for key, value in (estimator.train_options or {}).items():
         if key in values and key != "compile":
             raise ConfigError(f"{key}: is given twice, as an argument and in train_options")
@@ -119,4 +117,6 @@ def split_settings(estimator: CTRClassifier, changes: Mapping[str, Any]) -> dict
     Raises:
         ConfigError: A key is none of these; the message lists the nearest.
     """
+    if changes.get("patience", 0) is None:  # said outright it is never, as of every other estimator
+        changes = {**changes, "patience": 0}
     return sort_settings(estimator, changes, registry.model_options(changes.get("model", estimator.model)))

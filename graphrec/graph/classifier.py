@@ -50,7 +50,8 @@ class GraphClassifier(NetworkClassifier):
         batch_size: Graphs in a step.
         learning_rate: Of Adam.
         weight_decay: Of Adam.
-        patience: Stop after so many epochs without a better one on the validation graphs; None for never.
+        patience: Stop after so many epochs without a better one on the validation graphs; 0 or None for
+            never.
         monitor: Validation metric that decides: ``"logloss"``, ``"accuracy"``, ``"f1_macro"``, ``"auc"``.
         validation: Share of the graphs held out for that when ``fit`` is given no split.
         accelerator: ``"cpu"``, ``"cuda"`` or ``"auto"``.

@@ -52,7 +52,7 @@ class NodeClassifier(NetworkClassifier):
         epochs: Steps on the whole graph, at most; in mode "frozen" of either stage.
         learning_rate: Of Adam.
         weight_decay: Of Adam.
-        patience: Stop after so many epochs without a better one on the validation nodes; None for never.
+        patience: Stop after so many epochs without a better one on the validation nodes; 0 or None for never.
         monitor: Validation metric that decides: ``"accuracy"``, ``"logloss"``, ``"f1_macro"``, ``"auc"``.
         accelerator: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         train_options: Further fields of `graphrec.training.TrainConfig`.

@@ -16,7 +16,7 @@ from graphrec.errors import ConfigError
 if TYPE_CHECKING:
     from .config import TrainConfig
 
-_WHOLE = ("epochs", "batch_size", "patience")
+_WHOLE = ("epochs", "batch_size")
 _NUMBERS: dict[str, tuple[float, float]] = {
     "learning_rate": (0.0, math.inf),
     "weight_decay": (0.0, math.inf),
@@ -50,9 +50,9 @@ def check_training(arguments: Mapping[str, Any]) -> None:
         ConfigError: Names the argument, its value and what would be right.
     """
     for name in _WHOLE:
-        value = arguments.get(name, 1)
-        if value is not None or name != "patience":
-            check_whole(name, value)
+        check_whole(name, arguments.get(name, 1))
+    if arguments.get("patience") is not None:
+        check_whole("patience", arguments["patience"], least=0)
     for name, (low, high) in _NUMBERS.items():
         if name in arguments:
             check_number(name, arguments[name], low, high, positive=name == "learning_rate")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from graphrec.errors import ConfigError
 
@@ -61,7 +61,7 @@ class TrainConfig(BaseModel):
         step_factor: See ``scheduler``.
         evaluations_per_epoch: Evaluations at equal distances in an epoch; early stopping, the plateau
             schedule and the history count evaluations.
-        patience: Stop after so many evaluations in a row without a new best; None to run all epochs.
+        patience: Stop after so many evaluations in a row without a new best; 0 or None to run all epochs.
         monitor: Validation metric that decides, e.g. ``"auc"``, ``"logloss"``, ``"click/auc"``.
         mode: Whether more or less of it is better; ``"auto"`` knows the metrics of this package.
         min_delta: What counts as better must be better by more than this.
@@ -101,7 +101,7 @@ class TrainConfig(BaseModel):
     step_epochs: tuple[int, ...] = ()
     step_factor: float = Field(0.1, gt=0, lt=1)
     evaluations_per_epoch: int = Field(1, ge=1)
-    patience: int | None = Field(2, ge=1)
+    patience: int | None = Field(2, ge=0)
     monitor: str = Field("auc", min_length=1)
     mode: Literal["auto", "max", "min"] = "auto"
     min_delta: float = Field(0.0, ge=0)
@@ -123,6 +123,20 @@ class TrainConfig(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is meant, of which pydantic would make 1 and 0."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("should not be true or false")
+        return value
+
+    @field_validator("patience")
+    @classmethod
+    def _never(cls, value: int | None) -> int | None:
+        """One way to say never, so that a run is continued whichever way it is said."""
+        return value or None
 
     @field_validator("checkpoint_every")
     @classmethod

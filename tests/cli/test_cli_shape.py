@@ -94,6 +94,14 @@ def test_what_an_option_and_set_both_give_is_refused(arguments: list[str], found
     assert re.search(f"--set: {found}; keep one", result.stderr)
 
 
+@pytest.mark.parametrize("more", [[], ["--task", "image"]])
+def test_a_patience_that_makes_no_sense_is_refused_the_same_way(more: list[str]) -> None:
+    for given in (["--patience", "-1"], ["--set", "patience=-1"]):
+        result = CliRunner().invoke(app, [*FIT, *more, *given])
+        assert result.exit_code == 2
+        assert "patience: should be greater than or equal to 0, got -1" in result.stderr
+
+
 def test_more_processes_than_cores_are_refused() -> None:
     cores = os.cpu_count()
     given = [*FIT, "--device", "cpu", "--devices", "9999"]

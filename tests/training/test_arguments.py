@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphrec import CTRClassifier
 from graphrec.errors import ConfigError
+from graphrec.estimators.settings import split_settings, train_config
 from graphrec.graph import GraphClassifier, NodeClassifier
 from graphrec.graph.eeg import EEGClassifier
 from graphrec.graph.hypergraph import HypergraphClassifier
 from graphrec.graph.relations import RelationExtractor
 from graphrec.training.arguments import check_training
+from graphrec.vision import ImageClassifier
 
 ESTIMATORS: list[Any] = [
     GraphClassifier,
@@ -28,6 +31,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"epochs": True}, "epochs=True: must be a whole number"),
     ({"epochs": 2.5}, "epochs=2.5: must be a whole number"),
     ({"patience": "3"}, "patience='3': must be a whole number"),
+    ({"patience": -1}, "patience=-1: must be a whole number from 0 up"),
+    ({"patience": False}, "patience=False: must be a whole number from 0 up"),
     ({"learning_rate": "0.1"}, "learning_rate='0.1': must be a finite number above 0"),
     ({"learning_rate": 0}, "learning_rate=0: must be a finite number above 0"),
     ({"learning_rate": float("nan")}, "learning_rate=nan: must be a finite number above 0"),
@@ -69,6 +74,15 @@ def test_numbers_of_numpy_are_numbers() -> None:
             "train_options": {"clip_norm": 1.0},
         }
     )
+
+
+@pytest.mark.parametrize("patience", [0, None])
+def test_a_patience_of_zero_is_never_for_every_estimator(patience: int | None) -> None:
+    check_training({"patience": patience})
+    assert NodeClassifier(patience=patience)._config(0).patience is None
+    assert ImageClassifier(patience=patience)._config(0).patience is None
+    said = split_settings(CTRClassifier(), {"patience": patience})
+    assert train_config(CTRClassifier(**said), 0).patience is None
 
 
 def test_a_network_on_a_whole_graph_has_no_batches() -> None:

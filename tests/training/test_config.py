@@ -20,6 +20,14 @@ def test_defaults_are_valid_and_frozen():
     [
         ({"learning_rat": 1}, "learning_rat: unknown training option; did you mean learning_rate?"),
         ({"zzz": 1}, "zzz: unknown training option"),
+        ({"patience": -1}, "patience: should be greater than or equal to 0, got -1"),
+        (
+            {"patience": 1.5},
+            "patience: should be a valid integer, got a number with a fractional part, got 1.5",
+        ),
+        ({"patience": False}, "patience: should not be true or false, got False"),
+        ({"epochs": True}, "epochs: should not be true or false, got True"),
+        ({"learning_rate": True}, "learning_rate: should not be true or false, got True"),
         ({"epochs": 0}, "epochs: should be greater than or equal to 1, got 0"),
         ({"learning_rate": -1}, "learning_rate: should be greater than 0, got -1"),
         ({"learning_rate": float("nan")}, "learning_rate: should be a finite number, got nan"),
@@ -36,6 +44,10 @@ def test_errors_name_the_key(values, message):
         TrainConfig(**values)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_patience_of_zero_is_never():
+    assert TrainConfig(patience=0) == TrainConfig(patience=None)
 
 
 def test_every_wrong_key_is_named():

@@ -59,7 +59,7 @@ class ImageClassifier(ModuleEstimator):
         learning_rate: Largest one, of the head; it rises from zero and falls as a cosine.
         weight_decay: Of matrices and kernels; vectors and the model's tables of positions have none.
         warmup_epochs: Epochs in which the rate rises, at most a fifth of all.
-        patience: Stop after so many epochs without a better one; None for never.
+        patience: Stop after so many epochs without a better one; 0 or None for never.
         monitor: Validation metric that decides which weights are kept.
         precision: ``"32-true"`` or ``"bf16-mixed"``.
         compile: Compile the model with `torch.compile`.

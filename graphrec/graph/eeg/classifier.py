@@ -85,7 +85,8 @@ class EEGClassifier(ModuleEstimator):
         batch_size: Windows in a step.
         learning_rate: Of Adam.
         weight_decay: Of Adam.
-        patience: Stop after so many epochs without a better one on the validation windows; None for never.
+        patience: Stop after so many epochs without a better one on the validation windows; 0 or None for
+            never.
         monitor: Validation metric that decides; see `eeg_metrics`.
         accelerator: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         train_options: Further fields of `graphrec.training.TrainConfig`.

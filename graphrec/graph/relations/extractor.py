@@ -72,7 +72,8 @@ class RelationExtractor(ModuleEstimator):
         batch_size: Instances in a step.
         learning_rate: Of Adam; falls along a cosine, unless ``train_options`` say otherwise.
         weight_decay: Of Adam.
-        patience: Stop after so many epochs without a better one on the validation instances; None for never.
+        patience: Stop after so many epochs without a better one on the validation instances; 0 or None for
+            never.
         monitor: Validation metric that decides: ``"accuracy"``, ``"logloss"``, ``"f1_macro"``, of two classes
             ``"auc"``.
         validation: Share of the texts held out for that when ``fit`` is given no split.
