@@ -22,7 +22,7 @@ FOLDERS = {
 }
 """Top-level folder -> import name."""
 
-BASE = {"errors"}
+BASE = {"errors", "figures"}
 ENGINE = BASE | {"metrics", "kernels", "pipelines"}
 MODELS = ENGINE | {"training", "registry"}
 ESTIMATOR = MODELS | {"runs", "run_writer", "tracing"}
@@ -31,6 +31,7 @@ FACADE = GRAPH | {"ctr", "graph", "vision", "data", "explain", "export", "estima
 MAY_IMPORT = {
     "errors": set(),
     "data": set(),
+    "figures": set(),
     "kernels": BASE,
     "pipelines": BASE,
     "metrics": BASE,

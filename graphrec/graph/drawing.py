@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+
+from graphrec.figures.figure import Figure
 
 _LARGEST = 200
 

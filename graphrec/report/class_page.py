@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphrec.figures.names import elide
 from graphrec.metrics import CLASS_METRICS, METRICS
 
 from .page import render, write_atomically
 from .pictures import Picture, history_pictures
-from .tables import BETTER, Table, count, elide, history_table, number, part_title, percent
+from .tables import BETTER, Table, count, history_table, number, part_title, percent
 from .view import KeyFigure
 
 _ALL = {**CLASS_METRICS, **METRICS}

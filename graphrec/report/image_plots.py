@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .plots import FONT, INK, short_name
+from graphrec.figures.names import short_name
+
+from .plots import FONT, INK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +21,7 @@ def plot_sheet(pictures: Sequence[Any], captions: Sequence[str], columns: int = 
         captions: One each.
         columns: Of the sheet.
     """
-    from matplotlib.figure import Figure
+    from graphrec.figures.figure import Figure
 
     rows = -(-len(pictures) // columns)
     figure = Figure(figsize=(1.45 * columns, 1.75 * rows), layout="constrained", facecolor="white")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphrec.figures.names import elide
 from graphrec.metrics import Scores
 
 from . import plots
 from .data import ReportData
 from .svg import figure_svg
-from .tables import Table, count, elide, number
+from .tables import Table, count, number
 
 if TYPE_CHECKING:
     from markupsafe import Markup

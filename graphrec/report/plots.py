@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphrec.figures.names import legend_name, short_name
 from graphrec.metrics import Scores
-
-from .tables import elide
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +37,7 @@ FONT = 8.5
 
 def new_axes(size: tuple[float, float] = _SIZE, **options: Any) -> tuple[Figure, Axes]:
     """A figure with axes in the page's style."""
-    from matplotlib.figure import Figure
+    from graphrec.figures.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     return figure, _style(figure.add_subplot(**options))
@@ -63,12 +62,6 @@ def name_axes(axes: Axes, x: str, y: str) -> None:
 def add_legend(axes: Axes, **options: Any) -> None:
     """A legend in the page's style."""
     axes.legend(fontsize=FONT, labelcolor=INK, frameon=False, handlelength=2.2, **options)
-
-
-def short_name(name: str, length: int = 28) -> str:
-    """A column's name on one line of at most ``length``, its middle left out; safe as a plot text."""
-    plain = "".join(c if c.isprintable() else " " for c in str(name))
-    return elide(plain, length).replace("$", r"\$")
 
 
 def _thin(x: np.ndarray, y: np.ndarray, points: int = 240) -> np.ndarray:
@@ -119,7 +112,7 @@ def plot_precision_recall(scores: Scores) -> Figure:
 
 def plot_calibration(scores: Scores, bins: int = 10) -> Figure:
     """Observed against predicted rate by tenth of the rows, with 95% intervals, and the rows of each."""
-    from matplotlib.figure import Figure
+    from graphrec.figures.figure import Figure
 
     figure = Figure(figsize=_SIZE, layout="constrained", facecolor="white")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4.2, 1))
@@ -189,7 +182,7 @@ def plot_history(
     for i, (label, values) in enumerate(series.items()):
         heights = [np.nan if v is None else v for v in values]
         (line,) = axes.plot(
-            epochs, heights, linewidth=1.7, marker="o", markersize=3.2, label=short_name(label)
+            epochs, heights, linewidth=1.7, marker="o", markersize=3.2, label=legend_name(label)
         )
         line.set_color(SERIES[i % len(SERIES)])
         line.set_linestyle(DASHES[i % len(DASHES)])

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .plots import DASHES, FONT, INK, MUTED, SERIES, add_legend, name_axes, new_axes, short_name
+from graphrec.figures.names import legend_name, short_name
+
+from .plots import DASHES, FONT, INK, MUTED, SERIES, add_legend, name_axes, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +67,7 @@ def plot_curves(curves: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike]]], tit
         if len(pairs) > 1:
             for x, y in pairs[:30]:
                 axes.plot(x, y, color=colour, linewidth=0.5, alpha=0.3)
-        axes.plot(*_mean_curve(pairs), color=colour, linewidth=1.7, linestyle=dash, label=short_name(name))
+        axes.plot(*_mean_curve(pairs), color=colour, linewidth=1.7, linestyle=dash, label=legend_name(name))
     if len(curves) > 1:
         add_legend(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from . import plots
@@ -71,11 +70,11 @@ def svg_text(figure: Figure, name: str) -> str:
     """The figure as an SVG file, the same bytes for the same figure; ``name`` as in `figure_svg`."""
     import matplotlib
 
+    from graphrec.figures.figure import left_to_browser
+
     out = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name}
-    with _RENDERING, matplotlib.rc_context(settings), warnings.catch_warnings():
-        # The browser has the glyphs that matplotlib's own font lacks.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with _RENDERING, matplotlib.rc_context(settings), left_to_browser():
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     return out.getvalue()
 

@@ -56,11 +56,6 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def elide(text: str, length: int) -> str:
-    """``text`` with its middle left out where it is longer than ``length``."""
-    return text if len(text) <= length else text[: length - length // 3 - 1] + "…" + text[-(length // 3) :]
-
-
 def part_title(part: str) -> str:
     """ "Validation" for "valid"; other names as they are."""
     return PARTS.get(part, part)

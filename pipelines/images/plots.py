@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphrec.errors import ConfigError, DataError
+from graphrec.figures.names import short_name
 
 from .container import ImageSet
 
@@ -38,7 +39,7 @@ def plot_images(
         ConfigError: ``count`` is not positive.
         DataError: There is nothing to draw, or a file is broken.
     """
-    from matplotlib.figure import Figure
+    from graphrec.figures.figure import Figure
 
     if count < 1:
         raise ConfigError(f"count={count}: must be at least 1")
@@ -53,7 +54,8 @@ def plot_images(
         axes.imshow(np.asarray(images.pil(index)), interpolation="nearest")
         axes.set_axis_off()
         if images.labels is not None:
-            axes.set_title(_short(images.classes[int(images.labels[index])]), fontsize=8, color="#1c2733")
+            name = short_name(images.classes[int(images.labels[index])], 16)
+            axes.set_title(name, fontsize=8, color="#1c2733")
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(Path(path), dpi=100)
@@ -72,7 +74,3 @@ def _draw(images: ImageSet, count: int, seed: int) -> list[int]:
         turn[at] = np.arange(len(at))
     taken = order[np.argsort(turn, kind="stable")][:count]
     return taken[np.argsort(images.labels.numpy()[taken], kind="stable")].tolist()
-
-
-def _short(text: str, width: int = 16) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

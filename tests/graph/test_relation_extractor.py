@@ -335,10 +335,10 @@ def test_a_text_without_tokens(model: str, relations: RelationSet) -> None:
 @pytest.mark.filterwarnings("error")
 def test_words_without_an_end_or_a_glyph_are_drawn(fitted: RelationExtractor, tmp_path: Path) -> None:
     builder = Builder("odd", 2)
-    builder.add_instance(builder.add_text(["\x00", "w" * 10_000, "x"]), [(0, 0, 1), (1, 2, 3)], "yes")
+    builder.add_instance(builder.add_text(["\x00", "w" * 10_000, "$x$"]), [(0, 0, 1), (1, 2, 3)], "yes")
     figure = fitted.plot_attention(builder.finish(["None", "yes"]), 0)
     words = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert words == ["\N{REPLACEMENT CHARACTER}", "w" * 23 + "…", "x"]
+    assert words == ["\N{REPLACEMENT CHARACTER}", "w" * 15 + "…" + "w" * 8, r"\$x\$"]
     figure.savefig(tmp_path / "odd.png")
 
 

@@ -92,14 +92,6 @@ def test_near_points_get_labels_that_keep_apart():
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
 
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [("a$b$", r"a\$b\$"), ("line\nbreak\x00", "line break "), ("x" * 40, "x" * 18 + "…" + "x" * 9)],
-)
-def test_names_are_made_safe(name, shown):
-    assert plots.short_name(name) == shown
-
-
 def test_svg_takes_colours_from_the_page_but_texts_from_the_data():
     name = f"{plots.INK} font: 8px x; <b>"
     svg = figure_svg(plots.plot_importance([name], [1.0]), "one", "bars & <b>")

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from graphrec.errors import ConfigError
+from graphrec.figures.names import short_name
 from graphrec.pipelines.images import ImageSet, Preprocess, open_images
 
 from ..backbone import Backbone
@@ -54,7 +55,7 @@ def draw_attention(
         ConfigError: There is no such method, layer or class, or the model has no attention over the picture.
         DataError: There is no picture, or a file is broken.
     """
-    from matplotlib.figure import Figure
+    from graphrec.figures.figure import Figure
 
     if method not in METHODS:
         raise ConfigError(f"method={method!r}: must be one of {', '.join(METHODS)}")
@@ -142,7 +143,9 @@ def _predictions(model: Backbone, inputs: Tensor, classes: Sequence[str] | None)
     model.eval()
     shares, codes = model(inputs).softmax(1).max(1)
     model.train(training)
-    names = [classes[code] if classes is not None else f"class {code}" for code in codes.tolist()]
+    names = [
+        short_name(classes[code], 24) if classes is not None else f"class {code}" for code in codes.tolist()
+    ]
     return [f"{name} ({share:.0%})" for name, share in zip(names, shares.tolist(), strict=True)]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphrec.errors import ConfigError, MissingExtraError
+from graphrec.figures.names import short_name
 from graphrec.pipelines.eeg import Montage
 from graphrec.report.plots import GRID, INK, MUTED
 
@@ -69,7 +70,8 @@ def gates_figure(montage: Montage, gates: Mapping[str, Mapping[str, float]]) -> 
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import TwoSlopeNorm
-    from matplotlib.figure import Figure
+
+    from graphrec.figures.figure import Figure
 
     places = positions_of(montage)
     shares = {name: _shares(montage, gates, name) for name in ("electrodes", "electrodes_after")}
@@ -145,4 +147,4 @@ def _electrodes(
     axes.scatter(points[:, 0], points[:, 1], s=430, c=colours, zorder=3, **look)
     for name, (x, y) in zip(montage.channels, points, strict=True):
         dark = abs(float(norm(share[name])) - 0.5) > 0.33
-        axes.text(x, y, name, fontsize=7, color="white" if dark else INK, zorder=4, **_MIDDLE)
+        axes.text(x, y, short_name(name, 12), fontsize=7, color="white" if dark else INK, zorder=4, **_MIDDLE)

@@ -6,11 +6,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from graphrec.errors import DataError
+from graphrec.figures.figure import Figure
 
 from ..topology import Topology
 from .clusters import Hierarchy, affinity_clusters

@@ -27,7 +27,7 @@ def reliability_figure(trust: Reliability, edge_sizes: Tensor) -> Figure:
         trust: Of M hyperedges.
         edge_sizes: Their vertices, (M,); empty hyperedges are left out.
     """
-    from matplotlib.figure import Figure
+    from graphrec.figures.figure import Figure
 
     held = (edge_sizes > 0).cpu()
     figure = Figure(figsize=(8.2, 3.3), layout="constrained", facecolor="white")

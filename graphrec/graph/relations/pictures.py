@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
+from graphrec.figures.names import short_name
 from graphrec.report.plots import INK, MUTED, SERIES
 
 from .batches import TextBatch
@@ -62,7 +63,7 @@ def attention_figure(model: nn.Module, batch: TextBatch, relations: RelationSet,
         ConfigError: The model has neither attention.
         DataError: The text is empty.
     """
-    from matplotlib.figure import Figure
+    from graphrec.figures.figure import Figure
 
     if not isinstance(model, BioIE) or (model.edges is None and not len(model.among)):
         raise ConfigError("the model has no attention to draw; fit model='bioie'")
@@ -93,7 +94,7 @@ def attention_figure(model: nn.Module, batch: TextBatch, relations: RelationSet,
 def _short(word: str) -> str:
     """A word as it is written: none is wider than a picture, and nothing in it is invisible."""
     seen = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in word)
-    return seen if len(seen) <= _WIDEST else f"{seen[: _WIDEST - 1]}…"
+    return short_name(seen, _WIDEST)
 
 
 def _shown(batch: TextBatch, along: Tensor | None, among: Tensor | None, tokens: int) -> list[int]:

@@ -1,0 +1,26 @@
+"""Names from users' data as texts of a plot."""
+
+from __future__ import annotations
+
+_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+"""Not seen themselves, but part of how Persian and Indian words are written."""
+
+
+def elide(text: str, length: int) -> str:
+    """``text`` with its middle left out where it is longer than ``length``."""
+    return text if len(text) <= length else text[: length - length // 3 - 1] + "…" + text[-(length // 3) :]
+
+
+def short_name(name: object, length: int = 28) -> str:
+    """A name on one line of at most ``length`` letters, its middle left out; safe as a plot text.
+
+    A dollar sign is escaped: matplotlib reads what stands between two of them as a formula.
+    """
+    plain = "".join(c if c.isprintable() or c in _JOINERS else " " for c in str(name))
+    return elide(plain, length).replace("$", r"\$")
+
+
+def legend_name(name: object, length: int = 28) -> str:
+    """`short_name` for a legend, from which matplotlib leaves out what begins with an underscore."""
+    short = short_name(name, length)
+    return f" {short}" if short.startswith("_") else short
