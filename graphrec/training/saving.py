@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _NOT_IDENTITY = {"epochs", "accelerator", "devices", "num_nodes", "strategy"}
 _NOT_IDENTITY |= {"loggers", "checkpoint_every", "resume", "progress"}
+_PROCESSES = "number of processes"
 _COST = 19
 """A checkpoint by time waits until training took so many times what the last one took to write."""
 
@@ -41,7 +42,7 @@ def identity(
         fingerprint: Further things that must be the same.
     """
     values: dict[str, Any] = config.model_dump(mode="json", exclude=_NOT_IDENTITY)
-    values |= {"model": type(model).__qualname__, "number of processes": world}
+    values |= {"model": type(model).__qualname__, _PROCESSES: world}
     values |= {f"shape of {name}": list(tensor.shape) for name, tensor in model.state_dict().items()}
     for name, source in sources.items():
         values[f"batches of the {name} part"] = None if source is None else source.steps
@@ -106,11 +107,26 @@ class Saver:
             self._restore(tree)
 
     def _restore(self, tree: dict[str, Any]) -> None:
+        self._check_processes(tree["identity"][_PROCESSES])
         self._check(tree)
         self.loop.load_state(tree)
         set_rng_state(tree["rng"][self.ranks.rank], self.loop.fabric.device)
         position = self.loop.position
         self.loop.display.line(f"resumed after epoch {position.epoch}, step {position.step}")
+
+    def _check_processes(self, before: int) -> None:
+        """Refuse another number of processes, with what to type: each has its part of every batch and its own
+        random numbers.
+        """
+        now = self.ranks.world
+        if self.folder is None or now == before:
+            return
+        how = f"torchrun --nproc-per-node {before}" if before > 1 else "without torchrun"
+        raise RunError(
+            f"{self.folder.folder}: was trained by {before} process{'es' * (before > 1)}, and {now} "
+            f"{'are' if now > 1 else 'is'} running; resume with {before} (--devices {before}, in Python "
+            f"devices={before}; or {how}), or start afresh with --overwrite"
+        )
 
     def _check(self, tree: dict[str, Any]) -> None:
         found = differences(self.identity, tree["identity"])
@@ -124,7 +140,10 @@ class Saver:
             found.append(f"epochs is {self.config.epochs} here and {before} in the checkpoint ({why})")
         if found and self.folder is not None:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            raise RunError(f"{self.folder.folder}: cannot continue this run: {'; '.join(found[:3])}{more}")
+            raise RunError(
+                f"{self.folder.folder}: cannot continue this run: {'; '.join(found[:3])}{more}; give what it "
+                "was started with, or start afresh"
+            )
 
     def finish(self) -> None:
         """Keep the last checkpoint only."""

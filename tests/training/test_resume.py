@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from training_tiny import Rows, Scores, make_model, quick_config
 
 from graphrec.errors import RunError
 from graphrec.training import Trainer
+from graphrec.training.checkpoint import CheckpointFolder
+from graphrec.training.saving import Saver
 
 ROWS, BATCH = 600, 64
 STEPS = -(-ROWS // BATCH)
@@ -131,6 +134,28 @@ def test_another_run_is_refused(tmp_path, changed, message):
         fit(tmp_path, **same | changed)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_another_number_of_processes_is_refused_with_what_to_type(tmp_path):
+    fit(tmp_path, epochs=1)
+    checkpoints = CheckpointFolder(tmp_path / "checkpoints")
+    tree = checkpoints.load()
+    tree["identity"]["number of processes"] = 2
+    checkpoints.save(tree, 1, 0)
+    with pytest.raises(RunError) as error:
+        fit(tmp_path, epochs=1, resume=True)
+    assert str(error.value) == (
+        f"{tmp_path / 'checkpoints'}: was trained by 2 processes, and 1 is running; resume with 2 (--devices "
+        "2, in Python devices=2; or torchrun --nproc-per-node 2), or start afresh with --overwrite"
+    )
+
+
+def test_more_processes_than_before_are_refused_too(tmp_path):
+    here = SimpleNamespace(ranks=SimpleNamespace(world=2), folder=CheckpointFolder(tmp_path))
+    with pytest.raises(
+        RunError, match=r"by 1 process, and 2 are .* with 1 \(--devices 1, .*; or without torchrun"
+    ):
+        Saver._check_processes(here, 1)
 
 
 def test_another_model_is_refused(tmp_path):
