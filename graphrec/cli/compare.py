@@ -72,7 +72,9 @@ def compare(
     """
     given = dict(locals())
     from graphrec.estimators.comparing import compare_models
+    from graphrec.runs import is_main_process
 
+    speaks = is_main_process()
     of_file = o.read_config(config)
     arguments = o.data_arguments(of_file, {**given, "split": split or None})
     common, by_model = _settings_by_model(settings or [])
@@ -81,11 +83,14 @@ def compare(
     try:
         table, _ = compare_models(
             estimator, names(models), data, run_dir=folder, resume=resume, overwrite=overwrite,
-            announce=lambda name: typer.echo(f"{name} ..."), by_model=by_model, **arguments,
+            announce=lambda name: typer.echo(f"{name} ...") if speaks else None, by_model=by_model,
+            **arguments,
         )  # fmt: skip
     except KeyboardInterrupt as error:
         started = folder.with_name(f"{folder.name}.partial").exists()
         stopped(error, "; the same command with --resume continues" if started else "")
+    if not speaks:
+        return
     _print(table, data)
     typer.echo(f"written to {folder}: comparison.csv, comparison.html, and a run folder for each model")
 

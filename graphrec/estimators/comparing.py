@@ -14,7 +14,7 @@ from sklearn.base import clone
 from graphrec import registry
 from graphrec.errors import ConfigError, GraphrecError, RunError
 from graphrec.run_writer import RunWriter
-from graphrec.runs import atomic_file, read_json, write_json
+from graphrec.runs import atomic_file, is_main_process, read_json, write_json
 from graphrec.training.arguments import seed_of
 
 from . import settings
@@ -88,7 +88,7 @@ def compare_models(
                 continue
         announce(each.model)
         rows[each.model] = _fit(each, prepared, _part(writer, each.model), seed)
-        if writer is not None:
+        if writer is not None and is_main_process():
             _keep_rows(writer.partial, rows)
     rows = {name: rows[name] for name in models}
     if all("error" in row for row in rows.values()):
@@ -96,7 +96,7 @@ def compare_models(
             writer.discard()
         raise ConfigError("; ".join(f"{name}: {row['error']}" for name, row in rows.items()))
     table = _table(rows)
-    if writer is not None:
+    if writer is not None and is_main_process():
         _write(writer, table, models, prepared)
     return table, estimators
 

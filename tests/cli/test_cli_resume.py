@@ -12,7 +12,7 @@ from click.testing import Result
 from click_log import click_log
 from typer.testing import CliRunner
 
-from graphrec import CTRClassifier
+from graphrec import CTRClassifier, runs
 from graphrec.cli import app
 from graphrec.errors import RunError
 from graphrec.estimators import comparing, persistence
@@ -108,6 +108,19 @@ def test_a_comparison_on_a_full_disk_is_not_finished_without_a_model(
     assert "cannot be written (No space left on device)" in stopped.stderr
     assert invoke(*command, "--resume").exit_code == 0
     assert sorted(pl.read_csv(tmp_path / "run" / "comparison.csv")["model"]) == ["fm", "lr"]
+
+
+def test_of_several_processes_one_writes_and_prints_a_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All wrote the table and the page, into a folder to which the first may have given its name by then."""
+    click_log(400).write_parquet(tmp_path / "log.parquet")
+    for module in (runs, comparing):
+        monkeypatch.setattr(module, "is_main_process", lambda: False)
+    command = ["compare", tmp_path / "log.parquet", "--models", "lr", *OPTIONS, "--out", tmp_path / "run"]
+    other = invoke(*command)
+    assert (other.exit_code, other.output) == (0, "")
+    assert [path.name for path in (tmp_path / "run.partial").iterdir() if path.is_file()] == ["config.yaml"]
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "run.json"])
