@@ -14,7 +14,7 @@ from sklearn.base import clone
 from graphrec import registry
 from graphrec.errors import ConfigError, GraphrecError, RunError
 from graphrec.run_writer import RunWriter
-from graphrec.runs import atomic_file, is_main_process, read_json, write_json
+from graphrec.runs import REPORT_FILE, atomic_file, is_main_process, read_json, write_json
 from graphrec.training.arguments import seed_of
 
 from . import settings
@@ -150,14 +150,21 @@ def _write(writer: RunWriter, table: pl.DataFrame, models: Sequence[str], prepar
     from graphrec.report import write_comparison
 
     table.write_csv(writer.partial / "comparison.csv")
+    rows = [{**row, "report": _report(writer.partial, row["model"])} for row in table.to_dicts()]
     write_comparison(
         writer.partial / "comparison.html",
-        table.to_dicts(),
+        rows,
         title=f"{', '.join(models)} for {', '.join(prepared.schema.labels)}",
         data=prepared.table.name,
         created=time.strftime("%Y-%m-%d %H:%M %Z"),
     )
     writer.finish()
+
+
+def _report(folder: Path, model: str) -> str | None:
+    """The page of a model's own run as a path inside the folder, so that both can be moved."""
+    page = f"{model}/{REPORT_FILE}"
+    return page if (folder / page).exists() else None
 
 
 def _check_names(models: Sequence[str]) -> None:

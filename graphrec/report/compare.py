@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from graphrec.metrics import METRICS, Metric
 
@@ -45,7 +46,8 @@ def write_comparison(
         path: File to write.
         rows: One mapping per model: ``"model"``, any metrics of `graphrec.metrics.METRICS` (None where
             undefined), also of single labels as ``"click/auc"``, ``"seconds"`` that fitting took,
-            ``"epochs"``, ``"parameters"``, ``"part"``; or ``"error"`` with why it failed.
+            ``"epochs"``, ``"parameters"``, ``"part"``; ``"report"``, the page of its own run, as a path from
+            the folder of this one; or ``"error"`` with why it failed.
         title: Heading.
         data: Where the rows came from.
         part: Part of the data that was evaluated, such as "valid"; that of the rows when empty.
@@ -69,7 +71,10 @@ def write_comparison(
         created=created,
         sort=METRICS[sort].title,
         columns=[_heading(name) for name in columns],
-        rows=[(row["model"], [by_column[name][i] for name in columns]) for i, row in enumerate(good)],
+        rows=[
+            (row["model"], quote(row.get("report") or ""), [by_column[name][i] for name in columns])
+            for i, row in enumerate(good)
+        ],
         failed=failed,
         summary=summary(good, sort),
         tradeoff=_tradeoff(good, sort),

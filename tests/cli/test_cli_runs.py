@@ -175,6 +175,10 @@ def test_compare_prints_one_table_and_leaves_runs(folder: Path) -> None:
     assert {p.name for p in (folder / "compared").iterdir()} == {
         *("config.yaml", "comparison.csv", "comparison.json", "comparison.html", "lr", "fm", "mmoe")
     }
+    page = (folder / "compared" / "comparison.html").read_text()
+    links = re.findall(r'href="([^"]+report[^"]*)"', page)
+    assert sorted(links) == ["fm/report.html", "lr/report.html", "mmoe/report.html"]
+    assert all((folder / "compared" / link).is_file() for link in links)
     auc = CTRClassifier.load(folder / "compared" / "fm").metrics_["valid"]["auc"]
     assert table.filter(pl.col("model") == "fm")["auc"].item() == pytest.approx(auc)
 

@@ -66,3 +66,13 @@ def test_columns_of_single_labels_and_the_part_come_from_the_rows(tmp_path):
     page = Page(write_comparison(tmp_path / "c.html", rows).read_text(encoding="utf-8"))
     assert "AUC ↑ click AUC ↑ like AUC ↑ Epochs" in page.text
     assert "Measured on the validation rows." in page.text
+
+
+def test_a_name_leads_to_the_report_of_its_run_if_there_is_one(tmp_path):
+    rows = [{"model": "a", "auc": 0.7, "report": "my run #1/report.html"}, {"model": "b", "auc": 0.6}]
+    text = write_comparison(tmp_path / "c.html", rows).read_text(encoding="utf-8")
+    assert '<th scope="row"><a href="my%20run%20%231/report.html">a</a></th>' in text
+    assert '<th scope="row">b</th>' in text
+    assert "A name leads to the report" in Page(text).text
+    text = write_comparison(tmp_path / "c.html", rows[1:]).read_text(encoding="utf-8")
+    assert "A name leads" not in Page(text).text
