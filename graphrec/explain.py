@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 ROWS = 20_000
 """Rows that an explanation looks at by default; more change the third decimal of an AUC drop."""
 
+DRAWN = 100
+"""Fields of the heat map at most, those with the strongest pairs; the table has all."""
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -63,6 +66,7 @@ class Explanation:
             The files written.
         """
         from graphrec.report import plots
+        from graphrec.report.pictures import strongest_fields
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +76,10 @@ class Explanation:
             values = drops["field"].to_list(), drops["auc_drop"].to_list()
             figures["importance"] = plots.plot_importance(*values, "AUC lost")
         if self.matrix is not None and len(self.fields) > 1:
-            figures["interactions"] = plots.plot_interactions(self.matrix, self.fields)
+            drawn = strongest_fields(self.matrix, self.fields, DRAWN)
+            part = f" (the strongest {DRAWN} of {len(self.fields):,} fields)"
+            title = "strength" + (part if len(self.fields) > DRAWN else "")
+            figures["interactions"] = plots.plot_interactions(*drawn, title)
         files = []
         for name, figure in figures.items():
             for suffix in formats:

@@ -12,7 +12,7 @@ from click_log import click_log
 
 from graphrec import CTRClassifier
 from graphrec.errors import ConfigError
-from graphrec.explain import explain_model, sample_batch
+from graphrec.explain import Explanation, explain_model, sample_batch
 from graphrec.pipelines.tables import Batch, Features, FeatureSpec, Field
 from graphrec.registry import list_models
 
@@ -126,6 +126,16 @@ def test_files_and_pictures(tmp_path: Path, log: pl.DataFrame) -> None:
     assert {"importance.csv", "importance.png", "importance.svg"} <= set(files)
     assert min(files.values()) > 50
     assert pl.read_csv(tmp_path / "out" / "importance.csv").columns == ["field", "auc_drop", "std"]
+
+
+def test_of_many_fields_the_strongest_are_drawn(tmp_path: Path) -> None:
+    fields = tuple(f"field {i}" for i in range(120))
+    matrix = np.add.outer(np.arange(120.0), np.arange(120.0))
+    nothing = pl.DataFrame(schema={"field": pl.String, "auc_drop": pl.Float64, "std": pl.Float64})
+    Explanation("m", nothing, pl.DataFrame(), fields, matrix, None, 1).plot(tmp_path, formats=["svg"])
+    text = (tmp_path / "interactions.svg").read_text()
+    assert "<!-- strength (the strongest 100 of 120 fields) -->" in text
+    assert [f"<!-- field {i} -->" in text for i in (19, 20, 119)] == [False, True, True]
 
 
 def test_sample_is_drawn_from_the_whole_table_without_repetition(log: pl.DataFrame) -> None:

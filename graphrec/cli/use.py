@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from graphrec.errors import ConfigError
+from graphrec.figures.names import one_line
 
 from . import options as o
 from .common import AsJson, DataPath, Debug, RunPath, command, console, metrics_table, names, number
@@ -141,10 +142,11 @@ def explain(
     )
     for row in found.importance.head(30).iter_rows(named=True):
         values = (row["auc_drop"], row["std"])
-        table.add_row(row["field"], *("-" if v is None else f"{v:.5f}" for v in values))
+        table.add_row(one_line(row["field"]), *("-" if v is None else f"{v:.5f}" for v in values))
     console().print(table)
     for row in found.pairs.head(10).iter_rows(named=True):
-        typer.echo(f"pair: {row['field']} <- {row['other']}  {row['strength']:.4g}")
+        pair = f"{one_line(row['field'])} <- {one_line(row['other'])}"
+        typer.echo(f"pair: {pair}  {row['strength']:.4g}")
     typer.echo(f"written to {out}: {', '.join(file.name for file in files)}")
 
 

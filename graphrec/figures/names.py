@@ -11,13 +11,18 @@ def elide(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - length // 3 - 1] + "…" + text[-(length // 3) :]
 
 
+def one_line(name: object) -> str:
+    """A name without line breaks and what else cannot be seen, a blank for each; mere blanks in quotes."""
+    plain = "".join(c if c.isprintable() or c in _JOINERS else " " for c in str(name))
+    return plain if plain.strip() else f"'{plain}'"
+
+
 def short_name(name: object, length: int = 28) -> str:
-    """A name on one line of at most ``length`` letters, its middle left out; safe as a plot text.
+    """`one_line` of at most ``length`` letters, its middle left out; safe as a plot text.
 
     A dollar sign is escaped: matplotlib reads what stands between two of them as a formula.
     """
-    plain = "".join(c if c.isprintable() or c in _JOINERS else " " for c in str(name))
-    return elide(plain, length).replace("$", r"\$")
+    return elide(one_line(name), length).replace("$", r"\$")
 
 
 def legend_name(name: object, length: int = 28) -> str:

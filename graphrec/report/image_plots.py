@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plot_sheet(pictures: Sequence[Any], captions: Sequence[str], columns: int = 6) -> Figure:
+def plot_sheet(pictures: Sequence[Any], captions: Sequence[Sequence[str]], columns: int = 6) -> Figure:
     """Pictures side by side, each with a caption of a line or two below it.
 
     Args:
         pictures: uint8 arrays (H, W, 3), of any sizes.
-        captions: One each.
+        captions: The lines of each.
         columns: Of the sheet.
     """
     from graphrec.figures.figure import Figure
@@ -29,7 +29,7 @@ def plot_sheet(pictures: Sequence[Any], captions: Sequence[str], columns: int = 
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.imshow(picture, interpolation="nearest" if min(picture.shape[:2]) < 64 else "antialiased")
         axes.set_axis_off()
-        lines = "\n".join(short_name(line, 24) for line in caption.split("\n"))
+        lines = "\n".join(short_name(line, 24) for line in caption)
         place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "top"}
         axes.text(0.5, -0.04, lines, fontsize=FONT - 1, color=INK, linespacing=1.25, **place)
     return figure

@@ -156,7 +156,7 @@ def interaction_picture(data: ReportData) -> Picture | None:
     """Heat map of field pairs, and the strongest pairs as a table."""
     if data.interactions is None or len(data.interactions[1]) < 2:
         return None
-    matrix, names = _strongest_fields(data.interactions[0], data.interactions[1])
+    matrix, names = strongest_fields(*data.interactions, MAX_HEAT_MAP)
     pairs = strongest_pairs(matrix, names)
     rows = [[elide(a, 48), elide(b, 48), f"{value:.4g}"] for a, b, value in pairs]
     table = Table("Strongest pairs", ["field", "with", "strength"], rows, 2)
@@ -169,11 +169,11 @@ def interaction_picture(data: ReportData) -> Picture | None:
     return Picture("Field interactions", svg, reads, table, wide=True, beside=len(names) <= _BESIDE)
 
 
-def _strongest_fields(matrix: Any, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Matrix with a diagonal of 0, and names, of the `MAX_HEAT_MAP` fields with the largest sums."""
+def strongest_fields(matrix: Any, names: Sequence[str], most: int) -> tuple[np.ndarray, list[str]]:
+    """Matrix with a diagonal of 0, and names, of the ``most`` fields with the largest sums."""
     values = np.nan_to_num(np.array(matrix, dtype=np.float64))
     np.fill_diagonal(values, 0)
-    keep = np.sort(np.argsort(-(values.sum(0) + values.sum(1)), kind="stable")[:MAX_HEAT_MAP])
+    keep = np.sort(np.argsort(-(values.sum(0) + values.sum(1)), kind="stable")[:most])
     return values[np.ix_(keep, keep)], [names[i] for i in keep]
 
 

@@ -96,7 +96,9 @@ def plot_precision_recall(scores: Scores) -> Figure:
     precision, recall = scores.precision_recall()
     rate = scores.base_rate or 0.0
     axes.axhline(rate, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
-    axes.text(0.01, rate + 0.012, f"base rate {rate:.3g}", color=MUTED, fontsize=FONT, va="bottom")
+    side: dict[str, Any] = {"va": "bottom"} if rate < 0.85 else {"va": "top"}
+    height = rate + (0.012 if rate < 0.85 else -0.012)
+    axes.text(0.01, height, f"base rate {rate:.3g}", color=MUTED, fontsize=FONT, **side)
     if len(recall):
         # The first few cut-offs hold a handful of rows, where precision only jumps about.
         settled = recall >= min(0.005, recall[-1])
@@ -104,7 +106,8 @@ def plot_precision_recall(scores: Scores) -> Figure:
         keep = _thin(x, y)
         axes.plot(x[keep], y[keep], color=SERIES[0], linewidth=1.8)
         text = f"PR-AUC {scores.pr_auc:.4f}"
-        axes.text(0.99, 0.97, text, color=SERIES[0], fontsize=11, ha="right", va="top", weight="bold")
+        corner: dict[str, Any] = {"y": 0.97, "va": "top"} if rate < 0.5 else {"y": 0.05, "va": "bottom"}
+        axes.text(0.99, s=text, color=SERIES[0], fontsize=11, ha="right", weight="bold", **corner)
     axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.04))
     name_axes(axes, "recall: share of positives found", "precision: share of hits")
     return figure

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_LINES = 6
 """Variants whose learning curves one figure shows; more cannot be told apart."""
+_MOST_NAMES = 45
+"""Classes along a confusion matrix that are named; more names would lie on each other."""
 
 
 def plot_spread(
@@ -88,6 +90,8 @@ def _mean_curve(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
 def plot_confusion(true: Any, guess: Any, names: Sequence[str]) -> Figure:
     """Rows are the true classes, columns the predicted ones; the colour is the share of the row.
 
+    Of more than 45 classes every second, third or so is named.
+
     Args:
         true: Classes, int (n,).
         guess: Predicted classes, int (n,).
@@ -103,9 +107,11 @@ def plot_confusion(true: Any, guess: Any, names: Sequence[str]) -> Figure:
         for (row, column), value in np.ndenumerate(count):
             shade = "white" if share[row, column] > 0.6 else "#1c2734"
             axes.text(column, row, f"{value:,}", ha="center", va="center", fontsize=FONT, color=shade)
-    ticks = [short_name(name, 16) for name in names]
-    axes.set_xticks(range(len(names)), ticks, rotation=90 if len(names) > 6 else 0)
-    axes.set_yticks(range(len(names)), ticks)
+    named = range(0, len(names), -(-len(names) // _MOST_NAMES))
+    ticks = [short_name(names[i], 16) for i in named]
+    room = 72 * (side - 1.4) / len(names) / (0.6 * FONT)  # letters that fit below a column
+    axes.set_xticks(named, ticks, rotation=0 if max(map(len, ticks)) <= room else 90)
+    axes.set_yticks(named, ticks)
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -113,5 +119,6 @@ def plot_confusion(true: Any, guess: Any, names: Sequence[str]) -> Figure:
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=FONT, colors=MUTED, labelcolor=INK, length=2)
     bar.set_label("share of the row", fontsize=FONT, color=INK)
-    name_axes(axes, "predicted", "true")
+    some = f" (1 class of {named.step} is named)" if named.step > 1 else ""
+    name_axes(axes, f"predicted{some}", f"true{some}")
     return figure

@@ -31,6 +31,17 @@ def test_brackets_and_colons_in_names_are_no_markup(tmp_path: Path, monkeypatch:
     assert FIELD in run("explain", "run", PATH, "--out", "why", "--repeats", "1").stdout
 
 
+def test_a_name_with_a_line_break_is_printed_on_one_line(tmp_path: Path) -> None:
+    path, out = tmp_path / "log.parquet", tmp_path / "run"
+    click_log(300).drop("like").rename({"user_id": "us\ner"}).write_parquet(path)
+    run("fit", path, "-l", "click", "-m", "fwfm", "--epochs", "1", "-q", "-o", out)
+    lines = run("explain", out, path, "--out", tmp_path / "why", "--repeats", "1").stdout.splitlines()
+    assert any("│ us er " in line for line in lines)
+    pairs = [line for line in lines if line.startswith("pair: ")]
+    assert any("us er" in line for line in pairs)
+    assert all("<-" in line for line in pairs)
+
+
 def test_a_long_path_is_printed_in_one_piece(tmp_path: Path) -> None:
     click_log(200).write_parquet(tmp_path / "log.parquet")
     out = tmp_path / ("long-" * 20) / ("name-" * 20) / "run"

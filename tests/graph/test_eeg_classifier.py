@@ -265,6 +265,18 @@ def test_gates_and_their_picture(fitted: EEGClassifier, tmp_path: Path) -> None:
     assert (tmp_path / "gates.png").stat().st_size > 10_000
 
 
+def test_names_of_electrodes_that_their_dots_have_no_room_for_stand_below() -> None:
+    from graphrec.graph.eeg.pictures import gates_figure
+
+    places = {"Fp1": (0.0, 0.5), "EEG $O1$-Ref": (0.0, -0.5)}
+    montage = Montage.from_regions({"all": list(places)}, positions=places)
+    share, whole = dict.fromkeys(places, 0.5), {"all": 1.0}
+    fields = {"electrodes": share, "electrodes_after": share, "regions": whole, "regions_after": whole}
+    texts = {one.get_text(): one.get_position() for one in gates_figure(montage, fields).axes[0].texts}
+    assert texts["Fp1"] == places["Fp1"]
+    assert texts[r"EEG \$O1\$-Ref"] == (0.0, pytest.approx(-0.61))
+
+
 def test_positions_without_and_with_mne() -> None:
     from graphrec.graph.eeg.pictures import positions_of
 

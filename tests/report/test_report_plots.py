@@ -1,5 +1,6 @@
 """The figures: what they draw, and that nothing global changes."""
 
+import itertools
 import subprocess
 import sys
 
@@ -11,7 +12,8 @@ from report_data import predictions
 from sklearn.metrics import roc_curve
 
 from graphrec.metrics import Scores
-from graphrec.report import plots
+from graphrec.report import image_plots, plots
+from graphrec.report.run_plots import plot_confusion
 from graphrec.report.svg import figure_svg
 
 
@@ -125,3 +127,39 @@ def test_matplotlib_and_jinja_load_only_when_used():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "False\n"
     )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"class_{i}" for i in range(300)],
+        [f"a rather long class {i}" for i in range(6)],
+        ["x" * 200, "line\nbreak"],
+        list("abc"),
+    ],
+)
+def test_names_of_a_confusion_keep_apart(names):
+    figure = plot_confusion(np.arange(len(names)), np.arange(len(names)), names)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        boxes = [one.get_window_extent() for one in labels]
+        assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+    assert ("1 class of 7 is named" in axes.get_xlabel()) == (len(names) == 300)
+
+
+def test_the_figure_of_precision_stands_clear_of_the_curve():
+    rng = np.random.default_rng(0)
+    y = (rng.random(500) < 0.95).astype(float)
+    scores = Scores.of(y, np.where(y == 1, 0.2, 0.0) + 0.5 * rng.random(500))
+    figure = plots.plot_precision_recall(scores)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [Text.get_window_extent(one) for one in axes.texts]
+    heights = axes.transData.transform(np.column_stack(axes.lines[1].get_data()))[:, 1]
+    assert all(box.y1 < heights.min() for box in boxes)
+
+
+def test_captions_keep_to_their_lines():
+    figure = image_plots.plot_sheet([np.zeros((8, 8, 3), np.uint8)], [("line\nbreak", "as $b$")])
+    assert figure.axes[0].texts[0].get_text() == "line break\nas \\$b\\$"

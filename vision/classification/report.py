@@ -87,7 +87,7 @@ def plot_mistakes(
     if not len(chosen):
         return None
     guess = scores.argmax(1)
-    captions = [f"{names[labels[i]]}\nas {names[guess[i]]}, {100 * scores[i, guess[i]]:.0f}%" for i in chosen]
+    captions = [(names[labels[i]], f"as {names[guess[i]]}, {100 * scores[i, guess[i]]:.0f}%") for i in chosen]
     return plot_sheet([_thumbnail(images, int(i)) for i in chosen], captions)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Positions = Mapping[str, tuple[float, float]]
 _FONT = 8.5
 _HALO = 0.16
+_INSIDE = 4
+"""Letters of an electrode's name that its dot has room for; longer names stand below."""
 _MIDDLE: dict[str, Any] = {"ha": "center", "va": "center"}
 
 
@@ -146,5 +148,9 @@ def _electrodes(
     look: dict[str, Any] = {"cmap": "PuOr_r", "norm": norm, "edgecolors": GRID, "linewidths": 1.2}
     axes.scatter(points[:, 0], points[:, 1], s=430, c=colours, zorder=3, **look)
     for name, (x, y) in zip(montage.channels, points, strict=True):
+        if len(name) > _INSIDE:
+            place: dict[str, Any] = {"ha": "center", "va": "top"}
+            axes.text(x, y - 0.11, short_name(name, 12), fontsize=6.5, color=INK, zorder=4, **place)
+            continue
         dark = abs(float(norm(share[name])) - 0.5) > 0.33
-        axes.text(x, y, short_name(name, 12), fontsize=7, color="white" if dark else INK, zorder=4, **_MIDDLE)
+        axes.text(x, y, short_name(name), fontsize=7, color="white" if dark else INK, zorder=4, **_MIDDLE)
