@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphrec.kernels.attention.core import as_given
+
 from .normed import PIECE, computed_by, differentiable
-from .pointwise import How, convolve, gradients
+from .pointwise import Gradients, How, gradients
+from .wide import Types, conv2d_in
 
 _NORM = "NativeBatchNormBackward0"
 _RELU = "_ReLUOfNormBackward"  # which autograd makes of the class below
@@ -27,7 +30,8 @@ def _kept(x: Tensor) -> Kept | None:
     if norm is None or x.dim() != 4 or not norm._saved_training:
         return None
     bias = getattr(norm.next_functions[2][0], "variable", None)  # the norm keeps all but this
-    if bias is None or norm._saved_weight is None:
+    narrow = norm._saved_result1.dtype.itemsize < 4  # of which the output cannot be made again
+    if bias is None or norm._saved_weight is None or narrow:
         return None
     return norm._saved_input, norm._saved_result1, norm._saved_result2, norm._saved_weight, bias
 
@@ -57,7 +61,9 @@ def of_relu(x: Tensor) -> Kept | None:
     return kept
 
 
-def conv_of_relu(x: Tensor, weight: Tensor, bias: Tensor | None, how: How, kept: Kept) -> Tensor:
+def conv_of_relu(
+    x: Tensor, weight: Tensor, bias: Tensor | None, how: How, types: Types, kept: Kept
+) -> Tensor:
     """A convolution that does not keep its input, but makes it again for the gradient of its weight.
 
     Args:
@@ -65,9 +71,10 @@ def conv_of_relu(x: Tensor, weight: Tensor, bias: Tensor | None, how: How, kept:
         weight: (D, C // groups, h, w).
         bias: (D,) or None.
         how: Stride, padding, dilation and groups.
+        types: Of the output and of products.
         kept: Of x, by `of_relu`.
     """
-    out: Tensor = _ConvOfReLU.apply(x, weight, bias, how, *kept)
+    out: Tensor = _ConvOfReLU.apply(x, weight, bias, how, types, *kept)
     return out
 
 
@@ -101,7 +108,7 @@ class _ReLUOfNorm(torch.autograd.Function):
             return grad * (_normalised(*kept) > 0), *(None,) * len(kept)
         dx = torch.empty_like(grad)
         for made, g, into in _pieces(kept, grad, dx):
-            torch.ops.aten.threshold_backward.grad_input(g, made, 0, grad_input=into)
+            torch.ops.aten.threshold_backward.grad_input(g, made.to(g.dtype), 0, grad_input=into)
         return dx, *(None,) * len(kept)
 
 
@@ -109,31 +116,47 @@ class _ConvOfReLU(torch.autograd.Function):
     """The convolution of ``relu(norm(...))``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: How, *kept: Tensor) -> Tensor:
-        ctx.how = how
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: How, types: Types, *kept: Tensor
+    ) -> Tensor:
+        ctx.how, ctx.types = how, types
         ctx.save_for_backward(weight, *kept)
-        return convolve(x, weight, bias, how)
+        return conv2d_in(types, x, weight, bias, how)
 
     @staticmethod
+    @as_given
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, *kept = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
-        nothing = (None,) * (1 + len(kept))
+        wanted, inside, given = ctx.needs_input_grad[:3], ctx.types.inside, kept[0].dtype
+        nothing = (None,) * (2 + len(kept))
+        kernel = weight.to(inside)
         if torch.is_grad_enabled():
-            return *gradients(grad, _normalised(*kept).relu(), weight, ctx.how, wanted), *nothing
-        x = torch.empty_like(kept[0])
+            x = _normalised(*kept).to(inside).relu()
+            found = gradients(grad.to(inside), x, kernel, ctx.how, wanted)
+            return *_in_types(found, (given, weight.dtype)), *nothing
+        x = torch.empty_like(kept[0], dtype=inside)
         for made, into in _pieces(kept, x):
-            torch.clamp_min(made, 0, out=into)
-        _, *others = gradients(grad, x, weight, ctx.how, (False, *wanted[1:]))
-        del x
+            torch.clamp_min(made.to(inside), 0, out=into)
+        found = gradients(grad.to(inside), x, kernel, ctx.how, (False, *wanted[1:]))
+        _, *others = _in_types(found, (given, weight.dtype))
         if not wanted[0]:
             return None, *others, *nothing
+        if given is inside:
+            x = kept[0]  # of which only the shape is asked
         dx = torch.empty_like(kept[0])  # in two parts, as a CPU lays out anew what it needs of each
         images = -(-len(grad) // 2) if grad.device.type == "cpu" else len(grad)
-        parts = (one.split(max(images, 1)) for one in (grad, kept[0], dx))
+        parts = (one.split(max(images, 1)) for one in (grad, x, dx))
         for some, like, into in zip(*parts, strict=True):
-            into.copy_(gradients(some, like, weight, ctx.how, (True, False, False))[0])
+            into.copy_(gradients(some.to(inside), like, kernel, ctx.how, (True, False, False))[0])
         return dx, *others, *nothing
+
+
+def _in_types(found: Gradients, dtypes: tuple[torch.dtype, torch.dtype]) -> Gradients:
+    """Gradients of input, weight and bias in the types of input and weight."""
+    dx, dweight, dbias = (
+        None if one is None else one.to(dtype) for one, dtype in zip(found, (*dtypes, dtypes[1]), strict=True)
+    )
+    return dx, dweight, dbias
 
 
 class _GateOfNorm(torch.autograd.Function):
@@ -148,10 +171,10 @@ class _GateOfNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gate, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():
-            dgate = (grad * _normalised(*kept)).sum((2, 3), keepdim=True)
+            dgate = (grad * _normalised(*kept)).sum((2, 3), keepdim=True).to(gate.dtype)
         else:
             sums = [made.mul_(g).sum((-2, -1)) for made, g in _pieces(kept, grad)]
-            dgate = torch.cat(sums).view(gate.shape)
+            dgate = torch.cat(sums).view(gate.shape).to(gate.dtype)
         return grad * gate, dgate, *(None,) * len(kept)
 
 
@@ -173,4 +196,4 @@ def _pieces(kept: Kept, *maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
 def _normalised(x: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What the norm has made, to be differentiated once more."""
     each = (one[:, None, None] for one in (inverse, weight, bias))
-    return differentiable(x, (0, 2, 3), *each)
+    return differentiable(x.to(inverse.dtype), (0, 2, 3), *each)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .batch_normed import conv_of_relu, of_relu
 from .pointwise import folds, pointwise
-from .wide import emulated_type, left_to_torch, wide_conv2d
+from .wide import emulated_type, left_to_torch, types_of, wide_conv2d
 
 _ONE = (1, 1)
 
@@ -29,10 +29,11 @@ class Conv2d(nn.Conv2d):
         if not (wide or fold or x.grad_fn is not None) or not self._pads_with_zeros(x):
             return super()._conv_forward(x, weight, bias)
         how = (self.stride, self.padding, self.dilation, self.groups)
+        kept = of_relu(x) if x.grad_fn is not None and weight.requires_grad else None
+        if kept is not None and (types := types_of(x, weight)) is not None:
+            return conv_of_relu(x, weight, bias, how, types, kept)
         if wide and (dtype := emulated_type(x, weight)) is not None:
             return wide_conv2d(x, weight, bias, dtype, how)
-        if x.grad_fn is not None and weight.requires_grad and (kept := of_relu(x)) is not None:
-            return conv_of_relu(x, weight, bias, how, kept)
         if fold and folds(x, weight, how) and not left_to_torch():
             return pointwise(x, weight, bias)
         return super()._conv_forward(x, weight, bias)

@@ -8,7 +8,7 @@ kept for gradients is as narrow as torch keeps it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,27 @@ def left_to_torch() -> bool:
     return listened_to() or traced or forward_ad._current_level >= 0
 
 
+class Types(NamedTuple):
+    """What a layer gives, and what its products are made in."""
+
+    out: torch.dtype
+    inside: torch.dtype
+
+
+def types_of(x: Tensor, weight: Tensor) -> Types | None:
+    """Types of a layer's output and products, as torch and autocast have them; None of what does not fit.
+
+    Args:
+        x: Input of the layer.
+        weight: Its weight.
+    """
+    cast = torch.is_autocast_enabled(x.device.type) and x.dtype in _CAST
+    dtype = torch.get_autocast_dtype(x.device.type) if cast else x.dtype
+    if weight.dtype != dtype and not (cast and weight.dtype in _CAST):
+        return None
+    return Types(dtype, torch.float32 if x.device.type == "cpu" and emulated(dtype) else dtype)
+
+
 def emulated_type(x: Tensor, weight: Tensor) -> torch.dtype | None:
     """The dtype of a product that this processor emulates; None where torch's own way is as good, or watched.
 
@@ -46,7 +67,7 @@ def emulated_type(x: Tensor, weight: Tensor) -> torch.dtype | None:
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
     """``x @ weight.T + bias``, made in float32 and rounded to ``dtype``."""
     if not torch.is_grad_enabled():
-        return _linear(x, weight, bias, dtype)
+        return linear_in(Types(dtype, torch.float32), x, weight, bias)
     low = x.to(dtype) if weight.requires_grad else None
     out: Tensor = _Linear.apply(x, low, weight, bias, dtype)
     return out
@@ -66,23 +87,27 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 def wide_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, how: How) -> Tensor:
     """The convolution of ``x`` (B, C, H, W), made in float32 and rounded to ``dtype``."""
     if not torch.is_grad_enabled():
-        return _conv2d(x, weight, bias, dtype, how)
+        return conv2d_in(Types(dtype, torch.float32), x, weight, bias, how)
     out: Tensor = _Conv2d.apply(x, x.to(dtype), weight, bias, dtype, how)
     return out
 
 
 @as_given
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    return nn.functional.linear(x.float(), weight.float(), _float(bias)).to(dtype)
+def linear_in(types: Types, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x @ weight.T + bias``, made and rounded as ``types`` say; not differentiated."""
+    made = nn.functional.linear(*(_to(one, types.inside) for one in (x, weight, bias)))
+    return made.to(types.out)
 
 
 @as_given
-def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, how: How) -> Tensor:
-    return convolve(x.float(), weight.float(), _float(bias), how).to(dtype)
+def conv2d_in(types: Types, x: Tensor, weight: Tensor, bias: Tensor | None, how: How) -> Tensor:
+    """The convolution of ``x`` (B, C, H, W), made and rounded as ``types`` say; not differentiated."""
+    x, weight, bias = (_to(one, types.inside) for one in (x, weight, bias))
+    return convolve(x, weight, bias, how).to(types.out)
 
 
-def _float(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.float()
+def _to(x: Any, dtype: torch.dtype) -> Any:
+    return None if x is None else x.to(dtype)
 
 
 class _Linear(torch.autograd.Function):
@@ -94,7 +119,7 @@ class _Linear(torch.autograd.Function):
     ) -> Tensor:
         ctx.dtypes = x.dtype, weight.dtype
         ctx.save_for_backward(low, weight if ctx.needs_input_grad[0] else None)
-        return _linear(x, weight, bias, dtype)
+        return linear_in(Types(dtype, torch.float32), x, weight, bias)
 
     @staticmethod
     @as_given
@@ -122,7 +147,7 @@ class _Conv2d(torch.autograd.Function):
     ) -> Tensor:
         ctx.given, ctx.how = x.dtype, how
         ctx.save_for_backward(low, weight)
-        return _conv2d(x, weight, bias, dtype, how)
+        return conv2d_in(Types(dtype, torch.float32), x, weight, bias, how)
 
     @staticmethod
     @as_given
