@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from graphrec import runs
 from graphrec.errors import ConfigError, DataError, RunError
+from graphrec.history_file import read_history, write_history
 from graphrec.metrics import class_metrics
 from graphrec.metrics.growing import GrowingArray
 from graphrec.training import TrainConfig, Trainer
@@ -175,7 +176,7 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
         runs.save_weights(folder / runs.MODEL_FILE, self.module_)
         runs.write_yaml(folder / runs.CONFIG_FILE, as_fitted(self)._arguments())
         runs.write_json(folder / runs.METRICS_FILE, self.metrics_)
-        runs.write_history(folder / runs.HISTORY_FILE, self.history_)
+        write_history(folder / runs.HISTORY_FILE, self.history_)
         runs.write_json(folder / runs.RUN_FILE, self._info())
         self._write_more(folder)
 
@@ -219,7 +220,7 @@ class ModuleEstimator(ClassifierMixin, BaseEstimator):
         runs.load_weights(folder / runs.MODEL_FILE, module)
         fitted.module_ = module.eval()
         fitted.metrics_ = runs.read_json(folder / runs.METRICS_FILE)
-        fitted.history_ = runs.read_history(folder / runs.HISTORY_FILE)
+        fitted.history_ = read_history(folder / runs.HISTORY_FILE)
         return fitted
 
 

@@ -8,12 +8,11 @@ its name by one rename when it is complete, so a folder called NAME is never hal
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -265,15 +264,6 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line per epoch; the columns are all keys that occur, in order of appearance."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def save_weights(path: Path, module: nn.Module) -> None:
     """A module's state as safetensors.
 
@@ -304,28 +294,6 @@ def load_weights(path: Path, module: nn.Module) -> None:
         raise RunError(
             f"{path}: does not hold this model's weights ({' '.join(str(error).split())[:300]})"
         ) from error
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of `write_history`; empty cells are None.
-
-    Raises:
-        RunError: The file is missing or cut short.
-    """
-
-    def value(text: str) -> Any:
-        if text in ("", "True", "False"):
-            return None if text == "" else text == "True"
-        number = float(text)
-        return int(number) if text.lstrip("-").isdigit() else number
-
-    if not path.is_file():
-        raise RunError(f"{path}: is missing; fit again")
-    with path.open(newline="", encoding="utf-8") as file:
-        try:
-            return [{k: value(v) for k, v in row.items()} for row in csv.DictReader(file)]
-        except (TypeError, ValueError) as error:
-            raise RunError(f"{path}: is damaged ({error}); fit again") from error
 
 
 def plain_source(value: Any) -> Any:

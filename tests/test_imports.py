@@ -25,7 +25,7 @@ FOLDERS = {
 BASE = {"errors", "figures"}
 ENGINE = BASE | {"metrics", "kernels", "pipelines"}
 MODELS = ENGINE | {"training", "registry"}
-ESTIMATOR = MODELS | {"runs", "run_writer", "tracing"}
+ESTIMATOR = MODELS | {"runs", "run_writer", "history_file", "tracing"}
 GRAPH = ESTIMATOR | {"module_estimator", "report"}
 FACADE = GRAPH | {"ctr", "graph", "vision", "data", "explain", "export", "estimators", "doctor"}
 MAY_IMPORT = {
@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "graph": GRAPH,
     "vision": GRAPH,
     "module_estimator": ESTIMATOR,
+    "history_file": BASE,
     "runs": FACADE,
     "run_writer": BASE | {"runs"},
     "explain": FACADE,

@@ -13,6 +13,7 @@ import torch
 
 from graphrec import runs
 from graphrec.errors import DataError, GraphrecError, RunError
+from graphrec.history_file import read_history, write_history
 from graphrec.run_writer import RunWriter
 
 
@@ -205,8 +206,33 @@ def test_json_has_null_for_what_is_not_a_number(tmp_path: Path) -> None:
 
 def test_history_round_trip(tmp_path: Path) -> None:
     rows = [{"epoch": 1, "auc": 0.5, "best": True}, {"epoch": 1.5, "auc": None, "best": False, "late": -2}]
-    runs.write_history(tmp_path / "h.csv", rows)
-    assert runs.read_history(tmp_path / "h.csv") == [{**rows[0], "late": None}, rows[1]]
+    write_history(tmp_path / "h.csv", rows)
+    assert read_history(tmp_path / "h.csv") == [{**rows[0], "late": None}, rows[1]]
+    write_history(tmp_path / "h.csv", [])
+    assert read_history(tmp_path / "h.csv") == []
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_a_history_that_was_cut_names_the_line_wherever_it_was_cut(tmp_path: Path, texts: bool) -> None:
+    """A number without its last digits is a number too, and an empty last cell a value that is not known."""
+    file = tmp_path / "h.csv"
+    write_history(file, [{"epoch": e, "loss": 0.25, "best": True} for e in (1, 2)])
+    content = file.read_bytes()
+    for kept in range(len(content)):
+        file.write_bytes(content[:kept])
+        if content[:kept].endswith(b"\n"):
+            continue
+        line = content[:kept].count(b"\n") + 1
+        remedy = "fit again" if line == 1 else "remove that line to go on without it, or fit again"
+        with pytest.raises(RunError) as error:
+            read_history(file, texts=texts)
+        assert str(error.value) == f"{file}: line {line} is not whole; {remedy}"
+    file.write_bytes(content.replace(b"2,0.25", b"2"))
+    with pytest.raises(RunError, match=r"h\.csv: line 3 is not whole"):
+        read_history(file, texts=texts)
+    file.write_bytes(content.replace(b"2,0.25", b"2,\xff"))
+    with pytest.raises(RunError, match=r"h\.csv: is damaged"):
+        read_history(file, texts=texts)
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:

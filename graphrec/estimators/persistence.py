@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphrec import runs
 from graphrec.errors import ConfigError, RunError
+from graphrec.history_file import read_history, write_history
 from graphrec.module_estimator import as_fitted, remember_arguments
 from graphrec.pipelines.tables import TableEncoder
 from graphrec.registry import create_model
@@ -103,7 +104,7 @@ def load(cls: type[_E], folder: Path) -> _E:
     estimator.classes_ = estimator._classes[0] if len(estimator._classes) == 1 else estimator._classes
     estimator.from_arrays_ = info["from_arrays"]
     estimator.metrics_ = runs.read_json(folder / runs.METRICS_FILE)
-    estimator.history_ = runs.read_history(folder / runs.HISTORY_FILE)
+    estimator.history_ = read_history(folder / runs.HISTORY_FILE)
     estimator._facts = {key: info[key] for key in ("seed", "data", "source")}
     return estimator
 
@@ -125,7 +126,7 @@ def _write(estimator: CTRClassifier, folder: Path) -> None:
     schema.to_yaml(folder / "schema.yaml")
     estimator.encoder_.save(folder / runs.ENCODER_FOLDER)
     runs.write_json(folder / runs.METRICS_FILE, estimator.metrics_)
-    runs.write_history(folder / runs.HISTORY_FILE, estimator.history_)
+    write_history(folder / runs.HISTORY_FILE, estimator.history_)
     runs.write_json(folder / runs.RUN_FILE, _info(estimator))
 
 

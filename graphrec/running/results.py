@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from graphrec import runs
 from graphrec.errors import ConfigError, RunError
+from graphrec.history_file import read_history, write_history
 from graphrec.pipelines.recipes.complaints import near
 
 RECORD_FILE = "repetition.json"
@@ -68,7 +68,7 @@ class Repetition:
         """Into a folder that exists."""
         record = asdict(self)
         record.pop("history")
-        runs.write_history(folder / runs.HISTORY_FILE, self.history)
+        write_history(folder / runs.HISTORY_FILE, self.history)
         runs.write_json(folder / RECORD_FILE, record)
 
     @classmethod
@@ -79,10 +79,15 @@ class Repetition:
             RunError: A file is missing or damaged.
         """
         record = runs.read_json(folder / RECORD_FILE)
+        file = folder / runs.HISTORY_FILE
+        history = read_history(file, texts=True)
         try:
-            return cls(**record, history=read_rows(folder / runs.HISTORY_FILE))
+            found = cls(**record, history=history)
         except TypeError as error:
             raise RunError(f"{folder / RECORD_FILE}: is no record of a repetition ({error})") from error
+        if len(history) != found.epochs:
+            raise RunError(f"{file}: was cut short, it has {len(history)} of {found.epochs} rows")
+        return found
 
     def row(self) -> dict[str, Any]:
         """A line of the table."""
@@ -97,22 +102,6 @@ def flat_metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str,
         for part, values in metrics.items()
         for name, value in values.items()
     }
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a history; cells that are no numbers stay texts."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
-
-
-def _value(text: str) -> Any:
-    if text in ("", "True", "False"):
-        return None if text == "" else text == "True"
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return int(number) if text.lstrip("-").isdigit() else number
 
 
 def summarise(repetitions: Iterable[Repetition]) -> Summary:
@@ -150,4 +139,4 @@ def main_metric(metric: str, known: Sequence[str]) -> str:
 
 def write_table(path: Path, repetitions: Sequence[Repetition]) -> None:
     """A line per repetition, as CSV."""
-    runs.write_history(path, [one.row() for one in repetitions])
+    write_history(path, [one.row() for one in repetitions])

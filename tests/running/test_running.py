@@ -160,6 +160,9 @@ def test_an_unfinished_run_keeps_what_is_done(tmp_path: Path, monkeypatch: pytes
         lambda one: (one / "repetition.json").write_bytes(b""),
         lambda one: (one / "repetition.json").write_text("[1]"),
         lambda one: (one / "history.csv").unlink(),
+        lambda one: (one / "history.csv").write_bytes((one / "history.csv").read_bytes()[:-3]),
+        lambda one: (one / "history.csv").write_bytes(b"\xff\n"),
+        lambda one: (one / "history.csv").write_text("epoch\n"),
     ],
 )
 def test_a_repetition_that_a_power_cut_damaged_is_made_again(
