@@ -1,10 +1,14 @@
-"""Synthetic EEG that the tests of EEG networks share."""
+"""Synthetic EEG that the tests of EEG networks share, and a classifier that is fitted to it in a moment."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import polars as pl
 import torch
 
+from graphrec.graph.eeg import EEGClassifier
 from graphrec.pipelines.eeg import EPOC, EEGSet, Recording
 
 RATE = 64.0
@@ -43,3 +47,23 @@ def trials(people: int = 3, clips: int = 5, seconds: float = 12.0, classes: int 
                 Recording(one, RATE, EPOC.channels, torch.tensor(rating), str(person + 1), name, **extra)
             )
     return EEGSet(tuple(listed), tuple(str(i + 1) for i in range(classes)), "trials")
+
+
+QUICK: dict[str, Any] = {
+    "epochs": 6,
+    "batch_size": 16,
+    "learning_rate": 1e-2,
+    "validation": 0.25,
+    "stride": 0.5,
+    "model_options": {"kernel_length": 16, "momentum": 0.1, "label_smoothing": 0.0},
+    "random_state": 0,
+}
+
+
+def quick(**change: Any) -> EEGClassifier:
+    return EEGClassifier(**{**QUICK, **change})
+
+
+def frame(signal: torch.Tensor, label: torch.Tensor | None = None) -> pl.DataFrame:
+    columns = dict(zip(EPOC.channels, signal.T.double().numpy(), strict=True))
+    return pl.DataFrame(columns if label is None else {**columns, "eye": label.numpy()})
