@@ -286,7 +286,7 @@ def test_picture_of_a_long_text() -> None:
     assert [label.get_text() for label in arcs.get_yticklabels()] == [words[i] for i in shown]
     assert len(arcs.lines) == sum(b - a == 1 for a, b in itertools.pairwise(shown))
     np.testing.assert_array_equal(np.asarray(matrix.images[0].get_array()), among[shown][:, shown])
-    assert matrix.get_title() == "attention among 60 of 90 tokens (rows look at columns)"
+    assert matrix.get_title() == "attention among 60 of 90 tokens\n(rows look at columns)"
 
 
 def test_picture_of_attention(tmp_path: Path) -> None:
@@ -342,6 +342,18 @@ def test_words_without_an_end_or_a_glyph_are_drawn(fitted: RelationExtractor, tm
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure.savefig(tmp_path / "odd.png")
+
+
+def test_long_words_leave_room_for_the_others(fitted: RelationExtractor) -> None:
+    builder = Builder("long", 2)
+    text = builder.add_text(["w" * 200, *(f"word{i}" for i in range(12))])
+    builder.add_instance(text, [(0, 0, 1), (1, 2, 3)], "yes")
+    figure = fitted.plot_attention(builder.finish(["None", "yes"]), 0)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [one.get_window_extent() for one in axes.get_yticklabels()]
+        assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+        assert axes.title.get_window_extent().x1 <= figure.bbox.x1
 
 
 @pytest.mark.parametrize(

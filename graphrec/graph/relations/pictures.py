@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from graphrec.pipelines.relations import RelationSet
 
 _FONT = 7.5
+_LETTER = 0.07
+"""Inches that a bold one takes."""
 _ARCS = 0.03
 """Edges of less weight are drawn as thin as these."""
 _WIDEST = 24
@@ -77,8 +79,10 @@ def attention_figure(model: nn.Module, batch: TextBatch, relations: RelationSet,
     words, colours = [words[i] for i in shown], [colours[i] for i in shown]
     size = max(3.0, 0.17 * len(words))
     panels = (along is not None) + (among is not None)
-    wide = 3.2 * (along is not None) + size * (among is not None) + 2
-    figure = Figure(figsize=(wide, size + 0.6), layout="constrained", facecolor="white")
+    margin = _LETTER * max(map(len, words))  # of the words beside and below
+    wide = 3.2 * (along is not None) + size * (among is not None) + panels * margin + 0.3
+    high = size + 0.6 + margin * (among is not None)
+    figure = Figure(figsize=(wide, high), layout="constrained", facecolor="white")
     axes = np.atleast_1d(
         figure.subplots(1, panels, width_ratios=[3.2, size][-panels:] if panels > 1 else None)
     )
@@ -87,7 +91,7 @@ def attention_figure(model: nn.Module, batch: TextBatch, relations: RelationSet,
         _name(axes[0], words, colours)
     if among is not None:
         _matrix(axes[-1], among[shown][:, shown], words, colours)
-        axes[-1].set_title(f"attention among {part} (rows look at columns)", fontsize=_FONT + 1, color=INK)
+        axes[-1].set_title(f"attention among {part}\n(rows look at columns)", fontsize=_FONT + 1, color=INK)
     return figure
 
 
