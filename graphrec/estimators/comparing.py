@@ -14,7 +14,7 @@ from sklearn.base import clone
 from graphrec import registry
 from graphrec.errors import ConfigError, GraphrecError, RunError
 from graphrec.run_writer import RunWriter
-from graphrec.runs import REPORT_FILE, atomic_file, is_main_process, read_json, write_json
+from graphrec.runs import REPORT_FILE, atomic_file, is_main_process, naming, read_json, write_json
 from graphrec.training.arguments import seed_of
 
 from . import settings
@@ -149,7 +149,8 @@ def _keep_rows(folder: Path, rows: dict[str, dict[str, Any]]) -> None:
 def _write(writer: RunWriter, table: pl.DataFrame, models: Sequence[str], prepared: Prepared) -> None:
     from graphrec.report import write_comparison
 
-    table.write_csv(writer.partial / "comparison.csv")
+    with naming(writer.partial):
+        table.write_csv(writer.partial / "comparison.csv")
     rows = [{**row, "report": _report(writer.partial, row["model"])} for row in table.to_dicts()]
     write_comparison(
         writer.partial / "comparison.html",

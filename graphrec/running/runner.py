@@ -150,7 +150,8 @@ def run_recipe(
     metric = main_metric(found.metric, list(repetitions[0].metrics))
     run = RecipeRun(Path(out), found, repetitions, summarise(repetitions), metric)
     facts = {"task": task, "data": print_of_data, "seconds": time.perf_counter() - started}
-    finish_folder(writer.partial, run, facts)
+    with runs.naming(writer.partial):
+        finish_folder(writer.partial, run, facts)
     writer.finish()
     return run
 

@@ -138,10 +138,20 @@ class CheckpointFolder:
         return sorted(self.folder.glob("epoch*-step*.safetensors"))
 
     def save(self, tree: dict[str, Any], epoch: int, step: int) -> Path:
-        """Write a checkpoint and remove what it replaces."""
+        """Write a checkpoint and remove what it replaces.
+
+        Raises:
+            RunError: It cannot be written; those before it are left.
+        """
         start = time.perf_counter()
         path = self.folder / f"epoch{epoch:05d}-step{step:09d}.safetensors"
-        write_tree(path, tree)
+        try:
+            write_tree(path, tree)
+        except RunError as error:
+            before = [file.name for file in self.files()]
+            if not before:
+                raise
+            raise RunError(f"{error}; mend that, and --resume goes on from {before[-1]}") from None
         self.prune(_KEEP)
         self.cost = time.perf_counter() - start
         return path

@@ -110,6 +110,22 @@ def test_a_comparison_on_a_full_disk_is_not_finished_without_a_model(
     assert sorted(pl.read_csv(tmp_path / "run" / "comparison.csv")["model"]) == ["fm", "lr"]
 
 
+def test_a_disk_too_full_for_the_table_of_a_comparison_is_told_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device (os error 28)")  # as polars says it, without the file
+
+    click_log(400).write_parquet(tmp_path / "log.parquet")
+    command = ["compare", tmp_path / "log.parquet", "--models", "lr", *OPTIONS, "--out", tmp_path / "run"]
+    with monkeypatch.context() as patched:
+        patched.setattr(pl.DataFrame, "write_csv", full)
+        stopped = invoke(*command)
+    assert stopped.exit_code == 2
+    assert f"{tmp_path / 'run.partial'}: cannot be written (No space left on device" in stopped.stderr
+    assert invoke(*command, "--resume").exit_code == 0
+
+
 def test_of_several_processes_one_writes_and_prints_a_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -176,6 +177,20 @@ def test_a_repetition_that_a_power_cut_damaged_is_made_again(
     with pytest.warns(UserWarning, match="that repetition is made again"):
         resumed = run_recipe(tiny, tmp_path / "run", resume=True)
     assert resumed.summary == whole.summary
+
+
+def test_a_disk_too_full_for_the_results_is_told_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tiny = {**TINY, "figures": [], "repeat": {"seeds": 1}}
+    with monkeypatch.context() as patched:
+        patched.setattr("graphrec.running.runner.finish_folder", full)
+        with pytest.raises(RunError, match=r"run\.partial: cannot be written \(No space left on device\)"):
+            run_recipe(tiny, tmp_path / "run")
+    assert run_recipe(tiny, tmp_path / "run", resume=True).folder.is_dir()
 
 
 KILLED = """

@@ -1,8 +1,10 @@
 """A run that is interrupted anywhere ends with the same weights, to the last bit, as one that is not."""
 
+import errno
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import training_tiny
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from training_tiny import Rows, Scores, make_model, quick_config
 
 from graphrec.errors import RunError
@@ -179,6 +181,30 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path):
     (tmp_path / "checkpoints" / ".epoch00001-step000000009.safetensors.tmp").write_bytes(b"half")
     with pytest.warns(UserWarning, match="trying the one before it"):
         found, _ = fit(tmp_path, resume=True)
+    assert_same(found, expected)
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoints_before_and_the_run_goes_on(tmp_path, monkeypatch):
+    expected, _ = fit(None)
+    kept = tmp_path / "checkpoints"
+
+    def full(tensors, file, **more):
+        save_file(tensors, file, **more)
+        if len(list(kept.glob("epoch*"))) == 2:  # the third is cut in the middle
+            os.truncate(file, 500)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("graphrec.training.checkpoint.save_file", full)
+        with pytest.raises(RunError) as error:
+            fit(tmp_path)
+    assert re.search(
+        r"checkpoints/epoch00000-step000000009.safetensors: the checkpoint cannot be written: .*No space "
+        r"left on device; mend that, and --resume goes on from epoch00000-step000000006.safetensors",
+        str(error.value),
+    )
+    assert sorted(path.name[-11:] for path in kept.iterdir()) == ["safetensors"] * 2
+    found, _ = fit(tmp_path, resume=True)
     assert_same(found, expected)
 
 

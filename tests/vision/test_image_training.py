@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import signal
 import subprocess
@@ -302,6 +303,21 @@ def test_early_stopping_and_bfloat16() -> None:
     stopped = classifier(epochs=12, patience=2, learning_rate=1e-2, precision="bf16-mixed").fit(X, y)
     assert len(stopped.history_) < 12
     assert stopped.module_.head.fc.weight.dtype == torch.float32
+
+
+def test_a_disk_too_full_for_the_model_is_told_with_the_folder_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    X, y = squares(32)
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageClassifier, "_write", full)
+        with pytest.raises(RunError, match=r"run\.partial: cannot be written \(No space left on device\)"):
+            classifier(epochs=1).fit(X, y, run_dir=tmp_path / "run")
+    classifier(epochs=1).fit(X, y, run_dir=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_small_images_in_files_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,8 @@ def train_into(estimator: ImageClassifier, writer: RunWriter, parts: Parts) -> T
         trained = train(estimator, parts, writer.partial, resume=writer.resume)
     estimator._keep(trained)
     if runs.is_main_process():
-        estimator._write(writer.partial)
+        with runs.naming(writer.partial):
+            estimator._write(writer.partial)
         write_image_report(writer.partial / runs.REPORT_FILE, estimator, parts, trained)
     writer.finish()
     return trained
