@@ -118,8 +118,16 @@ def _table(rows: dict[str, dict[str, Any]]) -> pl.DataFrame:
 
 
 def _finished(writer: RunWriter | None) -> dict[str, dict[str, Any]]:
+    """The rows that an earlier attempt left; without them, as after a power cut, all is fitted again."""
     file = None if writer is None else writer.partial / TABLE_FILE
-    return read_json(file) if file is not None and file.exists() else {}
+    if file is None or not file.exists():
+        return {}
+    try:
+        return dict(read_json(file))
+    except (RunError, TypeError, ValueError) as error:
+        message = error if isinstance(error, RunError) else f"{file}: holds no rows by model"
+        warnings.warn(f"{message}; its models are fitted again", UserWarning, stacklevel=2)
+        return {}
 
 
 def _load(folder: Path) -> CTRClassifier | None:

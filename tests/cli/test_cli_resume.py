@@ -139,6 +139,22 @@ def test_of_several_processes_one_writes_and_prints_a_comparison(
     assert [path.name for path in (tmp_path / "run.partial").iterdir() if path.is_file()] == ["config.yaml"]
 
 
+@pytest.mark.parametrize("content", [b"", b"[1]", b"3"])
+def test_a_comparison_whose_rows_a_power_cut_damaged_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    click_log(400).write_parquet(tmp_path / "log.parquet")
+    command = ["compare", tmp_path / "log.parquet", "--models", "lr", *OPTIONS, "--out", tmp_path / "run"]
+    with monkeypatch.context() as patched:
+        patched.setattr(comparing, "_write", _stop)
+        assert invoke(*command).exit_code == 130
+    (tmp_path / "run.partial" / "comparison.json").write_bytes(content)
+    found = invoke(*command, "--resume")
+    assert found.exit_code == 0, found.output
+    assert "comparison.json: " in found.stderr
+    assert "; its models are fitted again" in found.stderr
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "run.json"])
 def test_a_finished_model_of_a_comparison_that_is_damaged_is_fitted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
