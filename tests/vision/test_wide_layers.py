@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from graphrec.kernels.attention import core
-from graphrec.vision.layers import Conv2d, Linear
+from graphrec.vision.layers import Conv2d, Linear, wide
 
 HALVES = [torch.bfloat16, torch.float16]
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -69,6 +69,29 @@ def test_no_worse_than_torch(
         own, torchs = ((found.double() - exactly).norm() for found in (one, other))
         assert own <= 1.1 * torchs + torch.finfo(dtype).eps * exactly.norm()
     assert ours[0].stride() == theirs[0].stride()
+
+
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("name", ["conv", "depthwise", "pointwise"])
+def test_gradients_of_half_the_images_at_a_time(
+    name: str, wanted: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, x = LAYERS[name](), drawn(name).bfloat16()  # three images
+    layer.weight.requires_grad_(wanted[1])
+
+    def run() -> list[Tensor]:
+        one = x.detach().requires_grad_(wanted[0])
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layer(one)
+        asked = [one for one in (one, *layer.parameters()) if one.requires_grad]
+        return list(torch.autograd.grad(out.float().sin().sum(), asked))
+
+    whole = run()
+    monkeypatch.setattr(wide, "_MANY", 1)
+    halves = run()
+    for one, other in zip(whole, halves, strict=True):
+        assert (one.dtype, one.stride()) == (other.dtype, other.stride())
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from graphrec.kernels.attention.core import as_given, emulated
 from graphrec.kernels.registering import listened_to
 
-from .pointwise import How, convolve, gradients
+from .pointwise import Gradients, How, convolve, gradients
 
 _CAST = (torch.float32, torch.bfloat16, torch.float16)
 """What autocast narrows; it leaves whole numbers and float64 as they are."""
@@ -27,6 +27,10 @@ def left_to_torch() -> bool:
     """Whether layers are to be torch's own operators: watched, traced, or differentiated forwards."""
     traced = torch._C._get_tracing_state() is not None  # type: ignore[attr-defined]  # not in torch's stubs
     return listened_to() or traced or forward_ad._current_level >= 0
+
+
+_MANY = 1 << 20
+"""Numbers of a map whose gradient is taken in two halves."""
 
 
 class Types(NamedTuple):
@@ -154,7 +158,31 @@ class _Conv2d(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         low, weight = ctx.saved_tensors
         wanted = tuple(ctx.needs_input_grad[i] for i in (0, 2, 3))
-        found = gradients(grad.float(), low.float(), weight.float(), ctx.how, wanted)
+        if torch.is_grad_enabled():
+            found = gradients(grad.float(), low.float(), weight.float(), ctx.how, wanted)
+        else:
+            found = _halves(grad, low, weight.float(), ctx.how, wanted, ctx.given)
         dtypes = (ctx.given, weight.dtype, weight.dtype)
         dx, *rest = (None if one is None else one.to(dtype) for one, dtype in zip(found, dtypes, strict=True))
         return dx, None, *rest, None, None
+
+
+def _halves(
+    grad: Tensor, x: Tensor, weight: Tensor, how: How, wanted: tuple[bool, ...], dtype: torch.dtype
+) -> Gradients:
+    """`gradients` of one half of the images after the other, so that less is wide; that of x in ``dtype``."""
+    images = len(x) if max(grad.numel(), x.numel()) < _MANY else -(-len(x) // 2)
+    if images == len(x):
+        return gradients(grad.float(), x.float(), weight, how, wanted)
+    dx = torch.empty_like(x, dtype=dtype) if wanted[0] else None
+    sums: list[Tensor | None] = [None, None]
+    for part in (slice(images), slice(images, None)):
+        some, *others = gradients(grad[part].float(), x[part].float(), weight, how, wanted)
+        if dx is not None and some is not None:
+            dx[part] = some
+        del some
+        sums = [
+            new if total is None or new is None else total.add_(new)
+            for total, new in zip(sums, others, strict=True)
+        ]
+    return dx, sums[0], sums[1]
