@@ -54,21 +54,26 @@ def test_spmm_with_own_rows(size: tuple[int, int, int, int], weighted: bool) -> 
     torch.manual_seed(seed)
     graph = draw_graph(nodes, nodes, edges)
 
+    own, pull = torch.randn(1, requires_grad=True), torch.randn(nodes, 6)
+
     def product(backend: str) -> Callable[..., tuple[Tensor]]:
-        def run(x: Tensor, weight: Tensor, own: Tensor) -> tuple[Tensor]:
-            return (spmm(graph, x, weight if weighted else None, own=own, backend=backend),)
+        def run(x: Tensor, weight: Tensor, own: Tensor = own) -> tuple[Tensor]:
+            return (spmm(graph, x, weight if weighted else None, own=own.to(x.dtype), backend=backend),)
 
         return run
 
-    given_ = [torch.randn(nodes, 6), torch.randn(edges), torch.randn(1)]
+    given_ = [torch.randn(nodes, 6), torch.randn(edges)]
     assert_within_budget(product("torch"), product("reference"), given_)
+    (slope,) = torch.autograd.grad((product("torch")(*given_)[0] * pull).sum(), own)
+    terms = pull.double() * given_[0].double()  # their sum may be near zero, where its own size says nothing
+    assert float((slope - terms.sum()).abs()) <= 8 * torch.finfo(torch.float32).eps * float(terms.abs().sum())
     looped, order = CSR.from_edges(
         torch.cat([graph.index, torch.arange(nodes)]),
         torch.cat([graph.row, torch.arange(nodes)]),
         nodes,
         nodes,
     )
-    weight = torch.cat([given_[1] if weighted else torch.ones(edges), given_[2].expand(nodes)])[order]
+    weight = torch.cat([given_[1] if weighted else torch.ones(edges), own.detach().expand(nodes)])[order]
     torch.testing.assert_close(product("torch")(*given_)[0], spmm(looped, given_[0], weight))
 
 
