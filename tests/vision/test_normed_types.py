@@ -96,8 +96,10 @@ def test_what_the_norm_has_made_is_not_kept(
     assert saved[0] - saved[1] == 2 * made.numel() - biases - weights
 
 
-def test_a_weight_that_is_used_twice_under_autocast() -> None:
-    """Autocast keeps the narrow copy of a weight; one that is made within a backward has no gradient."""
+@pytest.mark.parametrize("emulated", [False, True])
+def test_a_weight_that_is_used_twice_under_autocast(emulated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once behind a norm and once not: its gradient has both."""
+    monkeypatch.setattr(core, "_SLOW_TYPES", tuple(HALVES) if emulated else ())
     ours, plain, x = drawn("linear")
     found = []
     for model in (ours, plain):

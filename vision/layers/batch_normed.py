@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from graphrec.kernels.attention.core import as_given
 
 from .normed import PIECE, computed_by, differentiable
-from .pointwise import Gradients, How, gradients
-from .wide import Types, conv2d_in
+from .pointwise import How, gradients
+from .wide import Types, conv2d_in, in_types
 
 _NORM = "NativeBatchNormBackward0"
 _RELU = "_ReLUOfNormBackward"  # which autograd makes of the class below
@@ -133,12 +133,12 @@ class _ConvOfReLU(torch.autograd.Function):
         if torch.is_grad_enabled():
             x = _normalised(*kept).to(inside).relu()
             found = gradients(grad.to(inside), x, kernel, ctx.how, wanted)
-            return *_in_types(found, (given, weight.dtype)), *nothing
+            return *in_types(found, given, weight.dtype), *nothing
         x = torch.empty_like(kept[0], dtype=inside)
         for made, into in _pieces(kept, x):
             torch.clamp_min(made.to(inside), 0, out=into)
         found = gradients(grad.to(inside), x, kernel, ctx.how, (False, *wanted[1:]))
-        _, *others = _in_types(found, (given, weight.dtype))
+        _, *others = in_types(found, given, weight.dtype)
         if not wanted[0]:
             return None, *others, *nothing
         if given is inside:
@@ -149,14 +149,6 @@ class _ConvOfReLU(torch.autograd.Function):
         for some, like, into in zip(*parts, strict=True):
             into.copy_(gradients(some.to(inside), like, kernel, ctx.how, (True, False, False))[0])
         return dx, *others, *nothing
-
-
-def _in_types(found: Gradients, dtypes: tuple[torch.dtype, torch.dtype]) -> Gradients:
-    """Gradients of input, weight and bias in the types of input and weight."""
-    dx, dweight, dbias = (
-        None if one is None else one.to(dtype) for one, dtype in zip(found, (*dtypes, dtypes[1]), strict=True)
-    )
-    return dx, dweight, dbias
 
 
 class _GateOfNorm(torch.autograd.Function):

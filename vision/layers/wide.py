@@ -114,6 +114,12 @@ def _to(x: Any, dtype: torch.dtype) -> Any:
     return None if x is None else x.to(dtype)
 
 
+def in_types(found: Gradients, given: torch.dtype, dtype: torch.dtype) -> Gradients:
+    """Gradients of an input in ``given``, of weight and bias in ``dtype``, their own types."""
+    dx, dweight, dbias = found
+    return _to(dx, given), _to(dweight, dtype), _to(dbias, dtype)
+
+
 class _Linear(torch.autograd.Function):
     """``low`` is the input as it is kept: an argument, so that second derivatives reach the input by it."""
 
@@ -162,8 +168,7 @@ class _Conv2d(torch.autograd.Function):
             found = gradients(grad.float(), low.float(), weight.float(), ctx.how, wanted)
         else:
             found = _halves(grad, low, weight.float(), ctx.how, wanted, ctx.given)
-        dtypes = (ctx.given, weight.dtype, weight.dtype)
-        dx, *rest = (None if one is None else one.to(dtype) for one, dtype in zip(found, dtypes, strict=True))
+        dx, *rest = in_types(found, ctx.given, weight.dtype)
         return dx, None, *rest, None, None
 
 
