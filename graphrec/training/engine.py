@@ -19,6 +19,7 @@ from .history import History
 from .interfaces import BatchSource, BuildOptimizers, Metrics
 from .launch import launch
 from .loop import FitLoop
+from .placement import place
 from .seeding import seeded
 
 
@@ -110,13 +111,13 @@ class Trainer:
 
     def evaluate(self, model: nn.Module, source: BatchSource, metrics: Metrics) -> dict[str, float | None]:
         """Metrics of ``source``, over all processes; ``metrics`` is an empty object and stays so."""
-        self.fabric.to_device(model)
+        place(model, self.device)
         ranks, of_model = Ranks(self.fabric), cast(Predict, model.predict)
         with together(self.world_size):
             return evaluate(self.fabric, ranks, model, of_model, source, metrics)
 
     def predict(self, model: nn.Module, source: BatchSource) -> NDArray[Any]:
         """Predictions (N, T) float32 of all rows of ``source``, in its order."""
-        self.fabric.to_device(model)
+        place(model, self.device)
         with together(self.world_size):
             return predict_all(self.fabric, Ranks(self.fabric), model, cast(Predict, model.predict), source)

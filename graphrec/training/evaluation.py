@@ -17,6 +17,7 @@ from graphrec.metrics.growing import collect
 from .batches import count_rows, device_batches
 from .distributed import Ranks
 from .interfaces import BatchSource, Metrics
+from .placement import evaluating
 
 Predict = Callable[[Any], Tensor]
 
@@ -25,16 +26,12 @@ def _predictions(
     fabric: Fabric, model: nn.Module, predict: Predict, source: BatchSource
 ) -> Iterator[tuple[Any, Tensor]]:
     """Each batch with its predictions (B, T) in float32; the model is in evaluation mode meanwhile."""
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for batch in device_batches(source, 0, 0, fabric.device):
             if count_rows(batch):
                 with torch.inference_mode():  # in float32: scores rounded to bfloat16 tie in every ranking
                     predicted = predict(batch)
                 yield batch, predicted.float()
-    finally:
-        model.train(training)
 
 
 def evaluate(

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import SingleDeviceStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from graphrec.errors import ConfigError
@@ -19,6 +20,12 @@ from .arguments import check_devices
 from .config import TrainConfig
 from .freed_memory import keep_freed_memory
 
+_KEPT: dict[tuple[tuple[str, Any], ...], Fabric] = {}
+"""Those of one process, by their options and Lightning's variables.
+
+Making one searches the entry points of all installed packages for callbacks, ten milliseconds or more, which
+was most of what it took to predict a single row.
+"""
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16", "avx_ne_convert")
 
 
@@ -35,20 +42,29 @@ def launch(config: TrainConfig) -> Fabric:
     """
     check_devices(config)
     options = _options(config)
-    by_cli = os.environ.get("LT_CLI_USED") == "1"
+    made = (*options.items(), *(item for item in os.environ.items() if item[0].startswith("LT_")))
+    fabric = _KEPT.get(made)
+    if fabric is None:
+        fabric = _launched(options, config)
+        if isinstance(fabric.strategy, SingleDeviceStrategy):
+            _KEPT[made] = fabric
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
+        if config.precision == "bf16-mixed":
+            _check_bf16()
+    return fabric
+
+
+def _launched(options: dict[str, Any], config: TrainConfig) -> Fabric:
     try:
         with _quiet():
             fabric = Fabric(**options)
     except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items())
         raise ConfigError(f"{given}: {' '.join(str(error).split())}") from None
-    if not by_cli:
+    if os.environ.get("LT_CLI_USED") != "1":
         with _quiet():
             _start(fabric, config)
-    if fabric.device.type == "cpu":
-        keep_freed_memory()
-        if config.precision == "bf16-mixed":
-            _check_bf16()
     return fabric
 
 

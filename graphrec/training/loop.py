@@ -28,6 +28,7 @@ from .history import History
 from .interfaces import BatchSource, BuildOptimizers, Metrics
 from .loggers import log_values, make_loggers
 from .nonfinite import nonfinite_error
+from .placement import place
 from .saving import Saver
 from .schedules import Schedule
 from .stopping import Stopper
@@ -92,7 +93,7 @@ class FitLoop:
 
     def _setup_model(self, build_optimizers: BuildOptimizers) -> None:
         model, config = self.model, self.config
-        self.fabric.to_device(model)
+        place(model, self.fabric.device)
         self.ranks.equalise(model)
         self.params = [p for p in model.parameters() if p.requires_grad]
         self.optimizers = build_optimizers(model, config)

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from graphrec.module_estimator import ClassMetrics
 from graphrec.pipelines.images import ImageLoader, Preprocess, cache_images, decode_images
 from graphrec.training import History, Trainer
+from graphrec.training.placement import place
 from graphrec.training.seeding import seeded
 
 from ..backbone import Backbone
 from . import settings
 from .data import Parts, labels_of, weights_of
-from .network import ImageNetwork
+from .network import ImageNetwork, ImagePredictor
 from .optimizers import make_optimizer
 from .scores import image_metrics
 
@@ -137,12 +139,12 @@ def _sizes(images: ImageSet) -> set[tuple[int, int]]:
 def predict(estimator: ImageClassifier, images: ImageSet) -> NDArray[np.float32]:
     """Probabilities (N, C), by a single process."""
     trainer = Trainer(settings.train_config(estimator, 0, progress=False, devices=1, compile=False))
-    network = ImageNetwork(cast(Backbone, estimator.module_)).eval()
+    network = ImagePredictor(cast(Backbone, estimator.module_))
     source = _loader(trainer, images, estimator.preprocess_, estimator.workers)
     try:
         return trainer.predict(network, source)
     finally:
-        network.cpu()
+        place(network, torch.device("cpu"))
 
 
 def _loader(

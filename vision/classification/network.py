@@ -16,8 +16,30 @@ if TYPE_CHECKING:
     from graphrec.pipelines.images import ImageBatch
 
 
-class ImageNetwork(nn.Module):
-    """What the trainer sees of a classifier of images.
+class ImagePredictor(nn.Module):
+    """What the trainer sees of a classifier of images that has learned.
+
+    Args:
+        model: Used as it is.
+    """
+
+    def __init__(self, model: Backbone) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+
+    @property
+    def predictor(self) -> Backbone:
+        """The network that predicts."""
+        return self.model
+
+    def predict(self, batch: ImageBatch) -> Tensor:
+        """Probabilities."""
+        return self.predictor(batch.images).float().softmax(1)
+
+
+class ImageNetwork(ImagePredictor):
+    """What the trainer sees of one that learns.
 
     Args:
         model: Trained in place.
@@ -44,8 +66,7 @@ class ImageNetwork(nn.Module):
         class_weight: Tensor | None = None,
         ema: float | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weight", class_weight, persistent=False)
         self.average = None
@@ -57,7 +78,7 @@ class ImageNetwork(nn.Module):
 
     @property
     def predictor(self) -> Backbone:
-        """The network to keep: the average where there is one."""
+        """The network that predicts and is kept: the average where there is one."""
         return self.model if self.average is None else cast(Backbone, self.average.module)
 
     def train(self, mode: bool = True) -> Self:
@@ -85,10 +106,6 @@ class ImageNetwork(nn.Module):
         if batch.targets is None and self.class_weight is not None:
             counts = counts * self.class_weight[wanted]
         return (batch.weights * losses).sum() / counts.sum()
-
-    def predict(self, batch: ImageBatch) -> Tensor:
-        """Probabilities."""
-        return self.predictor(batch.images).float().softmax(1)
 
     def constrain(self) -> None:
         """Let the average follow the weights; called after every step."""
