@@ -14,10 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .csr import rows_of
 from .registered import Walk
 
 _CHUNK = 1 << 18
 """Numbers of gathered rows at a time, to stay in the cache."""
+_VECTOR = 16
+"""Numbers of a row from which on maxima are taken by whole rows."""
+_EIGHT = 8
+"""Numbers that a vector of AVX2 holds."""
+_CALL = 1 << 15
+"""Numbers that are gathered and multiplied in the time that the call of a sparse product takes."""
+_SPARSE = 8
+"""Nodes per edge from which on a sparse product, which visits them all, takes longer than its edges."""
 
 
 def sums(owners: Walk, x: Tensor, weight: Tensor | None) -> Tensor:
@@ -51,15 +60,23 @@ def products(graph: list[Tensor], a: Tensor, b: Tensor) -> Tensor:
     if len(index) == 0 or a.numel() == 0 or b.numel() == 0:
         return a.new_zeros(len(index), a.shape[1])
     possible = len(index) <= len(a) * len(b)  # sampled_addmm drops what goes beyond
-    if possible and a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64):
+    many = len(index) * a.shape[2] > _CALL and len(a) < _SPARSE * len(index)
+    if many and possible and a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64):
+        short = -a.shape[2] % _EIGHT if a.shape[2] > 1 else 0
+        if short:  # numbers beyond a vector are multiplied one by one, which takes longer than all vectors
+            a, b = F.pad(a, (0, short)), F.pad(b, (0, short))
         heads = [_sampled(ptr, index, a[:, head], b[:, head]) for head in range(a.shape[1])]
         return torch.stack(heads, 1)
     step = max(1, _CHUNK // max(a[0].numel(), 1))
-    parts = [
-        (a.index_select(0, i) * b.index_select(0, j)).sum(-1)
-        for i, j in zip(row.split(step), index.split(step), strict=True)
-    ]
-    return torch.cat(parts)
+    if len(index) <= step:
+        return _gathered(a, b, row, index)
+    pairs = zip(row.split(step), index.split(step), strict=True)
+    return torch.cat([_gathered(a, b, *each) for each in pairs])
+
+
+def _gathered(a: Tensor, b: Tensor, row: Tensor, index: Tensor) -> Tensor:
+    """Products of gathered rows."""
+    return a.index_select(0, row).mul_(b.index_select(0, index)).sum(-1)
 
 
 def _sampled(ptr: Tensor, index: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -78,8 +95,7 @@ def softmax(graph: list[Tensor], scores: Tensor) -> Tensor:
     if len(index) == 0 or scores.numel() == 0:
         return scores.clone(memory_format=torch.contiguous_format)
     scores = scores.contiguous()
-    high = torch.segment_reduce(scores, "max", offsets=ptr, axis=0, initial=None)
-    high = torch.where(high.isfinite(), high, 0)
+    high = _largest(scores, ptr, row).nan_to_num_(0, 0, 0)  # rows of -inf alone, and without edges
     weights = (scores - high.index_select(0, row)).exp_()
     weights /= _row_totals(ptr, weights).index_select(0, row)
     return weights
@@ -95,70 +111,74 @@ def softmax_backward(graph: list[Tensor], weights: Tensor, grad: Tensor) -> Tens
 
 
 def _row_totals(ptr: Tensor, x: Tensor) -> Tensor:
-    return torch.segment_reduce(x, "sum", offsets=ptr, axis=0, initial=0)
+    """Sums of runs of rows (E, D)."""
+    return _bags(Walk(ptr, torch.arange(x.shape[0], device=x.device, dtype=ptr.dtype), None), x, None)
 
 
-def _buckets(ptr: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Owners of about equal degree together, some at a time.
-
-    Degrees are rounded up to three leading bits, so padding adds at most a quarter and there are four widths
-    per power of two.
+def _runs(ptr: Tensor, edges: int, width: int) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+    """Owners that follow each other, as many at a time as have some :data:`_CHUNK` numbers on their edges.
 
     Yields:
-        Owners (n,), the edges of each (n, k), where its first edge fills the row up, and which are not
-        filling (n, k).
+        Owners, their edges, where those of each begin and end among them, and the owner of each.
     """
-    degree = ptr.diff().long()
-    step = (1 << (degree.clamp(min=1).log2().floor().long() - 2).clamp(min=0)).clamp(min=1)
-    padded = (degree + step - 1) // step * step
-    widths, order = padded.sort(stable=True)
-    for size, count in zip(
-        *(one.tolist() for one in widths.unique_consecutive(return_counts=True)), strict=True
-    ):
-        owners, order = order[:count], order[count:]
-        if size == 0:
-            continue
-        for some in owners.split(max(1, _CHUNK // (size * max(width, 1)))):
-            place = torch.arange(size, device=ptr.device)
-            real = place < degree[some].unsqueeze(1)
-            yield some, ptr[some].long().unsqueeze(1) + torch.where(real, place, 0), real
+    owners, step = ptr.shape[0] - 1, max(1, _CHUNK // max(width, 1))
+    if edges <= step:
+        if edges:
+            yield slice(0, owners), slice(0, edges), ptr, rows_of(ptr.diff(), edges)
+        return
+    inner = torch.searchsorted(ptr, torch.arange(step, edges, step, device=ptr.device, dtype=ptr.dtype))
+    cuts = [0, *inner.unique_consecutive().tolist(), owners]
+    ends = ptr[torch.tensor(cuts, device=ptr.device)].tolist()
+    for low, high, first, last in zip(cuts, cuts[1:], ends, ends[1:], strict=False):
+        if last > first:
+            own = ptr[low : high + 1] - first
+            yield slice(low, high), slice(first, last), own, rows_of(own.diff(), last - first)
 
 
-def _rows(x: Tensor, index: Tensor) -> Tensor:
-    """``x[index]`` of (N, D) by (n, k), memory of its own."""
-    return x.index_select(0, index.flatten()).view(*index.shape, x.shape[1])
+def _largest(x: Tensor, ptr: Tensor, row: Tensor) -> Tensor:
+    """Maxima of runs of rows (E, D); of an empty run 0 or -inf.
+
+    torch's maxima by segments go through memory number by number, those by places a row at a time where rows
+    are as long as a vector of the processor.
+    """
+    if x.shape[1] < _VECTOR:
+        return torch.segment_reduce(x, "max", offsets=ptr, axis=0, initial=None)
+    place = row.long().unsqueeze(-1).expand(x.shape)
+    return x.new_zeros(ptr.shape[0] - 1, x.shape[1]).scatter_reduce_(0, place, x, "amax", include_self=False)
 
 
 def maxima(owners: Walk, x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """See :func:`graphrec.kernels.graph.registered.maxima`."""
-    count = len(owners.ptr) - 1
-    out = x.new_zeros(count, x.shape[1])
-    ties = torch.zeros(count, x.shape[1], dtype=torch.int32, device=x.device)
-    for some, edges, real in _buckets(owners.ptr, x.shape[1]):
-        values = _rows(x, owners.other[edges])
+    shape = (owners.ptr.shape[0] - 1, x.shape[1])
+    out, ties = x.new_zeros(shape), torch.zeros(shape, dtype=torch.int32, device=x.device)
+    if x.numel() == 0:
+        return out, ties
+    for some, edges, ptr, row in _runs(owners.ptr, owners.other.shape[0], x.shape[1]):
+        values = x.index_select(0, owners.other[edges])
         if weight is not None:
             values *= weight[edges].unsqueeze(-1)
-        top = values.amax(1)
-        hit = torch.eq(values, top.unsqueeze(1), out=values)
-        filling = (~real).sum(1, keepdim=True) * hit[:, 0]
-        out[some], ties[some] = top, (hit.sum(1, dtype=torch.float32) - filling).int()
+        top = _largest(values, ptr, row)
+        out[some] = top.masked_fill_((ptr.diff() == 0).unsqueeze(1), 0)
+        best = top if len(top) == 1 else top.index_select(0, row)
+        hit = values if x.dtype.itemsize >= 4 else torch.empty_like(values, dtype=torch.float32)
+        ties[some] = _row_totals(ptr, torch.eq(values, best, out=hit))
     return out, ties
 
 
 def maxima_to_nodes(leaving: Walk, share: Tensor, out: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
     """Gradient of (columns, D): every edge that reaches a maximum passes on its share."""
     dx = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
-    count = len(out)
-    share, out = (F.pad(one, (0, 0, 0, 1)) for one in (share, out))  # filling edges lead to a row of zeros
-    for some, edges, real in _buckets(leaving.ptr, x.shape[1]):
-        rows = torch.where(real, leaving.other[edges], count)
-        found, given, sent = _rows(out, rows), _rows(share, rows), x[some].unsqueeze(1)
+    if x.numel() == 0:
+        return dx
+    for some, edges, ptr, row in _runs(leaving.ptr, leaving.other.shape[0], x.shape[1]):
+        found, given = (one.index_select(0, leaving.other[edges]) for one in (out, share))
+        sent = x[some].index_select(0, row)
         if weight is not None:
             assert leaving.order is not None
-            factor = weight[leaving.order[edges]].unsqueeze(-1)
+            factor = weight.index_select(0, leaving.order[edges]).unsqueeze(-1)
             given *= factor
-            sent = sent * factor
-        dx[some] = given.mul_(torch.eq(found, sent, out=found)).sum(1)
+            sent *= factor
+        dx[some] = _row_totals(ptr, given.mul_(torch.eq(found, sent, out=found)))
     return dx
 
 

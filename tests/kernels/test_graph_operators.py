@@ -12,6 +12,7 @@ from kernel_tools import assert_within_budget
 from torch import Tensor
 
 from graphrec.kernels import CSR, attention, edge_attention, edge_softmax, sddmm, segment_reduce, spmm
+from graphrec.kernels.graph import torch as plain
 from graphrec.kernels.patterns import Tokens
 
 
@@ -114,6 +115,45 @@ def test_products_and_softmax(size: tuple[int, int, int, int], heads: int | None
         lambda x: (edge_softmax(graph, x, backend="reference"),),
         [torch.randn(edges, *lead)],
     )
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 21])
+def test_large_graphs_go_in_pieces(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of rows, one of them longer than a piece, and sparse products of widths that fill no vector."""
+    monkeypatch.setattr(plain, "_CHUNK", 8 * width)
+    monkeypatch.setattr(plain, "_CALL", 0)
+    target = torch.cat([torch.randint(0, 12, (40,)), torch.full((30,), 5)])
+    graph = CSR.from_edges(torch.randint(0, 9, (70,)), target, 14, 9)[0]
+
+    def run(backend: str) -> Callable[..., tuple[Tensor, ...]]:
+        def all_three(a: Tensor, b: Tensor, weight: Tensor, scores: Tensor) -> tuple[Tensor, ...]:
+            found = spmm(graph, b, weight, reduce="max", backend=backend)  # type: ignore[arg-type]
+            softmax = edge_softmax(graph, scores, backend=backend)
+            return found, sddmm(graph, a, b, backend=backend), softmax
+
+        return all_three
+
+    given_ = [torch.randn(14, width), torch.randn(9, width), torch.randn(70), torch.randn(70, width)]
+    assert_within_budget(run("torch"), run("reference"), given_)
+
+
+def test_many_ties_are_counted_in_sixteen_bits() -> None:
+    """bfloat16 holds whole numbers up to 256 only."""
+    x = torch.zeros(1000, 3, dtype=torch.bfloat16, requires_grad=True)
+    segment_reduce(x, torch.tensor([0, 1000]), "max").sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.full_like(x, 1e-3), rtol=1e-2, atol=0)
+
+
+def test_rows_that_hide_all_edges() -> None:
+    """A softmax over -inf alone is no number, in its own row only, for few heads and many."""
+    graph = CSR(torch.tensor([0, 2, 2, 4]), torch.tensor([0, 1, 0, 1]), 2)
+    for heads in (2, 32):
+        scores = torch.zeros(4, heads)
+        scores[:2] = -torch.inf
+        found = edge_softmax(graph, scores)
+        assert found[:2].isnan().all() or (found[:2] == 0).all()
+        torch.testing.assert_close(found[2:], torch.full((2, heads), 0.5))
 
 
 @settings(max_examples=15, deadline=None)
