@@ -1,4 +1,8 @@
-"""Shared by all tests: one thread, and no test reads or fills the user's cache or configuration."""
+"""Shared by all tests: one thread, and no test reads or fills the user's cache or configuration.
+
+Property tests draw the same examples in every run, so that no change is refused by chance; others are drawn by
+``pytest --hypothesis-profile=search --hypothesis-seed=1``.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from page_examples import Examples, run_page
 
 # Before torch is loaded: tensors as small as these gain nothing from threads, which only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("search", deadline=None)
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -114,7 +114,7 @@ def test_jumping_knowledge_reads_all_layers(readout: str) -> None:
 
 
 @pytest.mark.parametrize("name", GRAPH_MODELS)
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(nodes=st.integers(1, 12), edges=st.integers(0, 30), seed=st.integers(0, 1000))
 def test_permutation(name: str, nodes: int, edges: int, seed: int) -> None:
     model, data = evaluating(name), graph(nodes, edges, seed)
@@ -124,7 +124,7 @@ def test_permutation(name: str, nodes: int, edges: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", NODE_MODELS)
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(nodes=st.integers(1, 12), edges=st.integers(0, 30), seed=st.integers(0, 1000))
 def test_node_permutation(name: str, nodes: int, edges: int, seed: int) -> None:
     model, data = evaluating(name), graph(nodes, edges, seed)
@@ -154,7 +154,7 @@ def test_history_has_every_layer() -> None:
     torch.testing.assert_close(plain(data.x, data.edge_index)[1], first + last)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
 def test_batches_equal_those_of_the_set(chosen: list[int]) -> None:
     graphs = GraphSet.from_data_list(ODD)

@@ -53,7 +53,7 @@ def renumbered(data: Data, seed: int) -> tuple[Data, Tensor]:
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(nodes=st.integers(1, 14), edges=st.integers(0, 24), seed=st.integers(0, 999))
 def test_ties_leave_outputs_alone(options: dict[str, Any], nodes: int, edges: int, seed: int) -> None:
     """Nodes that nothing tells apart have one output, and numbers make no difference (in a whole window)."""

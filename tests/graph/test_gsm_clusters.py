@@ -65,7 +65,7 @@ def boruvka(x: Any, source: Any, target: Any) -> list[set[frozenset[int]]]:
     return levels
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @GRAPHS
 def test_clusters_are_boruvkas(nodes: int, edges: int, seed: int) -> None:
     x, source, target = drawn(nodes, edges, seed)
@@ -73,7 +73,7 @@ def test_clusters_are_boruvkas(nodes: int, edges: int, seed: int) -> None:
     assert [parts(level.cluster) for level in tree.levels] == boruvka(x, source, target)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @GRAPHS
 def test_trees_do_not_depend_on_numbers(nodes: int, edges: int, seed: int) -> None:
     """Features of two values: nearly all costs tie."""
@@ -92,7 +92,7 @@ def test_trees_do_not_depend_on_numbers(nodes: int, edges: int, seed: int) -> No
     assert np.array_equal(mine.ties, theirs.ties)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @GRAPHS
 def test_levels_are_nested_connected_and_shrink(nodes: int, edges: int, seed: int) -> None:
     x, source, target = drawn(nodes, edges, seed, values=3)
@@ -132,7 +132,7 @@ def test_odd_graphs() -> None:
     assert nothing.height.tolist() == [0, 0]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(1, 15), st.integers(0, 20)), min_size=2, max_size=5), st.integers(0, 999)
 )
@@ -157,7 +157,7 @@ def test_a_batch_holds_the_trees_of_its_graphs(sizes: list[tuple[int, int]], see
             assert np.array_equal(levels[i], scale_levels(alone.height, scales, leaves=True)[0])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @GRAPHS
 def test_clusters_stand_together(nodes: int, edges: int, seed: int) -> None:
     x, source, target = drawn(nodes, edges, seed, values=2)
@@ -204,7 +204,7 @@ def test_colours_tell_what_message_passing_tells() -> None:
     assert len(set(row_hashes(np.array([[0.0], [-0.0]], dtype=np.float32)).tolist())) == 1
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(nodes=st.integers(2, 20), edges=st.integers(0, 40), seed=st.integers(0, 999), hops=st.integers(1, 4))
 def test_distances(nodes: int, edges: int, seed: int, hops: int) -> None:
     x, source, target = drawn(nodes, edges, seed)
@@ -217,7 +217,7 @@ def test_distances(nodes: int, edges: int, seed: int, hops: int) -> None:
         assert found[i].tolist() == want
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     nodes=st.integers(1, 16),
     edges=st.integers(0, 24),

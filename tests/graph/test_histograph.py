@@ -104,7 +104,7 @@ def test_a_graph_alone_equals_itself_in_a_batch() -> None:
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=8), st.floats(0.01, 1.0))
 def test_division_is_bounded_and_exact_where_it_can_be(values: list[float], floor: float) -> None:
     scores = torch.tensor(values, dtype=torch.float64, requires_grad=True)

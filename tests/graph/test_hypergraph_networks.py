@@ -62,7 +62,7 @@ def network(name: str, channels: tuple[int, int, int] = (5, 4, 3)) -> Hypergraph
 
 
 @pytest.mark.parametrize("name", sorted(TEACHERS))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(incidence=incidences(), channels=st.sampled_from([(5, 4, 3), (2, 7, 9)]))
 def test_formula(name: str, incidence: Incidence, channels: tuple[int, int, int]) -> None:
     """Narrowing and widening layers, outputs and all gradients."""
@@ -83,7 +83,7 @@ def test_formula(name: str, incidence: Incidence, channels: tuple[int, int, int]
     torch.testing.assert_close(net.embed(x, incidence), hidden, atol=1e-6, rtol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(incidences(weighted=False), st.integers(0, 99))
 def test_pyg(incidence: Incidence, seed: int) -> None:
     """HGNN+ without weights is D^-1 H B^-1 H^T X Theta; HGNN is the same between square roots of D."""
@@ -103,7 +103,7 @@ def test_pyg(incidence: Incidence, seed: int) -> None:
     torch.testing.assert_close(smooth_hgnn(peer.lin(x), incidence), scaled * degree.sqrt())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(NAMES, incidences(weighted=False), st.integers(0, 99))
 def test_order_of_vertices_and_hyperedges(name: str, incidence: Incidence, seed: int) -> None:
     net = network(name)
@@ -119,7 +119,7 @@ def test_order_of_vertices_and_hyperedges(name: str, incidence: Incidence, seed:
     torch.testing.assert_close(net(shuffled, moved)[place], net(x, incidence))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(NAMES, incidences(weighted=False), st.integers(0, 9))
 def test_repeated_incidences_and_empty_hyperedges_change_nothing(
     name: str, incidence: Incidence, seed: int

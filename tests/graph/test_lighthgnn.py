@@ -81,7 +81,7 @@ def test_high_order(official: bool, temperature: float) -> None:
     assert float(found) == pytest.approx(slow, rel=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(incidences(), st.integers(0, 99))
 def test_true_divergence_is_least_where_the_student_is_the_teacher(incidence: Incidence, seed: int) -> None:
     """Both terms are 0 there and positive elsewhere; the official arithmetic is least somewhere else."""
@@ -115,7 +115,7 @@ def test_a_teacher_that_nothing_disturbs_is_trusted_everywhere() -> None:
     assert reliability_of(calm, calm, members()).probability.tolist() == [1, 1, 0, 1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(incidences(), st.integers(0, 99), st.booleans())
 def test_any_hypergraph_has_a_finite_loss(incidence: Incidence, seed: int, official: bool) -> None:
     torch.manual_seed(seed)
@@ -172,7 +172,7 @@ def test_hyperedges_are_drawn_afresh_by_their_probability() -> None:
     assert sum(drawn) / 2000 == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 2000))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(incidences(weighted=False), st.integers(0, 99))
 def test_topology_score(incidence: Incidence, seed: int) -> None:
     torch.manual_seed(seed)

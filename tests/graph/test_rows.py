@@ -21,7 +21,7 @@ def words(rows: int, columns: int, share: float = 0.3) -> torch.Tensor:
     return torch.randn(rows, columns) * (torch.rand(rows, columns) < share)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(["student", *sorted(TEACHERS)]), incidences(), st.integers(0, 99))
 def test_networks(name: str, incidence: Incidence, seed: int) -> None:
     torch.manual_seed(seed)
@@ -39,7 +39,7 @@ def test_networks(name: str, incidence: Incidence, seed: int) -> None:
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))
 def test_some_rows(rows: int, columns: int, seed: int) -> None:
     torch.manual_seed(seed)

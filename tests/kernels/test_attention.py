@@ -81,7 +81,7 @@ def test_every_pattern_and_bias(case: Case, kind: str) -> None:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_drawn_shapes(data: st.DataObject) -> None:
     q_len, k_len = data.draw(st.sampled_from(LENGTHS)), data.draw(st.sampled_from(LENGTHS))

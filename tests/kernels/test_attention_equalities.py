@@ -174,7 +174,7 @@ def runner(
     return run
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_drawn_grids(data: st.DataObject) -> None:
     pattern = data.draw(grids())

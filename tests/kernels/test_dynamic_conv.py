@@ -51,7 +51,7 @@ def geometry(down: tuple[int, ...], across: tuple[int, ...], border: str, same: 
     return {**options, "padding": "same" if same else padding, "shape": size, "out": out}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(AXIS, AXIS, st.sampled_from(["zero", "shift"]), st.booleans(), st.booleans(), st.integers(0, 99))
 def test_against_the_reference(
     down: tuple[int, ...], across: tuple[int, ...], border: str, same: bool, interleaved: bool, seed: int

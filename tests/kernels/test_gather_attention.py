@@ -29,7 +29,7 @@ def runner(index: Tensor, backend: str, **options: object) -> Callable[..., tupl
 
 
 @pytest.mark.parametrize("share", [1 << 20, 0], ids=["all products", "listed rows"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_drawn_shapes(share: int, data: st.DataObject) -> None:
     q_len, k_len = data.draw(st.sampled_from(LENGTHS)), data.draw(st.sampled_from(LENGTHS))

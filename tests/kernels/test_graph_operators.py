@@ -25,7 +25,7 @@ def draw_graph(rows: int, columns: int, edges: int) -> CSR:
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 120), st.integers(0, 99))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SIZES, st.sampled_from(["sum", "mean", "max"]), st.booleans())
 def test_spmm_and_segments(size: tuple[int, int, int, int], reduce: str, weighted: bool) -> None:
     rows, columns, edges, seed = size
@@ -47,7 +47,7 @@ def test_spmm_and_segments(size: tuple[int, int, int, int], reduce: str, weighte
     assert_within_budget(segments("torch"), segments("reference"), [torch.randn(edges, 2, 3)])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(SIZES, st.booleans())
 def test_spmm_with_own_rows(size: tuple[int, int, int, int], weighted: bool) -> None:
     """As loops of a weight at all nodes, whose gradient is that of the loops together."""
@@ -99,7 +99,7 @@ def test_trusted_graph() -> None:
         assert torch.equal(same.transpose[0].index, graph.transpose[0].index)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SIZES, st.sampled_from([None, 1, 3]))
 def test_products_and_softmax(size: tuple[int, int, int, int], heads: int | None) -> None:
     rows, columns, edges, seed = size
@@ -156,7 +156,7 @@ def test_rows_that_hide_all_edges() -> None:
         torch.testing.assert_close(found[2:], torch.full((2, heads), 0.5))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(SIZES.filter(lambda size: size[2] == 0 or size[2] >= 60))
 def test_edge_attention(size: tuple[int, int, int, int]) -> None:
     """Few edges are left out: rounding of a handful of numbers is a matter of luck."""

@@ -28,7 +28,7 @@ def draw_graph(rows: int, columns: int, edges: int, kind: torch.dtype = torch.in
 SIZES = st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(0, 200), st.integers(0, 99))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SIZES, st.sampled_from([1, 6, 53]), st.booleans())
 def test_maxima(size: tuple[int, int, int, int], dim: int, tied: bool) -> None:
     """Hubs fill their buckets up and values that are equal share the gradient."""

@@ -24,7 +24,7 @@ def cut(x: Tensor, part: slice) -> Tensor:
     return x[:, :, part]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(LENGTHS, st.booleans(), st.booleans(), st.booleans(), CHUNKS, st.integers(0, 99))
 def test_linear_attention(
     length: int, causal: bool, normalize: bool, stateful: bool, chunk: int, seed: int
@@ -59,7 +59,7 @@ def test_linear_attention_to_one_key_is_its_value() -> None:
     torch.testing.assert_close(linear_attention(q, k, v, normalize=True), v)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     LENGTHS,
     st.booleans(),
@@ -97,7 +97,7 @@ def test_gated_linear_attention(
     assert_within_budget(run("torch"), run("reference"), inputs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     LENGTHS,
     st.sampled_from([None, 0.01, 1.0, 30.0]),

@@ -40,13 +40,13 @@ def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return str(request.param)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(LENGTHS, st.sampled_from([1, 2, 7, 16, 17, 65, 130, 200]), PADDING, st.integers(0, 99))
 def test_sequences(length: int, taps: int, padding: str, seed: int) -> None:
     compare((length,), (taps,), padding, seed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from([(1, 1), (7, 7), (5, 12), (14, 9)]),
     st.sampled_from([(1, 1), (3, 3), (4, 2), (7, 7), (15, 20)]),

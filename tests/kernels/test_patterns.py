@@ -135,7 +135,7 @@ def neighborhood_by_hand(size: int, kernel: int, dilation: int, stride: int, cau
     return seen
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_neighborhood_follows_natten(data: st.DataObject) -> None:
     masks, options = [], []

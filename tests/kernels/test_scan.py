@@ -20,7 +20,7 @@ from graphrec.kernels.scan.selective_torch import cut
 LENGTHS = st.sampled_from([1, 2, 7, 49, 63, 65, 197])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(LENGTHS, st.booleans(), st.booleans(), st.integers(0, 99))
 def test_scan(length: int, reverse: bool, initial: bool, seed: int) -> None:
     torch.manual_seed(seed)
@@ -112,7 +112,7 @@ def test_selective_scan_is_algorithm_2(length: int, backend: str) -> None:
     assert_within_budget(call(backend=backend), mamba_by_hand, draw(2, length, 4, 3))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     LENGTHS,
     st.sampled_from([(1, 9, 2), (2, 5, 3), (1, 30, 16), (3, 7, 20)]),
@@ -162,7 +162,7 @@ def test_cuts_cover_the_sequence_and_keep_few_states(sizes: tuple[int, int, int,
     assert kept <= batch * width * max(length, inner)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 4), st.integers(1, 20_000), st.integers(1, 128), st.integers(1, 16))
 def test_no_piece_lies_behind_the_end(batch: int, length: int, width: int, inner: int) -> None:
     found = cut(batch, length, width, inner)

@@ -14,7 +14,7 @@ from graphrec.kernels import attention, select_blocks
 from graphrec.kernels.patterns import BlockLists, Causal
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_drawn_shapes(data: st.DataObject) -> None:
     q_len = data.draw(st.sampled_from([1, 2, 7, 49, 63, 65, 197]))

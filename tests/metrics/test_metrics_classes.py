@@ -14,7 +14,7 @@ from graphrec.metrics import class_metrics, macro_f1
 
 
 @given(st.integers(1, 40), st.integers(2, 5), st.integers(0, 2**32 - 1), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_equal_to_sklearn(rows: int, classes: int, seed: int, certain: bool) -> None:
     rng = np.random.default_rng(seed)
     y = rng.integers(0, rng.integers(1, classes + 1), rows)

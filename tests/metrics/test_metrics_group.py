@@ -31,7 +31,7 @@ def by_definition(y, p, groups, w):
     st.sampled_from([np.float32, np.float64]),
     st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_equals_definition(seed, n, ids, dtype, weighted):
     rng = np.random.default_rng(seed)
     y, groups = rng.integers(0, 2, n), rng.choice(np.array(ids), n)

@@ -27,7 +27,7 @@ def predictions(draw, dtype=np.float32):
 
 
 @given(predictions())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_rank_metrics_equal_sklearn(case):
     y, p, w = case
     assert metrics.roc_auc(y, p, w) == pytest.approx(sk.roc_auc_score(y, p, sample_weight=w), abs=1e-9)
@@ -37,7 +37,7 @@ def test_rank_metrics_equal_sklearn(case):
 
 
 @given(predictions(np.float64))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_probability_metrics_equal_sklearn(case):
     y, p, w = case
     expected = sk.log_loss(y, p, sample_weight=w, labels=[0, 1])
@@ -50,7 +50,7 @@ def test_probability_metrics_equal_sklearn(case):
 
 
 @given(predictions())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_logloss_of_float32_clips_where_sklearn_does(case):
     y, p, w = case
     expected = sk.log_loss(y, p, sample_weight=w, labels=[0, 1])
@@ -58,7 +58,7 @@ def test_logloss_of_float32_clips_where_sklearn_does(case):
 
 
 @given(predictions(np.float64))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_curves_equal_sklearn(case):
     y, p, w = case
     s = metrics.Scores.of(y, p, w)
@@ -85,7 +85,7 @@ def test_deciles_equal_sklearn_quantile_bins():
 
 
 @given(predictions(), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_deciles_do_not_depend_on_row_order_and_keep_ties_together(case, random):
     y, p, w = case
     order = np.array(random.sample(range(len(y)), len(y)))

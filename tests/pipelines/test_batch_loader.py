@@ -86,7 +86,7 @@ def test_bounded_shuffle_mixes_within_and_between_buffers(table: EncodedTable) -
     assert len(starts) > 2  # which ones differs by epoch
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 700), st.integers(0, 12), st.booleans(), st.booleans(), st.integers(0, 3))
 def test_resume_in_the_middle(batch: int, start: int, shuffle: bool, bounded: bool, number: int) -> None:
     table = RESUME

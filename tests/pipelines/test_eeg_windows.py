@@ -51,7 +51,7 @@ def nearest(windows: Windows, first: torch.Tensor, second: torch.Tensor) -> int:
 
 
 @given(st.integers(1, 12), st.integers(1, 15), st.lists(st.integers(5, 40), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_windows_lie_in_their_recordings(length: int, stride: int, sizes: list[int]) -> None:
     recordings = EEGSet(tuple(recording(n, i % 2, name=str(i)) for i, n in enumerate(sizes)), ("0", "1"))
     expected = [(i, o) for i, n in enumerate(sizes) for o in range(0, n - length + 1, stride)]
@@ -91,7 +91,7 @@ def test_mixed_windows_and_bad_samples() -> None:
 
 
 @given(st.integers(2, 10), st.integers(1, 10), st.integers(0, 8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_time_splits_keep_order_and_gap(length: int, stride: int, gap: int) -> None:
     windows = make_windows(several(2, 2, 200), length, stride)
     split = split_by_time(windows, 0.2, 0.3, gap=gap)
@@ -107,7 +107,7 @@ def test_time_splits_keep_order_and_gap(length: int, stride: int, gap: int) -> N
 @given(
     st.integers(2, 8), st.integers(1, 6), st.integers(0, 5), st.integers(3, 6), st.sampled_from([None, 90])
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_time_folds_share_no_sample(length: int, stride: int, gap: int, folds: int, last: int | None) -> None:
     windows = make_windows(several(2, 2, 120), length, stride)
     segment = (last or 120) // folds

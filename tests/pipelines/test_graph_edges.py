@@ -19,7 +19,7 @@ def pairs(edge_index: torch.Tensor) -> list[tuple[int, int]]:
 
 
 @given(graphs())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_policies_do_what_they_say(data: Data) -> None:
     given_pairs, nodes = pairs(data.edge_index), int(data.num_nodes or 0)
     merged, _, notes = clean_edges(data.edge_index, nodes)

@@ -23,7 +23,7 @@ from graphrec.pipelines.graphs import (
 
 
 @given(graphs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_networkx_there_and_back(data: Data) -> None:
     simple = from_pyg(Data(x=data.x, edge_index=torch.unique(data.edge_index, dim=1)))
     there = to_networkx(simple)

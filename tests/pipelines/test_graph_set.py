@@ -22,7 +22,7 @@ KEYS = ("x", "edge_index", "y", "batch", "ptr")
 
 
 @given(graph_lists(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_batch_equals_that_of_pyg(listed: list[Data], draws: st.DataObject) -> None:
     graphs = from_pyg(listed, classes=["a", "b", "c"])
     index = draws.draw(st.lists(st.integers(0, len(listed) - 1), min_size=1, max_size=6))
@@ -36,7 +36,7 @@ def test_a_batch_equals_that_of_pyg(listed: list[Data], draws: st.DataObject) ->
 
 
 @given(graph_lists())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_there_and_back(listed: list[Data]) -> None:
     graphs = from_pyg(listed, classes=["a", "b", "c"])
     again = from_pyg(list(graphs), classes=["a", "b", "c"])

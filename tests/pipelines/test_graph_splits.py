@@ -27,7 +27,7 @@ labels_of = st.lists(st.integers(-1, 2), min_size=8, max_size=60).map(np.array)
 
 
 @given(labels_of, st.integers(2, 4), st.integers(0, 9))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_folds_cover_and_keep_proportions(labels: np.ndarray, folds: int, seed: int) -> None:
     known = np.bincount(labels[labels >= 0], minlength=3)
     present = known[known > 0]

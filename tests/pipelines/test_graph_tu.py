@@ -47,7 +47,7 @@ def test_features_are_chosen(tmp_path: Path) -> None:
 
 
 @given(graph_lists())
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_graphs_survive_both_formats(tmp_path: Path, listed: list[Data]) -> None:
     text, lines = [], {"A": [], "graph_indicator": [], "graph_labels": []}  # type: ignore[var-annotated]
     first = 1

@@ -33,7 +33,7 @@ def make(edges: list[list[int]], **options: Any) -> Hypergraph:
 
 
 @given(edge_lists)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_lists_there_and_back(edges: list[list[int]]) -> None:
     graph = make(edges)
     assert graph.edge_lists() == [sorted(set(e)) for e in edges]
@@ -50,7 +50,7 @@ def test_lists_there_and_back(edges: list[list[int]]) -> None:
 
 
 @given(edge_lists, st.sets(st.integers(0, 5), min_size=1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_removed_vertices_take_their_incidences_with_them(edges: list[list[int]], kept: set[int]) -> None:
     order = sorted(kept)
     smaller = make(edges).keep_vertices(order)
@@ -63,7 +63,7 @@ def test_removed_vertices_take_their_incidences_with_them(edges: list[list[int]]
 
 
 @given(graphs())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_neighbourhoods_of_any_graph(data: Data) -> None:
     nodes = int(data.num_nodes or 0)
     near = {(u, v) for a, b in data.edge_index.t().tolist() for u, v in ((a, b), (b, a)) if u != v}

@@ -430,7 +430,7 @@ def test_import_loads_neither_torch_nor_polars() -> None:
     assert found.stdout.split() == ["False"] * 3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.text('ab",\n', max_size=6), st.integers(0, 99)), min_size=1, max_size=30),
     st.integers(1, 40),

@@ -295,7 +295,7 @@ def test_progress_is_told(log_path: Path) -> None:
     assert [d for d, _ in seen] == sorted(d for d, _ in seen)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.none() | st.sampled_from(["a", "b", "ab", "é", "x" * 40]), min_size=4, max_size=40),
     st.integers(1, 3),

@@ -180,7 +180,7 @@ def test_numeric_timestamps() -> None:
     assert hours.tolist() == [(22 + i) % 24 for i in range(40)]  # 2023-11-14 22:13:20
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.none() | st.lists(st.none() | st.integers(0, 5), max_size=7), min_size=4, max_size=30),
     st.integers(1, 5),

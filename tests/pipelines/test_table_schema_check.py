@@ -61,7 +61,7 @@ def test_yaml_edits(log: pl.DataFrame, tmp_path: Path) -> None:
 names = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(names, min_size=1, max_size=5, unique=True), st.data())
 def test_yaml_round_trip_of_any_names(names: list[str], data: st.DataObject) -> None:
     import tempfile

@@ -69,7 +69,7 @@ def test_random_is_spread_over_the_rows() -> None:
     assert np.bincount(np.flatnonzero(parts != 0) % 5, minlength=5).std() > 0  # not every fifth row
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 300), st.floats(0, 0.6), st.floats(0, 0.39), st.integers(0, 5))
 def test_random_counts_of_any_size(rows: int, valid: float, test: float, seed: int) -> None:
     split = Split.random(valid, test, seed, stratify=False)
