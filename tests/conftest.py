@@ -1,7 +1,7 @@
 """Shared by all tests: one thread, and no test reads or fills the user's cache or configuration.
 
-Property tests draw the same examples in every run, so that no change is refused by chance; others are drawn by
-``pytest --hypothesis-profile=search --hypothesis-seed=1``.
+Property tests draw the same examples in every run, so that no change is refused by chance. Others are drawn
+by ``pytest --hypothesis-profile=search --hypothesis-seed=1``.
 """
 
 from __future__ import annotations

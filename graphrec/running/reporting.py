@@ -16,7 +16,7 @@ from graphrec.report import RunPage, write_run_page
 from graphrec.report.pictures import Picture
 from graphrec.report.run_page import metric_title
 from graphrec.report.run_plots import MOST_LINES, plot_curves, plot_spread
-from graphrec.report.svg import figure_svg, inline_svg, svg_shape, svg_text
+from graphrec.report.svg import inline_svg, svg_shape, svg_text
 
 from .results import Repetition, write_table
 
@@ -51,12 +51,13 @@ _AXES = {
 RESULTS_FILE, FIGURES = "results.csv", "figures"
 
 
-def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
-    """Each as PNG and SVG."""
-    for name, figure in figures.items():
-        folder.mkdir(exist_ok=True)
-        figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white")
-        (folder / f"{name}.svg").write_text(svg_text(figure, name), encoding="utf-8")
+def write_figure(folder: Path, name: str, figure: Figure) -> str:
+    """As PNG and SVG; returns the SVG."""
+    folder.mkdir(exist_ok=True)
+    figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white")
+    text = svg_text(figure, name)
+    (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+    return text
 
 
 def finish_folder(folder: Path, run: RecipeRun, facts: Mapping[str, Any]) -> None:
@@ -135,12 +136,10 @@ def _spread(folder: Path, run: RecipeRun) -> Picture | None:
         return None
     title = metric_title(run.metric)
     figure = plot_spread(values, title, run.recipe.published)
-    write_figures(folder / FIGURES, {"spread": figure})
+    svg = write_figure(folder / FIGURES, "spread", figure)
     reads = "A dot is a repetition, the line the mean, the bar a standard deviation to either side."
     reads += " A diamond is the published figure." if set(run.recipe.published) & set(values) else ""
-    return Picture(
-        f"{title} by repetition", figure_svg(figure, "spread", f"{title}. {reads}"), reads, wide=True
-    )
+    return Picture(f"{title} by repetition", inline_svg(svg, f"{title}. {reads}"), reads, wide=True)
 
 
 def _curves(folder: Path, repetitions: list[Repetition]) -> list[Picture]:
@@ -151,10 +150,10 @@ def _curves(folder: Path, repetitions: list[Repetition]) -> list[Picture]:
             continue
         name = title.lower().replace(" ", "-")
         figure = plot_curves(curves, _axis(repetitions, columns))
-        write_figures(folder / FIGURES, {name: figure})
+        svg = write_figure(folder / FIGURES, name, figure)
         more = len(curves) - MOST_LINES
         text = reads + (f" The first {MOST_LINES} are shown, {more} are left out." if more > 0 else "")
-        found.append(Picture(title, figure_svg(figure, name, f"{title} by epoch. {text}"), text))
+        found.append(Picture(title, inline_svg(svg, f"{title} by epoch. {text}"), text))
     return found
 
 

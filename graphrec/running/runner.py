@@ -19,7 +19,7 @@ from graphrec.training.display import shared_progress
 
 from .checking import check_metric, check_monitor, check_recipe, wanted_figures
 from .fingerprint import fingerprint
-from .reporting import finish_folder, write_figures
+from .reporting import finish_folder, write_figure
 from .results import RECORD_FILE, Place, Repetition, Summary, flat_metrics, main_metric, summarise
 from .tasks import Job, Task
 
@@ -258,7 +258,9 @@ def _one(plan: _Plan, place: Place, target: Path, first: bool, show: bool) -> Re
     target.parent.mkdir(parents=True, exist_ok=True)
     with runs.atomic_folder(target) as temporary:
         done.write(temporary)
-        write_figures(temporary / "figures", {n: f for n, f in outcome.figures.items() if n in draw})
+        for name, figure in outcome.figures.items():
+            if name in draw:
+                write_figure(temporary / "figures", name, figure)
         if outcome.save is not None and (recipe.save == "all" or (recipe.save == "first" and first)):
             outcome.save(temporary / "model")
     return done
