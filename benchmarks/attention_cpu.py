@@ -14,7 +14,7 @@ import common
 
 OURS, MASKED, NATTEN = "graphrec", "fused attention with a mask", "NATTEN"
 WINDOWED, WINDOWED_FUSED = "timm's window attention", "timm's, with fused attention"
-GRIDS, DTYPES = (28, 56), ("float32", "bfloat16")
+GRIDS, SMALL, DTYPES = (28, 56), 14, ("float32", "bfloat16")
 
 
 def make_cases(repeats: int, natten: bool) -> list[common.Job]:
@@ -35,6 +35,11 @@ def make_cases(repeats: int, natten: bool) -> list[common.Job]:
         ("neighborhood 13", {**plain, "pattern": "neighborhood", "kernel": 13}),
         ("neighborhood 7, forward only", {**forward, "pattern": "neighborhood", "kernel": 7}),
     ]
+    every = [(name, settings, grid) for name, settings in kinds for grid in GRIDS]
+    every += [
+        (*kinds[0], SMALL),
+        (*kinds[-1], SMALL),
+    ]  # where a mask over all pairs begins to be the quicker way
     return [
         common.Job(
             f"{name} at {grid}x{grid}, {dtype}",
@@ -42,8 +47,7 @@ def make_cases(repeats: int, natten: bool) -> list[common.Job]:
             sys.executable,
             {**settings, "grid": grid, "dtype": dtype},
         )
-        for name, settings in kinds
-        for grid in GRIDS
+        for name, settings, grid in every
         for dtype in DTYPES
     ]
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .attention.dense import FEW
 from .attention.regions import routes_of
 from .attention.settings import list_config
 from .attention.torch import route
@@ -42,10 +43,11 @@ def attention(chosen: str, /, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern,
 
 def _route(pattern: Pattern, q: Tensor, lengths: tuple[int, int]) -> str:
     """How torch computes attention under a pattern that stands alone, without bias."""
-    if (routes := routes_of(pattern, q.device)) is not None:
+    many = q.shape[0] * q.shape[1]
+    if many * lengths[0] * lengths[1] > FEW and (routes := routes_of(pattern, q.device)) is not None:
         regions, size = routes.groups
         return f"{regions} groups of {size} queries by {routes.seen.shape[3] * size} keys"
-    found = route(pattern, *lengths, q.device, q.dtype)
+    found = route(pattern, *lengths, q.device, q.dtype, many, torch.is_grad_enabled() and q.requires_grad)
     return "all pairs, masked" if found is None else _groups(found.q_index, found.k_index)
 
 

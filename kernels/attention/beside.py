@@ -19,8 +19,8 @@ from ..registering import listened_to
 from ..remembered import kept
 from .bias import RelativeBias
 from .core import as_given, emulated, widened
+from .dense import always_finite
 from .source import Source
-from .torch import always_finite
 
 _MOST = 9
 """Neighbours of a query, itself included, up to which this was measured to pay."""

@@ -158,6 +158,30 @@ def mask_for(pattern: Pattern, q_len: int, k_len: int, device: torch.device) -> 
     return pattern.mask(q_len, k_len, device=device)
 
 
+def tells_all(pattern: Pattern, mask: Tensor, q_len: int, k_len: int) -> bool:
+    """Whether a mask leaves nothing to look after: every query sees a key, and nothing is added to logits.
+
+    Compilers and other devices are not asked.
+    """
+    if listened_to() or mask.device.type != "cpu":
+        return False
+    if pattern.static and q_len * k_len <= _MASK:
+        return _kept_answer(pattern, q_len, k_len)
+    return _answer(pattern, mask, q_len, k_len)
+
+
+@lru_cache(maxsize=256)
+@kept
+def _kept_answer(pattern: Pattern, q_len: int, k_len: int) -> bool:
+    return _answer(pattern, mask_for(pattern, q_len, k_len, torch.device("cpu")), q_len, k_len)
+
+
+def _answer(pattern: Pattern, mask: Tensor, q_len: int, k_len: int) -> bool:
+    place = torch.arange(max(q_len, k_len))
+    soft = pattern.penalty(place[:q_len, None], place[:k_len], q_len, k_len)
+    return soft is None and mask.shape[-1] > 0 and bool(mask.any(-1).all())
+
+
 @lru_cache(maxsize=64)
 @kept
 def _kept_mask(pattern: Pattern, q_len: int, k_len: int, device: torch.device) -> Tensor:

@@ -12,18 +12,30 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..patterns import Causal, Full, Pattern
+from ..registering import listened_to
 from .bias import RelativeBias
-from .core import plain_attention, widened
+from .dense import FEW, always_finite, attend, attend_all, differentiated, shared, without_empty
 from .folded import Cut, attend_folded
 from .foldings import fold, in_place, unfold
-from .gather import SMALL_GROUP, Gather, Term, columns_for, gather_for, make_term, mask_for, with_penalty
+from .gather import (
+    SMALL_GROUP,
+    Gather,
+    Term,
+    columns_for,
+    gather_for,
+    make_term,
+    mask_for,
+    with_penalty,
+)
 from .groups import GroupAttend
-from .quick import few, unusual
 from .regions import attend_regions, routes_of
 from .rows import take_each, take_rows
+
+_FEW_TO_PLAN = 1 << 21
+"""Pairs of all heads that fused attention computes while a plan is made, which is not kept where the data
+choose it."""
 
 
 def attention(
@@ -38,59 +50,45 @@ def attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Output (B, H, Lq, Dv), and log-sum-exp (B, H, Lq) if needed; see :func:`graphrec.kernels.attention`."""
     bare = bias is None and times is None and not need_lse
-    if bare and (routes := routes_of(pattern, q.device)) is not None:
-        k, v = _shared(q, k, v)
+    pairs = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
+    if bare and pairs > FEW and (routes := routes_of(pattern, q.device)) is not None:
+        k, v = shared(q, k, v)
         return attend_regions(q, k, v, scale, routes), None
-    found = route(pattern, q.shape[2], k.shape[2], q.device, q.dtype)
+    plain = times is None and not need_lse and not isinstance(bias, RelativeBias) and not listened_to()
+    many = q.shape[0] * q.shape[1] if plain else None
+    found = route(pattern, q.shape[2], k.shape[2], q.device, q.dtype, many, differentiated(q, k, v))
     if found is None:
-        return _dense(q, k, v, pattern, bias, scale, need_lse, times)
+        return attend_all(q, k, v, pattern, bias, scale, need_lse, times)
     return _groups(q, k, v, pattern, found, bias, scale, need_lse, times)
 
 
 def route(
-    pattern: Pattern, q_len: int, k_len: int, device: torch.device, dtype: torch.dtype = torch.float32
+    pattern: Pattern,
+    q_len: int,
+    k_len: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    many: int | None = None,
+    training: bool = False,
 ) -> Gather | None:
-    """The groups to compute by, or None when all pairs should be computed."""
+    """The groups to compute by, or None when all pairs should be computed.
+
+    ``many`` is the number of heads in all batch entries where a mask over all pairs would do: few pairs are
+    computed before groups are made, or gathered. ``training`` asks for gradients, any number of times, of
+    which torch's fused attention has one.
+    """
     if isinstance(pattern, Full | Causal) or q_len <= 1 or k_len == 0:
         return None  # a single query, as in decoding, is computed in less time than its plan is made
-    return gather_for(pattern, q_len, k_len, device, dtype)
-
-
-def _dense(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    pattern: Pattern,
-    bias: Any,
-    scale: float,
-    need_lse: bool,
-    times: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """All pairs, hidden ones masked."""
-    q_len, k_len = q.shape[2], k.shape[2]
-    bare = bias is None and times is None and not need_lse
-    plain_causal = pattern == Causal() and q_len == k_len and bare
-    if plain_causal and q_len > SMALL_GROUP:
-        out = F.scaled_dot_product_attention(
-            q, k, v, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
-        return out, None
-    mask = None if isinstance(pattern, Full) else mask_for(pattern, q_len, k_len, q.device)
-    if isinstance(bias, RelativeBias):
-        bias = bias.dense(pattern, q_len, k_len)
-    if mask is None and times is None and not need_lse and unusual(q, v) and always_finite(bias):
-        if few(q, k) and q.dtype.itemsize >= 4:
-            k, v = _shared(q, k, v)
-            return plain_attention(q, k, v, bias, None, scale, False)
-        if 0 < q_len == k_len <= SMALL_GROUP and q.shape[1] == k.shape[1]:
-            bias, whole = None if bias is None else bias.to(q.dtype).unsqueeze(-3), torch.Size((1, q_len))
-            return attend_folded(q, k, v, bias, Cut(scale, (whole, (0, 1), ()), whole)), None
-    place = torch.arange(max(q_len, k_len), device=q.device)
-    soft = pattern.penalty(place[:q_len, None], place[:k_len], q_len, k_len)
-    term = make_term(mask, with_penalty(bias, soft, pattern.penalty_value, q.dtype), q.dtype)
-    if isinstance(times, RelativeBias):
-        times = times.dense(pattern, q_len, k_len)
-    return attend(q, k, v, term, scale, need_lse, None if times is None else times.to(q.dtype))
+    if many is None or device.type != "cpu":
+        return gather_for(pattern, q_len, k_len, device, dtype)
+    pairs, short = many * q_len * k_len, q_len == k_len <= SMALL_GROUP
+    masked = pairs <= (_FEW_TO_PLAN if not pattern.static and (short or not training) else FEW)
+    if masked and not pattern.static:
+        return None
+    found = gather_for(pattern, q_len, k_len, device, dtype)
+    if found is None or not masked or found.penalty is not None or (training and not short):
+        return found
+    return found if found.folding is not None and pairs > FEW >> 2 else None
 
 
 def _groups(
@@ -105,7 +103,7 @@ def _groups(
     times: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Groups of queries against the keys that they see between them."""
-    k, v = _shared(q, k, v)
+    k, v = shared(q, k, v)
     term: Term = found.term, found.empty
     lengths = q.shape[2], k.shape[2]
     if found.folding is not None and times is None and not need_lse and always_finite(bias):
@@ -157,22 +155,6 @@ def _in_pieces(
     if folded and lse is not None:
         lse = lse[..., found.inverse]
     return without_empty(out, lse, _empty_rows(term[1], found))
-
-
-def always_finite(bias: Tensor | RelativeBias | None) -> bool:
-    """Whether a bias hides no pair, so that a group's queries see what the pattern shows."""
-    if torch.compiler.is_compiling():
-        return False
-    table = bias.table if isinstance(bias, RelativeBias) else bias
-    return table is None or table.is_meta or table.numel() == 0 or float(table.detach().min()) != -torch.inf
-
-
-def _shared(q: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-    """Keys and values with as many heads as the queries."""
-    return tuple(
-        one if one.shape[1] == q.shape[1] else one.repeat_interleave(q.shape[1] // one.shape[1], 1)
-        for one in rest
-    )
 
 
 def _empty_rows(empty: Tensor | None, found: Gather) -> Tensor | None:
@@ -280,37 +262,3 @@ def _query_bias(table: Tensor, columns: Tensor, q_index: Tensor) -> Tensor:
     batch, heads = (max(one, other) for one, other in zip(flat.shape[:2], places.shape[:2], strict=True))
     places = places.expand(batch, heads, *places.shape[2:])
     return flat.expand(batch, heads, -1).gather(2, places.flatten(2)).view(places.shape)
-
-
-def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    term: Term,
-    scale: float,
-    need_lse: bool,
-    times: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Softmax attention of (..., m, D) queries to (..., n, D) keys with a term of broadcastable shape."""
-    addend, empty = term
-    dtype = q.dtype
-    q, k, v = (widened(one) for one in (q, k, v))
-    addend, times = (None if one is None else one.to(q.dtype) for one in (addend, times))
-    half = q.dtype in (torch.bfloat16, torch.float16)
-    small = half and q.shape[-2] <= SMALL_GROUP and k.shape[-2] <= 4 * SMALL_GROUP
-    out: Tensor
-    lse: Tensor | None
-    if need_lse or small or times is not None or q.dim() != 4:
-        k, v = _shared(q, k, v)
-        out, lse = plain_attention(q, k, v, addend, times, scale, need_lse)
-    else:
-        gqa, lse = q.shape[1] != k.shape[1], None
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=addend, scale=scale, enable_gqa=gqa)
-    return without_empty(out.to(dtype), lse, empty)
-
-
-def without_empty(out: Tensor, lse: Tensor | None, empty: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Zero output and a log-sum-exp of -inf where a query (..., m, 1) sees nothing."""
-    if empty is None:
-        return out, lse
-    return out.masked_fill(empty, 0), None if lse is None else lse.masked_fill(empty.squeeze(-1), -torch.inf)

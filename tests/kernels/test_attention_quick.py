@@ -9,6 +9,16 @@ from torch import Tensor
 from graphrec.kernels import attention
 from graphrec.kernels.attention.quick import small_attention
 from graphrec.kernels.attention.watching import watched_attention
+from graphrec.kernels.patterns import (
+    Causal,
+    FromStart,
+    KeyPadding,
+    Pattern,
+    PerHead,
+    Tokens,
+    Window,
+    Windows,
+)
 
 
 def drawn(size: tuple[int, int, int, int], keys: int, width: int, last: bool) -> tuple[Tensor, ...]:
@@ -43,21 +53,35 @@ def test_equals_the_formula(
 
 def test_everything_else_goes_the_long_way() -> None:
     q, k, v = drawn((1, 2, 9, 8), 9, 8, last=False)
-    assert small_attention(q, k, v, None, None) is None  # gradients may be asked for
+    assert small_attention(q.clone().requires_grad_(), k, v, None, None) is None  # narrow heads in training
     hidden = torch.zeros(1, 1, 9, 9)
     hidden[0, 0, 3] = -torch.inf
     with torch.no_grad():
         for one in ((q[:, :1], k, v), (q, k[..., :4], v), (q, k, v[:, :, :5]), (q[0], k[0], v[0])):
             assert small_attention(*one, None, None) is None
-        for many in (q.double(), k.double(), v.double()), (q.bfloat16(), k.bfloat16(), v.bfloat16()):
+        for many in (q.double(), k.double(), v.double()), (q.bfloat16(), k, v.bfloat16()):
             assert small_attention(*many, None, None) is None
         assert small_attention(q, k, v, torch.zeros(1, 1, 9, 8), None) is None
         assert small_attention(q, k, v, hidden, None) is None
         assert attention(q, k, v, bias=hidden)[0, :, 3].eq(0).all()
         wide = torch.zeros(1, 8, 300, 64)
-        assert small_attention(wide, wide, wide, None, None) is None
+        assert small_attention(wide, wide, wide[..., :48], None, None) is None
         with pytest.raises(ValueError, match="bias of shape"):
             attention(q, k, v, bias=torch.zeros(1, 1, 9, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biased", [False, True])
+def test_shared_heads_and_any_length_go_to_fused_attention(dtype: torch.dtype, biased: bool) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, 70, 32), torch.randn(2, 2, 90, 32), torch.randn(2, 2, 90, 32)
+    bias = torch.randn(1, 4, 70, 90, dtype=dtype) if biased else None
+    given = [one.to(dtype) for one in (q, k, v)]
+    mine = small_attention(*given, bias, None)
+    assert mine is not None
+    wide = [one.double() for one in given]
+    wanted = attention(*wide, bias=None if bias is None else bias.double(), backend="reference")
+    assert (mine - wanted).norm() < (1e-5 if dtype == torch.float32 else 1e-2) * wanted.norm()
 
 
 @torch.no_grad()
@@ -89,3 +113,39 @@ def test_values_without_a_width_are_refused_by_name() -> None:
     q = torch.randn(1, 2, 4, 8)
     with torch.no_grad(), pytest.raises(ValueError, match="v"):
         attention(q, q, q[..., 0])
+
+
+PATTERNS: list[tuple[str, Pattern]] = [
+    ("static", Window(2, 3)),
+    ("folding", Windows((4, 5), 4)),
+    ("penalty", Windows((4, 5), (4, 5), shift=2, border="-100")),
+    ("padding", KeyPadding(torch.arange(20) < torch.tensor([[20], [7]]))),
+    ("lists", Tokens(torch.randint(0, 20, (2, 1, 20, 3)))),
+    ("heads", PerHead(Causal(), Window(1, 1))),
+    ("nothing", FromStart(Window(2, 0), torch.tensor([0, 9]))),
+]
+
+
+@pytest.mark.parametrize("copies", [1, 600])
+@pytest.mark.parametrize("pattern", [one for _, one in PATTERNS], ids=[name for name, _ in PATTERNS])
+@pytest.mark.parametrize("biased", [False, True])
+def test_few_pairs_are_masked_and_many_grouped(pattern: Pattern, copies: int, biased: bool) -> None:
+    """Outputs, gradients and their gradients, on either side of where groups begin to pay."""
+    torch.manual_seed(0)
+    length = 20
+    heads = 2 if pattern.heads == 2 else 2 * copies
+    many = heads, heads // 2 if biased else heads, heads // 2 if biased else heads
+    given = [torch.randn(2, one, length, 4, dtype=torch.float64, requires_grad=True) for one in many]
+    bias = torch.randn(1, 1, length, length, dtype=torch.float64) if biased else None
+
+    def run(backend: str) -> list[Tensor]:
+        out = attention(*given, pattern, bias=bias, backend=backend)
+        first = torch.autograd.grad(out.square().sum(), given, create_graph=True)
+        total = torch.stack([one.square().sum() for one in first]).sum()
+        return [out, *first, *torch.autograd.grad(total, given)]
+
+    for mine, wanted in zip(run("torch"), run("reference"), strict=True):
+        torch.testing.assert_close(mine, wanted)
+    with torch.no_grad():
+        quiet = attention(*given, pattern, bias=bias)
+    torch.testing.assert_close(quiet, attention(*given, pattern, bias=bias, backend="reference").detach())
