@@ -115,7 +115,7 @@ class Vocabulary:
 
     def __init__(self, name: str, values: pl.Series, counts: np.ndarray) -> None:
         self.name, self.values, self.counts = name, values, counts
-        self._enum: Any = None
+        self._positions: Any = None  # a polars expression: it keeps its strings hashed
         self._memo = _Memo()
 
     @property
@@ -131,12 +131,12 @@ class Vocabulary:
     def _find(self, values: pl.Series) -> np.ndarray:
         import polars as pl
 
-        if self._enum is None:
-            self._enum = pl.Enum(self.values)
         if not len(self.values):
             out = np.full(len(values) + 1, UNSEEN_ID, np.int32)
         else:
-            out = _shifted(values.cast(self._enum, strict=False).to_physical(), UNSEEN_ID)
+            if self._positions is None:  # a cast by the type itself hashes all of its strings at every call
+                self._positions = pl.first().cast(pl.Enum(self.values), strict=False).to_physical()
+            out = _shifted(values.to_frame().select(self._positions).to_series(), UNSEEN_ID)
         out[-1] = NULL_ID
         if values.null_count():
             out[:-1][values.is_null().to_numpy()] = NULL_ID

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +198,30 @@ def test_streaming_keeps_order_and_batch_sizes(log_path: Path) -> None:
     for got, want in zip(_flat(batches), everything.features[:2] + everything.features.lists, strict=True):
         assert torch.equal(torch.nan_to_num(got), torch.nan_to_num(want))
     assert sum(len(b.labels) for b in encoder.batches(log_path, batch_size=10_000)) == 600
+
+
+def test_rows_one_at_a_time_have_the_ids_they_have_together() -> None:
+    values = ["b", "a", "b", None, "a", "", "b", "c", "a", "b"]
+    frame = pl.DataFrame({"c": values, "y": [0, 1] * 5})
+    encoder, _ = fit(frame, changes={"c": {"role": "categorical", "min_count": 1}})
+    asked = pl.DataFrame({"c": [*values, "never seen", "c"]})
+    whole = column(encoder, encoder.encode(asked), "c").tolist()
+    assert whole == [2, 3, 2, 0, 3, 0, 2, 4, 3, 2, 1, 4]
+    for one in (encoder, pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder)):
+        singly = [int(b.features.categorical) for i in range(len(asked)) for b in one.batches(asked[i])]
+        assert singly == whole
+
+
+def test_a_look_up_hashes_what_is_asked_for_and_not_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, _ = fit(pl.DataFrame({"c": ["a", "b"] * 4, "y": [0, 1] * 4}))
+    list(encoder.batches(pl.DataFrame({"c": ["a"]})))  # the first one prepares the vocabulary
+
+    def hashed_again(self: pl.Series, dtype: pl.DataType, **_: bool) -> pl.Series:
+        raise AssertionError(f"cast to {dtype} by all its strings")
+
+    monkeypatch.setattr(pl.Series, "cast", hashed_again)
+    (batch,) = encoder.batches(pl.DataFrame({"c": ["b"]}))
+    assert batch.features.categorical.tolist() == [[3]]
 
 
 def _flat(batches: list) -> list[torch.Tensor]:
