@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from graphrec import CTRClassifier
 from graphrec.errors import ConfigError, DataError, NonFiniteLossError, SchemaError
 from graphrec.estimators.fitting import pick_batch_size
 from graphrec.estimators.writing import write_scores
-from graphrec.pipelines.tables import Split, TableSchema
+from graphrec.pipelines.tables import Split, TableEncoder, TableSchema
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +275,35 @@ def test_one_row_and_a_batch_larger_than_the_data(fitted: CTRClassifier, log: pl
     whole = fitted.predict_proba(log)
     np.testing.assert_allclose(fitted.predict_proba(log.head(1)), whole[:1], atol=1e-6)
     quick(batch_size=100_000, epochs=1).fit(log, label="click", ignore=IGNORE)
+
+
+def test_a_measurement_keeps_no_features(
+    fitted: CTRClassifier, log: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+
+    def watched(*args: Any, **options: Any) -> Iterator[Any]:
+        for batch in TableEncoder.batches(fitted.encoder_, *args, **options):
+            assert sum(features() is not None for features in made) <= 1, (
+                "batches before the last one are kept"
+            )
+            made.append(weakref.ref(batch.features.categorical))
+            yield batch
+            del batch
+
+    want = fitted.evaluate(log)
+    monkeypatch.setattr("graphrec.estimators.scoring.BATCH", 100)
+    monkeypatch.setattr(fitted.encoder_, "batches", watched)
+    assert fitted.evaluate(log) == want
+    assert len(made) == 8
+
+
+def test_predicting_is_the_same_in_any_mode_of_the_module(fitted: CTRClassifier, log: pl.DataFrame) -> None:
+    want = fitted.predict_proba(log)
+    for mode in (True, False):
+        fitted.module_.train(mode)
+        assert np.array_equal(fitted.predict_proba(log), want)
+        assert {p.device.type for p in fitted.module_.parameters()} == {"cpu"}
 
 
 def test_batch_size_follows_the_number_of_rows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from graphrec.errors import ConfigError
 from graphrec.explain import Explanation, explain_model, sample_batch
+from graphrec.metrics.growing import GrowingArray, collect
 from graphrec.pipelines.tables import Batch, Features, Table, open_table
 
 from . import arrays
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
     from .classifier import CTRClassifier
 
-BATCH = 8192
-"""Rows per forward pass when predicting."""
+BATCH = 2048
+"""Rows per forward pass when predicting: more take more memory and no less time."""
 
 
 def table_of(estimator: CTRClassifier, X: Any) -> Table:
@@ -63,21 +65,24 @@ def score_batches(
     """Each batch of a table, in the order of its rows, with its probabilities (B, T) as a numpy array."""
     import torch
 
-    device = _device(estimator)
-    module = estimator.module_.to(device).eval()
+    device, module = _device(estimator), estimator.module_.eval()
+    if next(module.parameters()).device.type != device:  # to go through all layers takes as long as a row
+        module.to(device)
     try:
         with torch.inference_mode():
             for batch in estimator.encoder_.batches(table, batch_size=BATCH, require_labels=labels or None):
                 yield batch, module.predict(_move(batch, device)).float().cpu().numpy()
     finally:
-        module.cpu()
+        if device != "cpu":
+            module.cpu()
 
 
 def predict_table(estimator: CTRClassifier, X: Any) -> NDArray[np.float64]:
     """Probabilities of the positive values, (N, T)."""
-    scores = [p for _, p in score_batches(estimator, table_of(estimator, X))]
-    empty = np.zeros((0, len(estimator.schema_.labels)))
-    return np.concatenate([empty, *scores]).astype(np.float64)
+    scores, _ = collect(p for _, p in score_batches(estimator, table_of(estimator, X)))
+    if scores is None:
+        return np.zeros((0, len(estimator.schema_.labels)))
+    return scores.astype(np.float64)
 
 
 def evaluate_table(estimator: CTRClassifier, X: Any, y: Any = None, sample_weight: Any = None) -> Predictions:
@@ -90,14 +95,17 @@ def evaluate_table(estimator: CTRClassifier, X: Any, y: Any = None, sample_weigh
         raise ConfigError("sample_weight: goes with y; a table is weighted by the column that fit was given")
     table = labelled_table(estimator, X, y)
     estimator.schema_.check(table, require_labels=True)
-    found = list(score_batches(estimator, table, labels=True))
-    batches = [batch for batch, _ in found]
-    labels = np.concatenate([b.labels.numpy() for b in batches])
-    weights = _joined([b.weights for b in batches])
+    found: dict[str, GrowingArray] = defaultdict(GrowingArray)
+    for batch, scores in score_batches(estimator, table, labels=True):  # whose features are not kept
+        found["scores"].append(scores)
+        for name, values in (("labels", batch.labels), ("weights", batch.weights), ("groups", batch.groups)):
+            if values is not None:
+                found[name].append(values.numpy())
+    known = {name: rows.array for name, rows in found.items()}
+    weights = known.get("weights")
     if sample_weight is not None:
-        weights = arrays.check_weights(sample_weight, len(labels))
-    scores = np.concatenate([p for _, p in found])
-    return Predictions("given", labels, scores, weights, _joined([b.groups for b in batches]))
+        weights = arrays.check_weights(sample_weight, len(known["labels"]))
+    return Predictions("given", known["labels"], known["scores"], weights, known.get("groups"))
 
 
 def explain_table(
@@ -108,10 +116,6 @@ def explain_table(
     batch = sample_batch(encoded, rows, seed)
     name = estimator._asked["model"]
     return explain_model(estimator.module_, batch, model=name, repeats=repeats, seed=seed)
-
-
-def _joined(parts: list[Any]) -> NDArray[Any] | None:
-    return None if not parts or parts[0] is None else np.concatenate([part.numpy() for part in parts])
 
 
 def _device(estimator: CTRClassifier) -> str:
