@@ -200,12 +200,13 @@ def pad(codes: np.ndarray, lengths: np.ndarray, width: int, *, keep: str) -> np.
         keep: ``"last"`` or ``"first"`` of a row that is longer.
     """
     out = np.zeros((len(lengths), width), np.int32)
-    ends = np.cumsum(lengths)
-    starts = np.maximum(ends - width, ends - lengths) if keep == "last" else ends - lengths
     kept = np.minimum(lengths, width)
-    rows = np.repeat(np.arange(len(lengths)), kept)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(kept) - kept, kept)
-    out[rows, within] = codes[np.repeat(starts, kept) + within]
+    if (lengths > width).any():
+        ends = np.cumsum(lengths)
+        starts = np.maximum(ends - width, ends - lengths) if keep == "last" else ends - lengths
+        shift = starts - (np.cumsum(kept) - kept)  # from a place among the kept items to that among all
+        codes = codes[np.repeat(shift, kept) + np.arange(kept.sum())]
+    out[np.arange(width) < kept[:, None]] = codes
     return out
 
 
