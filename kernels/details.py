@@ -47,7 +47,7 @@ def _route(pattern: Pattern, q: Tensor, lengths: tuple[int, int]) -> str:
     if many * lengths[0] * lengths[1] > FEW and (routes := routes_of(pattern, q.device)) is not None:
         regions, size = routes.groups
         return f"{regions} groups of {size} queries by {routes.seen.shape[3] * size} keys"
-    found = route(pattern, *lengths, q.device, q.dtype, many, torch.is_grad_enabled() and q.requires_grad)
+    found = route(pattern, *lengths, q.device, q.dtype, many)
     return "all pairs, masked" if found is None else _groups(found.q_index, found.k_index)
 
 

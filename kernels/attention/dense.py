@@ -1,7 +1,6 @@
 """Attention of all pairs in plain torch, hidden ones masked, by the quickest of torch's ways.
 
-torch's fused attention has a gradient that cannot be differentiated, slow in 16 bits, and none of a bias; for
-narrow heads plain products beat it.
+torch's fused attention has a gradient that cannot be differentiated, slow in 16 bits, and none of a bias.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 from ..patterns import Causal, Full, Pattern
 from ..registering import listened_to
 from .bias import RelativeBias
-from .core import emulated, plain_attention, widened
+from .core import as_given, emulated, plain_attention, widened
 from .folded import Cut, attend_folded
 from .gather import SMALL_GROUP, Term, make_term, mask_for, tells_all, with_penalty
 from .quick import few, unusual
@@ -60,22 +59,17 @@ def attend_all(
             k, v = shared(q, k, v)
             return plain_attention(q, k, v, bias, None, scale, False)
         if 0 < q_len == k_len <= SMALL_GROUP and q.shape[1] == k.shape[1]:
-            return _whole_window(q, k, v, None, bias, scale), None
+            bias, whole = None if bias is None else bias.to(q.dtype).unsqueeze(-3), torch.Size((1, q_len))
+            return attend_folded(q, k, v, bias, Cut(scale, (whole, (0, 1), ()), whole)), None
     soft = None
     if mask is not None:
         mask = mask if mask.dim() != 3 else mask.unsqueeze(0)
         place = torch.arange(max(q_len, k_len), device=q.device)
         soft = pattern.penalty(place[:q_len, None], place[:k_len], q_len, k_len)
-    again = again and times is None and not need_lse
-    short = 0 < q_len == k_len <= SMALL_GROUP
-    if again and short and soft is None and not few(q, k) and always_finite(bias):
-        k, v = shared(q, k, v)
-        return _whole_window(q, k, v, mask, bias, scale), None
     term = make_term(mask, with_penalty(bias, soft, pattern.penalty_value, q.dtype), q.dtype)
     if isinstance(times, RelativeBias):
         times = times.dense(pattern, q_len, k_len)
-    exact = again and (short or (not pattern.static and q.shape[0] * q.shape[1] * q_len * k_len <= FEW))
-    return attend(q, k, v, term, scale, need_lse, None if times is None else times.to(q.dtype), exact)
+    return attend(q, k, v, term, scale, need_lse, None if times is None else times.to(q.dtype), again)
 
 
 def differentiated(*given: Tensor) -> bool:
@@ -86,17 +80,6 @@ def differentiated(*given: Tensor) -> bool:
 def _learned(bias: Tensor | None) -> bool:
     """Whether a bias has a gradient, of which torch's fused attention has none: it takes another way."""
     return bias is not None and not listened_to() and torch.is_grad_enabled() and bias.requires_grad
-
-
-def _whole_window(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, scale: float
-) -> Tensor:
-    """All positions as one window, whose gradient is written out and can be differentiated."""
-    whole = torch.Size((1, q.shape[2]))
-    fixed, empty = make_term(mask, None, q.dtype)
-    bias, fixed = (None if one is None else one.to(q.dtype).unsqueeze(-3) for one in (bias, fixed))
-    out = attend_folded(q, k, v, bias, Cut(scale, (whole, (0, 1), ()), whole, fixed))
-    return out if empty is None else out.masked_fill(empty, 0)
 
 
 def always_finite(bias: Tensor | RelativeBias | None) -> bool:
@@ -131,8 +114,7 @@ def attend(
     """
     addend, empty = term
     dtype = q.dtype
-    exact = exact or _learned(addend)
-    fused = not need_lse and times is None and q.dim() == 4 and not exact
+    fused = not need_lse and times is None and q.dim() == 4 and not _learned(addend)
     if not fused or differentiated(q, k, v):  # of 16 bits torch's fused attention has a slow gradient
         q, k, v = (widened(one) for one in (q, k, v))
     addend, times = (None if one is None else one.to(q.dtype) for one in (addend, times))
@@ -140,13 +122,42 @@ def attend(
     small = half and q.shape[-2] <= SMALL_GROUP and k.shape[-2] <= 4 * SMALL_GROUP
     out: Tensor
     lse: Tensor | None
-    if small or not fused:
+    exact = exact and fused
+    if small or not fused or (exact and (half or q.shape[-1] != v.shape[-1] or k.shape[-2] == 0)):
         k, v = shared(q, k, v)
         out, lse = plain_attention(q, k, v, addend, times, scale, need_lse)
+    elif exact:
+        k, v = shared(q, k, v)
+        out, lse = _Fused.apply(*(one.contiguous() for one in (q, k, v)), addend, scale), None
     else:
         gqa, lse = q.shape[1] != k.shape[1], None
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=addend, scale=scale, enable_gqa=gqa)
     return without_empty(out.to(dtype), lse, empty)
+
+
+class _Fused(torch.autograd.Function):
+    """torch's fused attention; its gradient, where it is differentiated, composes the function anew."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, term: Tensor | None, scale: float) -> Tensor:
+        run = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        out, lse = run(q, k, v, 0.0, False, attn_mask=term, scale=scale)
+        ctx.save_for_backward(q, k, v, term, out, lse)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    @as_given
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, term, out, lse = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            run = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+            found = run(grad, q, k, v, out, lse, 0.0, False, attn_mask=term, scale=ctx.scale)
+            return *found, None, None
+        made = plain_attention(q, k, v, term, None, ctx.scale, False)[0]
+        wanted = [one for one, need in zip((q, k, v), ctx.needs_input_grad, strict=False) if need]
+        each = iter(torch.autograd.grad(made, wanted, grad, create_graph=True))
+        return *(next(each) if need else None for need in ctx.needs_input_grad[:3]), None, None
 
 
 def without_empty(out: Tensor, lse: Tensor | None, empty: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -16,11 +16,10 @@ from torch import Tensor
 from ..patterns import Causal, Full, Pattern
 from ..registering import listened_to
 from .bias import RelativeBias
-from .dense import FEW, always_finite, attend, attend_all, differentiated, shared, without_empty
+from .dense import FEW, always_finite, attend, attend_all, shared, without_empty
 from .folded import Cut, attend_folded
 from .foldings import fold, in_place, unfold
 from .gather import (
-    SMALL_GROUP,
     Gather,
     Term,
     columns_for,
@@ -56,7 +55,7 @@ def attention(
         return attend_regions(q, k, v, scale, routes), None
     plain = times is None and not need_lse and not isinstance(bias, RelativeBias) and not listened_to()
     many = q.shape[0] * q.shape[1] if plain else None
-    found = route(pattern, q.shape[2], k.shape[2], q.device, q.dtype, many, differentiated(q, k, v))
+    found = route(pattern, q.shape[2], k.shape[2], q.device, q.dtype, many)
     if found is None:
         return attend_all(q, k, v, pattern, bias, scale, need_lse, times)
     return _groups(q, k, v, pattern, found, bias, scale, need_lse, times)
@@ -69,24 +68,21 @@ def route(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     many: int | None = None,
-    training: bool = False,
 ) -> Gather | None:
     """The groups to compute by, or None when all pairs should be computed.
 
     ``many`` is the number of heads in all batch entries where a mask over all pairs would do: few pairs are
-    computed before groups are made, or gathered. ``training`` asks for gradients, any number of times, of
-    which torch's fused attention has one.
+    computed before groups are made, or gathered.
     """
     if isinstance(pattern, Full | Causal) or q_len <= 1 or k_len == 0:
         return None  # a single query, as in decoding, is computed in less time than its plan is made
     if many is None or device.type != "cpu":
         return gather_for(pattern, q_len, k_len, device, dtype)
-    pairs, short = many * q_len * k_len, q_len == k_len <= SMALL_GROUP
-    masked = pairs <= (_FEW_TO_PLAN if not pattern.static and (short or not training) else FEW)
-    if masked and not pattern.static:
-        return None
+    pairs = many * q_len * k_len
+    if not pattern.static:
+        return None if pairs <= _FEW_TO_PLAN else gather_for(pattern, q_len, k_len, device, dtype)
     found = gather_for(pattern, q_len, k_len, device, dtype)
-    if found is None or not masked or found.penalty is not None or (training and not short):
+    if found is None or pairs > FEW or found.penalty is not None:
         return found
     return found if found.folding is not None and pairs > FEW >> 2 else None
 
