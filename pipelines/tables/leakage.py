@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,16 +34,25 @@ def find_leaks(
     """
     block = _sample_rows(encoded, sample, seed)
     half = np.random.default_rng([seed, 1]).random(len(block)) < 0.5
-    leaks: dict[str, None] = {}
-    for task in range(block.labels.shape[1]):
-        y = block.labels[:, task]
-        known = ~np.isnan(y)
-        if min((y == 0).sum(), (y == 1).sum()) < _FEWEST:
-            continue
-        for field, values in _columns(encoded, block):
-            if _score(field, values[known], y[known], half[known]) > threshold:
-                leaks[field.name] = None
-    return list(leaks)
+    columns = _columns(encoded, block)
+    scores = np.full((block.labels.shape[1], len(columns)), 0.5)
+    for rows, tasks in _alike(block.labels):
+        labels = block.labels[np.ix_(rows, tasks)]
+        for j, (field, values) in enumerate(columns):
+            scores[tasks, j] = _scores(field, values[rows], labels, half[rows])
+    guilty = np.argwhere(scores > threshold)
+    return list(dict.fromkeys(columns[j][0].name for _, j in guilty))
+
+
+def _alike(labels: np.ndarray) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Labels that the same rows have, with these rows: what is sorted is sorted once for all of them."""
+    known = ~np.isnan(labels)
+    groups: dict[bytes, list[int]] = {}
+    for task in range(labels.shape[1]):
+        if min((labels[:, task] == 0).sum(), (labels[:, task] == 1).sum()) >= _FEWEST:
+            groups.setdefault(known[:, task].tobytes(), []).append(task)
+    for tasks in groups.values():
+        yield np.flatnonzero(known[:, tasks[0]]), tasks
 
 
 def _sample_rows(encoded: EncodedTable, sample: int, seed: int) -> Block:
@@ -70,50 +79,61 @@ def _columns(encoded: EncodedTable, block: Block) -> list[tuple[Field, np.ndarra
     return out
 
 
-def _score(field: Field, values: np.ndarray, y: np.ndarray, half: np.ndarray) -> float:
+def _scores(field: Field, values: np.ndarray, labels: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """(T,) how well a column (n,) alone predicts each label of (n, T)."""
     if field.kind is not FieldKind.NUMERIC:
-        return _category_score(values, y, half)
+        return _category_scores(values, labels, half)
     missing = np.isnan(values)
-    best = _either_way(y, missing.astype(np.float32)) if missing.any() and not missing.all() else 0.5
-    filled = np.where(missing, np.float32(0), values)
-    if missing.any():
-        present = ~missing
-        if min((y[present] == 0).sum(), (y[present] == 1).sum()) >= _FEWEST:
-            best = max(best, _either_way(y[present], values[present]) if present.mean() > 0.5 else 0.5)
-        return best
-    return max(best, _either_way(y, filled))
+    if not missing.any():
+        return _either_way(labels, values)
+    best = np.full(labels.shape[1], 0.5) if missing.all() else _either_way(labels, missing.astype(np.float32))
+    present = ~missing
+    if present.mean() > 0.5:
+        there = labels[present]
+        enough = np.minimum((there == 0).sum(0), (there == 1).sum(0)) >= _FEWEST
+        best = np.where(enough, np.maximum(best, _either_way(there, values[present])), best)
+    return best
 
 
-def _category_score(ids: np.ndarray, y: np.ndarray, half: np.ndarray) -> float:
-    if len(np.unique(y[half])) < 2 or len(np.unique(y[~half])) < 2:
-        return 0.5
+def _category_scores(ids: np.ndarray, labels: np.ndarray, half: np.ndarray) -> np.ndarray:
     size = int(ids.max()) + 1
-    scores = []
+    scores = np.full(labels.shape[1], 1.0)
     for learn, judge in ((half, ~half), (~half, half)):
-        total = np.bincount(ids[learn], minlength=size)
-        clicks = np.bincount(ids[learn], weights=y[learn], minlength=size)
-        mean = (clicks + y[learn].mean()) / (total + 1.0)
-        scores.append(auc(y[judge], mean[ids[judge]]))
-    return min(scores)
+        seen, asked, known, wanted = ids[learn], ids[judge], labels[learn], labels[judge]
+        total = np.bincount(seen, minlength=size) + 1.0
+        for task, share in enumerate(known.mean(0)):
+            if share in (0, 1):
+                scores[task] = 0.5
+                continue
+            clicks = np.bincount(seen, weights=known[:, task], minlength=size)
+            found = auc(wanted[:, task], ((clicks + share) / total)[asked])
+            scores[task] = min(scores[task], found)
+    return scores
 
 
-def _either_way(y: np.ndarray, score: np.ndarray) -> float:
-    value = auc(y, score)
-    return max(value, 1 - value)
+def _either_way(labels: np.ndarray, score: np.ndarray) -> np.ndarray:
+    values = _aucs(labels, score)
+    return np.maximum(values, 1 - values)
 
 
 def auc(y: np.ndarray, score: np.ndarray) -> float:
     """Area under the ROC curve by ranks, ties counted half; 0.5 when a class is absent."""
-    order = np.argsort(score, kind="stable")
+    return float(_aucs(y[:, None], score)[0])
+
+
+def _aucs(labels: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """(T,) `auc` of each label of (n, T)."""
+    order = np.argsort(score)
     ordered = score[order]
     first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     counts = np.diff(np.append(first, len(ordered)))
-    ranks = np.repeat(first + (counts + 1) / 2, counts)
-    positive = y[order] == 1
-    p, n = int(positive.sum()), int((~positive).sum())
-    if not p or not n:
-        return 0.5
-    return float((ranks[positive].sum() - p * (p + 1) / 2) / (p * n))
+    ranks = np.empty(len(score))
+    ranks[order] = np.repeat(first + (counts + 1) / 2, counts)
+    positive = (labels == 1).astype(np.float64)
+    p = positive.sum(0)
+    n = len(score) - p
+    pairs = np.where(p * n > 0, p * n, np.nan)
+    return np.nan_to_num((ranks @ positive - p * (p + 1) / 2) / pairs, nan=0.5)
 
 
 def describe_leaks(names: Sequence[str]) -> str:

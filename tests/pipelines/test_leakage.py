@@ -65,6 +65,25 @@ def test_any_of_several_labels_counts() -> None:
     assert find_leaks(train) == ["copy_of_z"]
 
 
+def test_labels_together_find_what_each_finds_alone() -> None:
+    z = [None if RNG.random() < 0.3 else int(v) for v in RNG.integers(0, 2, N)]
+    columns = {
+        "weak": RNG.normal(size=N) + Y,
+        "kind": [f"k{2 * (v or 0) + int(RNG.integers(0, 3))}" for v in z],
+        "gaps": [None if RNG.random() < 0.3 else 2.0 * (v or 0) + RNG.normal() for v in z],
+        "told": [None if v else 1.0 for v in Y],
+    }
+    frame = pl.DataFrame({"y": Y, "z": z, "w": 1 - Y, **columns})
+
+    def found(*labels: str) -> list[str]:
+        schema = TableSchema.infer(frame, list(labels), ignore=sorted({"y", "z", "w"} - set(labels)))
+        return find_leaks(TableEncoder(schema).fit_encode(frame)["train"], threshold=0.7)
+
+    assert found("y") == found("w") == ["weak", "told"]
+    assert found("z") == ["kind", "gaps"]
+    assert found("y", "z", "w") == ["weak", "told", "kind", "gaps"]
+
+
 def test_a_sample_of_a_large_table_is_enough() -> None:
     frame = pl.DataFrame({"y": Y, "copy": Y, "x": RNG.random(N)})
     train = TableEncoder(TableSchema.infer(frame, "y")).fit_encode(frame)["train"]
