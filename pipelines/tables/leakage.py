@@ -37,7 +37,7 @@ def find_leaks(
     columns = _columns(encoded, block)
     scores = np.full((block.labels.shape[1], len(columns)), 0.5)
     for rows, tasks in _alike(block.labels):
-        labels = block.labels[np.ix_(rows, tasks)]
+        labels = block.labels[rows][:, tasks]
         for j, (field, values) in enumerate(columns):
             scores[tasks, j] = _scores(field, values[rows], labels, half[rows])
     guilty = np.argwhere(scores > threshold)
