@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..registering import operator
+from .core import widened
 from .rows import uses_of
 
 _SHARE = 32
@@ -21,6 +22,9 @@ _SHARE = 32
 
 _PIECE = 1 << 20
 """Numbers per piece of products."""
+
+_SMALL = 1 << 16
+"""Listed numbers of a head up to which all heads go together, as one with lists into the keys of all."""
 
 
 class _Lists:
@@ -63,7 +67,8 @@ def _pieces(q: Tensor, k: Tensor, index: Tensor) -> Iterator[tuple[int, int, int
     """Batch entry, head, key head, queries and their lists, piece by piece."""
     batch, heads, q_len, _ = q.shape
     work, k_len = torch.promote_types(q.dtype, torch.float32), k.shape[2]
-    step = max(1, _PIECE // max(k_len, index.shape[3] * q.shape[3], 1))
+    row = max(1, index.shape[3] * q.shape[3], k_len if index.shape[3] * _SHARE >= k_len else 0)
+    step = max(1, _PIECE // row)
     for b in range(batch):
         for h in range(heads):
             for low in range(0, q_len, step):
@@ -76,16 +81,44 @@ def _usable(k: Tensor, index: Tensor) -> bool:
     return k.shape[2] > 0 and index.shape[3] > 0
 
 
+def _together(q: Tensor, k: Tensor, index: Tensor) -> Tensor | None:
+    """Lists (1, 1, B * H * Lq, S) into keys (1, 1, B * Hkv * Lk, D) of all heads; None for large heads."""
+    batch, heads, q_len, dim = q.shape
+    if batch * heads == 1 or q_len * index.shape[3] * dim > _SMALL:
+        return None
+    own = torch.arange(batch * heads, device=q.device).view(batch, heads, 1, 1) // (heads // k.shape[1])
+    return _flat(torch.where(index < 0, -1, index + own * k.shape[2]))
+
+
+def _flat(x: Tensor) -> Tensor:
+    """All heads as one, (1, 1, B * H * L, D)."""
+    return x.reshape(1, 1, -1, x.shape[3])
+
+
 @operator("graphrec::listed_attention")
 def listed_attention(
     q: Tensor, k: Tensor, v: Tensor, index: Tensor, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Output (B, H, Lq, Dv) and probabilities (B, H, Lq, S) in at least float32."""
-    out = q.new_zeros(*q.shape[:3], v.shape[3])
     work = torch.promote_types(q.dtype, torch.float32)
+    shape, pairs = (*q.shape[:3], v.shape[3]), (*q.shape[:3], index.shape[3])
+    if not _usable(k, index) or 0 in shape:
+        return q.new_zeros(shape), q.new_zeros(pairs, dtype=work)
+    wide = [widened(one) for one in (q, k, v)]
+    if (flat := _together(q, k, index)) is not None:
+        wide, index = [_flat(one) for one in wide], flat
+        bias = None if bias is None else _flat(bias.expand(pairs))
+    out, weights = _attended(wide[0], wide[1], wide[2], index, bias, scale)
+    return out.view(shape).to(q.dtype), weights.view(pairs)
+
+
+def _attended(
+    q: Tensor, k: Tensor, v: Tensor, index: Tensor, bias: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Piece by piece."""
+    work = torch.promote_types(q.dtype, torch.float32)
+    out = q.new_zeros(*q.shape[:3], v.shape[3])
     weights = q.new_zeros(*q.shape[:3], index.shape[3], dtype=work)
-    if not _usable(k, index):
-        return out, weights
     for b, h, g, rows, lists in _pieces(q, k, index):
         logits = lists.products(q[b, h, rows], k[b, g]) * scale
         if bias is not None:
@@ -112,19 +145,33 @@ def listed_attention_backward(
     grad: Tensor, weights: Tensor, q: Tensor, k: Tensor, v: Tensor, index: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, and of the logits (B, H, Lq, S) in the dtype of ``weights``."""
+    if not _usable(k, index) or grad.numel() == 0:
+        found = [torch.zeros(one.shape, dtype=one.dtype, device=one.device) for one in (q, k, v, weights)]
+        return found[0], found[1], found[2], found[3]
+    given = [weights, *(widened(one) for one in (grad, q, k, v))]
+    if (flat := _together(q, k, index)) is not None:
+        given, index = [_flat(one) for one in given], flat
+    made = _differentiated(index, scale, *given)
+    dq, dk, dv = (one.view(x.shape).to(x.dtype) for one, x in zip(made, (q, k, v), strict=False))
+    return dq, dk, dv, made[3].view(weights.shape)
+
+
+def _differentiated(
+    index: Tensor, scale: float, weights: Tensor, grad: Tensor, q: Tensor, k: Tensor, v: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Piece by piece."""
     dq, dlogits = torch.zeros(q.shape, dtype=q.dtype, device=q.device), torch.zeros_like(weights)
     dk, dv = (torch.zeros(one.shape, dtype=weights.dtype, device=one.device) for one in (k, v))
-    if _usable(k, index):
-        for b, h, g, rows, lists in _pieces(q, k, index):
-            given, here = grad[b, h, rows], weights[b, h, rows]
-            into = lists.products(given, v[b, g])
-            slope = here * (into - (here * into).sum(1, keepdim=True))
-            dlogits[b, h, rows] = slope
-            slope = slope * scale
-            dv[b, g] += lists.back(here, given)
-            dk[b, g] += lists.back(slope, q[b, h, rows])
-            dq[b, h, rows] = lists.sums(slope, k[b, g]).to(q.dtype)
-    return dq, dk.to(k.dtype), dv.to(v.dtype), dlogits
+    for b, h, g, rows, lists in _pieces(q, k, index):
+        given, here = grad[b, h, rows], weights[b, h, rows]
+        into = lists.products(given, v[b, g])
+        slope = here * (into - (here * into).sum(1, keepdim=True))
+        dlogits[b, h, rows] = slope
+        slope = slope * scale
+        dv[b, g] += lists.back(here, given)
+        dk[b, g] += lists.back(slope, q[b, h, rows])
+        dq[b, h, rows] = lists.sums(slope, k[b, g]).to(q.dtype)
+    return dq, dk, dv, dlogits
 
 
 @listed_attention_backward.register_fake

@@ -166,3 +166,23 @@ def listed(*size: int, fill: int = 0) -> Tensor:
 def test_mistakes_are_named(index: Tensor, options: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         gather_attention(zeros(1, 2, 4, 3), zeros(1, 1, 6, 3), zeros(1, 1, 6, 2), index, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("small", [0, 1 << 16])
+@pytest.mark.parametrize("shared", [False, True])
+def test_heads_together_and_one_by_one(small: int, shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small heads are one with lists into the keys of all."""
+    monkeypatch.setattr(keylists_torch, "_SMALL", small)
+    torch.manual_seed(0)
+    index = torch.randint(-1, 9, (3, 1 if shared else 4, 5, 6))
+    given_ = [
+        torch.randn(3, 4, 5, 8),
+        torch.randn(3, 2, 9, 8),
+        torch.randn(3, 2, 9, 7),
+        torch.randn(1, 4, 5, 1),
+    ]
+
+    def run(backend: str) -> Callable[..., tuple[Tensor]]:
+        return lambda q, k, v, bias: (gather_attention(q, k, v, index, bias=bias, backend=backend),)
+
+    assert_within_budget(run("torch"), run("reference"), given_)
