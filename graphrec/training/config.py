@@ -65,6 +65,8 @@ class TrainConfig(BaseModel):
         monitor: Validation metric that decides, e.g. ``"auc"``, ``"logloss"``, ``"click/auc"``.
         mode: Whether more or less of it is better; ``"auto"`` knows the metrics of this package.
         min_delta: What counts as better must be better by more than this.
+        ema: Decay of a moving average of the weights, such as 0.98, which is what is evaluated and kept, see
+            `averaging`; None for none. It follows the last ``1 / (1 - ema)`` steps, fewer at the start.
         clip_norm: Largest norm of the whole gradient; larger ones are scaled down. None for no limit.
         precision: ``"bf16-mixed"`` trains with matrix products in bfloat16; weights, evaluations and
             predictions stay float32.
@@ -105,6 +107,7 @@ class TrainConfig(BaseModel):
     monitor: str = Field("auc", min_length=1)
     mode: Literal["auto", "max", "min"] = "auto"
     min_delta: float = Field(0.0, ge=0)
+    ema: float | None = Field(None, gt=0, lt=1)
     clip_norm: float | None = Field(10.0, gt=0)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     compile: bool = False

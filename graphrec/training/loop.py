@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from graphrec.errors import ConfigError, DataError
 
+from .averaging import WeightAverage
 from .batches import FirstBatch, count_rows, device_batches
 from .capture_check import leave_out_capture_check
 from .checkpoint import copy_tensors
@@ -107,6 +108,7 @@ class FitLoop:
         self.loss: Callable[[Any], Tensor] = wrap(model.training_loss)
         self.predict: Callable[[Any], Tensor] = wrap(model.predict)
         self.constrain: Callable[[], None] = getattr(model, "constrain", lambda: None)
+        self.average = None if config.ema is None else WeightAverage(model, config.ema)
 
     def run(self) -> History:
         """Train until the epochs are over or nothing improves; leave the best weights in the model."""
@@ -127,6 +129,8 @@ class FitLoop:
             self.history.stopped = "patience"
         if self.best is not None:
             self.model.load_state_dict(self.best)
+        elif self.average is not None:
+            self.average.apply()
         self.saver.finish()
         return self.history
 
@@ -164,9 +168,13 @@ class FitLoop:
             if not math.isfinite(norm):
                 self._fail(f"the loss is {done.loss:.6g} but the gradient is {norm}", batch)
         self.schedule.apply(self.position.total)
+        if self.average is not None:
+            self.average.before()
         for optimizer in self.optimizers:
             optimizer.step()
         self.constrain()
+        if self.average is not None:
+            self.average.after()
         return done
 
     def _backward(self, batch: Any) -> Tensor:
@@ -198,11 +206,12 @@ class FitLoop:
         self.tick()
         self.display.note("evaluating")
         row = self._row()
-        if self.valid is not None:
-            row |= self._scores(self.valid)
-        improved = self.stopper.update(row)
-        if improved and self.valid is not None:
-            self.best = copy_tensors(self.model.state_dict())
+        with nullcontext() if self.average is None else self.average.applied():
+            if self.valid is not None:
+                row |= self._scores(self.valid)
+            improved = self.stopper.update(row)
+            if improved and self.valid is not None:
+                self.best = copy_tensors(self.model.state_dict())
         position = self.position
         speed = position.rows / position.seconds
         row |= {"lr": self.schedule.lr, "seconds": position.seconds, "rows_per_s": speed, "best": improved}
@@ -250,6 +259,7 @@ class FitLoop:
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedule": self.schedule.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "stopper": self.stopper.state_dict(),
             "best": self.best,
             "history": self.history.rows,
@@ -262,6 +272,8 @@ class FitLoop:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.stopper.load_state_dict(state["stopper"])
         self.best, self.history.rows = state["best"], state["history"]
 

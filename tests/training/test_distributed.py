@@ -85,7 +85,7 @@ def test_two_killed_processes_resume_bit_identically(tmp_path):
     options = {
         "rows": 3201,
         "batch": 64,
-        "config": {"patience": None, "resume": True, "checkpoint_every": "0.01s"},
+        "config": {"patience": None, "resume": True, "checkpoint_every": "0.01s", "ema": 0.9},
     }
     whole = run(tmp_path / "whole", options, TORCHRUN)
     folder = tmp_path / "killed"

@@ -70,6 +70,8 @@ OPTIONS = [
     {"checkpoint_every": None, "learning_rate": 0.3, "epochs": 8},
     {"learning_rate": 0.3, "epochs": 6, "patience": None, "plateau_factor": 0.5},
     {"valid": False, "precision": "bf16-mixed"},
+    {"ema": 0.9, "learning_rate": 0.3, "patience": None},
+    {"ema": 0.9, "valid": False},
 ]
 
 

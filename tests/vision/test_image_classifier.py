@@ -203,7 +203,7 @@ BAD_ARGUMENTS = [
     ({"freeze": "most"}, "freeze: 'most' is none of"),
     ({"layer_decay": 0}, "layer_decay: 0 is not allowed; it is above 0"),
     ({"label_smoothing": 1.0}, "label_smoothing: 1.0 is not allowed"),
-    ({"ema": 1}, "ema: 1 is not allowed"),
+    ({"ema": 1}, "ema: should be less than 1, got 1"),
     ({"validation": 1.5}, "validation: 1.5 is not allowed"),
     ({"augment": "wild"}, "augment='wild'"),
     ({"mixup": -1.0}, "mixup=-1.0"),

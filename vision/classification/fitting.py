@@ -78,7 +78,6 @@ def train(
         frozen=estimator.freeze,
         label_smoothing=estimator.label_smoothing,
         class_weight=weight,
-        ema=estimator.ema,
     )
     steps = -(-len(parts.train) // estimator.batch_size)
     trainer = Trainer(
@@ -105,7 +104,7 @@ def train(
     labels = {name: labels_of(part) for name, part in measured.items()}
     last = list(measured)[-1]
     return Trained(
-        network.predictor.cpu().eval().requires_grad_(True),
+        network.model.cpu().eval().requires_grad_(True),
         preprocess,
         history,
         {name: image_metrics(labels[name], scores[name], weights_of(measured[name])) for name in measured},

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _SHARED = (
     "epochs", "batch_size", "learning_rate", "weight_decay", "patience", "monitor", "precision", "compile",
-    "accelerator", "devices",
+    "accelerator", "devices", "ema",
 )  # fmt: skip
 """Constructor arguments that are fields of `TrainConfig` by the same name."""
 SMALL = 64
@@ -38,7 +38,6 @@ SMALL = 64
 _BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "layer_decay": (lambda v: 0 < v <= 1, "it is above 0, and 1 for none"),
     "label_smoothing": (lambda v: 0 <= v < 1, "it is at least 0 and below 1"),
-    "ema": (lambda v: 0 < v < 1, "it is above 0 and below 1, or None"),
     "warmup_epochs": (lambda v: v >= 0, "it is at least 0"),
     "validation": (lambda v: 0 <= v < 1, "it is a share of the images, at least 0 and below 1"),
 }
@@ -178,7 +177,7 @@ def check(estimator: ImageClassifier) -> None:
     for key, (fits, wanted) in _BOUNDS.items():
         value = getattr(estimator, key)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (value is None and key == "ema") and not (number and fits(value)):
+        if not (number and fits(value)):
             raise ConfigError(f"{key}: {value!r} is not allowed; {wanted}")
     if not (estimator.cache is None or isinstance(estimator.cache, bool | str | os.PathLike)):
         raise ConfigError(f"cache: {estimator.cache!r} is neither None, True, False nor a folder")
@@ -205,7 +204,7 @@ def split_settings(estimator: ImageClassifier, changes: Mapping[str, Any]) -> di
 
 def of_network(estimator: ImageClassifier) -> dict[str, Any]:
     """What must be the same when a run is continued and is neither data nor the trainer's configuration."""
-    names = ("pretrained", "freeze", "layer_decay", "label_smoothing", "ema", "class_weight", "warmup_epochs")
+    names = ("pretrained", "freeze", "layer_decay", "label_smoothing", "class_weight", "warmup_epochs")
     values = {name: arguments(estimator)[name] for name in names}
     return {"variant": variant(estimator), "options": model_options(estimator), **values}
 
