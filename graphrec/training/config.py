@@ -66,7 +66,8 @@ class TrainConfig(BaseModel):
         mode: Whether more or less of it is better; ``"auto"`` knows the metrics of this package.
         min_delta: What counts as better must be better by more than this.
         ema: Decay of a moving average of the weights, such as 0.98, which is what is evaluated and kept, see
-            `averaging`; None for none. It follows the last ``1 / (1 - ema)`` steps, fewer at the start.
+            `averaging`; None for none. It follows the last ``1 / (1 - ema)`` steps, fewer at the start, and
+            takes the memory of the weights once more, while evaluating twice.
         clip_norm: Largest norm of the whole gradient; larger ones are scaled down. None for no limit.
         precision: ``"bf16-mixed"`` trains with matrix products in bfloat16; weights, evaluations and
             predictions stay float32.
