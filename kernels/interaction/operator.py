@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..attention.core import emulated
 from ..backends import choose, triton_refusal
+from ..registering import listened_to
 from . import layer, reference
 from . import torch as plain
 
@@ -115,7 +117,10 @@ def interacting_layer(
     portable = backend is None and torch.compiler.is_exporting()
     if dropout or portable or x.device.type != "cpu":
         return reference.compose(x, weight, bias, heads, scale, residual, rectify, dropout)
-    return layer.apply(x, weight, bias, heads, scale, residual, rectify)
+    if not emulated(x.dtype) or listened_to():
+        return layer.apply(x, weight, bias, heads, scale, residual, rectify)
+    wide = x.float(), weight.float(), None if bias is None else bias.float()
+    return layer.apply(*wide, heads, scale, residual, rectify).to(x.dtype)
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

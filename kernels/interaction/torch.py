@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..registering import operator
+from ..attention.core import emulated
+from ..attention.dense import FEW, differentiated
+from ..attention.gather import SMALL_GROUP
+from ..registering import listened_to, operator
 from .blocks import (
     LOG2E,
     Buffers,
@@ -32,9 +35,20 @@ from .blocks import (
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """(B, H, F, Dv); on other devices than a CPU torch's own attention."""
+    """(B, H, F, Dv); torch's own attention on other devices than a CPU, and where no gradient follows and it
+    is faster: for few pairs in all, for many fields, and in 16 bits that the processor emulates.
+
+    Their gradient is computed in float32.
+    """
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
+    slow = emulated(q.dtype)
+    if q.shape[3] == v.shape[3] and 0 not in q.shape and not differentiated(q, k, v):
+        pairs = q.shape[0] * q.shape[1] * q.shape[2] ** 2
+        if slow or pairs <= FEW or q.shape[2] > SMALL_GROUP:
+            return F.scaled_dot_product_attention(q, k, v, scale=scale)
+    if slow and not listened_to():
+        return field_attention(q.float(), k.float(), v.float(), scale)[0].to(q.dtype)
     return field_attention(q, k, v, scale)[0]
 
 

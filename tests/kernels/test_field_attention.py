@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from graphrec.kernels import attention, field_attention, interacting_layer
-from graphrec.kernels.interaction import blocks, layer
+from graphrec.kernels.interaction import blocks, layer, operator
 from graphrec.kernels.interaction import torch as plain
 
 SIZES = [
@@ -341,3 +341,38 @@ HEAD = torch.zeros(1, 2, 3, 4)
 def test_mistakes_are_named(call: Callable[[], object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("batch", "fields"), [(2, 5), (2, 70), (1500, 14)])
+def test_few_rows_and_many_fields_in_evaluation(batch: int, fields: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(batch, 1, fields, 8).to(dtype) for _ in range(3))
+    with torch.no_grad():
+        mine = field_attention(q, k, v)
+    wanted = field_attention(*(one.double() for one in (q, k, v)), backend="reference")
+    assert mine.dtype == dtype
+    assert (mine - wanted).norm() < (1e-5 if dtype == torch.float32 else 1e-2) * wanted.norm()
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_emulated_types_are_computed_in_float32(slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer and an attention whose 16 bits the processor has, or has not."""
+    for module in (operator, plain):
+        monkeypatch.setattr(module, "emulated", lambda dtype: slow and dtype == torch.bfloat16)
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(3, 6, 8), torch.randn(4 * 2 * 5, 8), torch.randn(4 * 2 * 5)
+    given = [one.bfloat16().requires_grad_() for one in (x, weight, bias)]
+    wide = [one.detach().double().requires_grad_() for one in given]
+    mine = interacting_layer(*given, heads=2)
+    wanted = interacting_layer(*wide, heads=2, backend="reference")
+    assert mine.dtype == torch.bfloat16
+    assert (mine - wanted).norm() < 2e-2 * wanted.norm()
+    grads, exact = (torch.autograd.grad(one.sum(), of) for one, of in ((mine, given), (wanted, wide)))
+    for one, other in zip(grads, exact, strict=True):
+        assert one.dtype == torch.bfloat16
+        assert (one - other).norm() < 3e-2 * other.norm()
+    q = torch.randn(2, 2, 6, 8).bfloat16().requires_grad_()
+    field_attention(q, q, q).sum().backward()
+    assert q.grad is not None
+    assert q.grad.isfinite().all()
