@@ -103,9 +103,10 @@ def contests() -> list[Contest]:
         Contest(per_dimension, size, gated_linear_attention, "steps", gated_steps, [*shared, x["wide"]]),
         Contest("`delta_rule`", size, delta_rule, "steps", delta_steps, [*shared, x["beta"]]),
     ]
-    for length in (512, 4096):
-        given = [torch.rand(2, length, 256), torch.randn(2, length, 256)]
-        made.append(Contest("`scan`", f"2 x {length:,} x 256", scan, "steps", scan_steps, given))
+    for batch, length, width in ((2, 512, 256), (2, 4096, 256), (64, 196, 64)):
+        given = [torch.rand(batch, length, width), torch.randn(batch, length, width)]
+        size = f"{batch} x {length:,} x {width}"
+        made.append(Contest("`scan`", size, scan, "steps", scan_steps, given))
     for length in (512, 2048):
         u, delta = torch.randn(2, length, 128), torch.rand(2, length, 128)
         given = [u, delta, -torch.rand(128, 16), *(torch.randn(2, length, 16) for _ in range(2))]

@@ -1,8 +1,8 @@
 """Recurrences in chunks: all chunks step together, then carry from one chunk to the next.
 
-A sequence of T takes some ``2 * sqrt(T)`` steps on whole tensors instead of T. The gradient is the same
-recurrence run backwards: with ``g`` the gradient of ``h``, ``db[t] = g[t] + a[t + 1] * db[t + 1]`` and
-``da[t] = db[t] * h[t - 1]``.
+A sequence of T takes some ``2 * sqrt(T)`` steps on whole tensors instead of T, unless it is short or its
+steps are wide. The gradient is the same recurrence run backwards: with ``g`` the gradient of ``h``,
+``db[t] = g[t] + a[t + 1] * db[t + 1]`` and ``da[t] = db[t] * h[t - 1]``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..registering import operator
+
+_SHORT = 16
+"""Steps up to which chunks take as many calls as steps do."""
+_WIDE = 1 << 12
+"""Numbers of a step from which on they, and not its call, take the time; chunks go through them twice."""
 
 
 def scan(a: Tensor, b: Tensor, initial: Tensor | None) -> Tensor:
@@ -29,6 +34,11 @@ def scan(a: Tensor, b: Tensor, initial: Tensor | None) -> Tensor:
 def recurrence(a: Tensor, b: Tensor, first: Tensor) -> Tensor:
     """The recurrence on (B, T, D), T at least 1, from a first state (B, D)."""
     length = a.shape[1]
+    if length <= _SHORT or b[:, 0].numel() >= _WIDE:
+        out, here = torch.empty_like(b, memory_format=torch.contiguous_format), first
+        for t in range(length):
+            here = torch.addcmul(b[:, t], a[:, t], here, out=out[:, t])
+        return out
     step = isqrt(length - 1) + 1
     short = -length % step
     if short:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphrec.kernels import scan, selective_scan
+from graphrec.kernels.scan import torch as plain
 from graphrec.kernels.scan.selective_torch import cut
 
 LENGTHS = st.sampled_from([1, 2, 7, 49, 63, 65, 197])
@@ -34,6 +35,16 @@ def test_scan(length: int, reverse: bool, initial: bool, seed: int) -> None:
         )
 
     assert_within_budget(run("torch"), run("reference"), inputs)
+
+
+@pytest.mark.parametrize("length", [5, 50])
+def test_steps_and_chunks_agree(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = torch.rand(2, length, 3), torch.randn(2, length, 3)
+    chosen = scan(a, b)
+    for short, wide in ((0, 1 << 30), (length, 1 << 30), (0, 1)):
+        monkeypatch.setattr(plain, "_SHORT", short)
+        monkeypatch.setattr(plain, "_WIDE", wide)
+        torch.testing.assert_close(scan(a, b), chosen)
 
 
 def test_scan_by_hand() -> None:
