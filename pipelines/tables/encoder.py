@@ -28,6 +28,7 @@ from .opening import open_table
 from .rows import Classes, interleave, rebatch, spill_parts
 from .schema import Role, TableSchema
 from .shards import Block, EncodedTable, ShardWriter
+from .sources import BATCH_ROWS
 from .spill import Spill
 from .splits import PART_NAMES, TRAIN, Split
 from .targets import Targets
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .sources import Table
+
+_BLOCK_IDS = 1 << 23
+"""Ids and numbers of the rows that are encoded at once for predictions: long lists get fewer rows."""
 
 Progress = Callable[[int, int], None]
 """Called with the rows done and the rows in total."""
@@ -195,11 +199,13 @@ class TableEncoder:
             )
         seen.refuse_one_class(self.schema, tables["train"].name)
 
-    def _read(self, table: Table, targets: Targets, extra: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def _read(
+        self, table: Table, targets: Targets, extra: Sequence[str], rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
         features = [c.name for c in self.schema.features]
         columns = list(dict.fromkeys([*features, *targets.columns, *extra]))
         text = [c.name for c in self.schema.columns if c.is_text and c.name in columns]
-        return table.batches(columns, text=text)
+        return table.batches(columns, text=text, rows=rows)
 
     def _provisional(
         self, batch: pa.RecordBatch, parts: np.ndarray, targets: Targets, where: str
@@ -245,7 +251,8 @@ class TableEncoder:
 
     def _blocks(self, table: Table, require_labels: bool | None) -> Iterator[Block]:
         targets = Targets(self.schema, list(table.columns), require_labels, table.name)
-        for batch in self._read(table, targets, []):
+        width = sum(max(field.length, 1) for field in self.spec.fields)
+        for batch in self._read(table, targets, [], max(1024, min(BATCH_ROWS, _BLOCK_IDS // width))):
             try:
                 finals = [c.encode(batch.column(c.column.name)) for c in self.coders]
             except SchemaError as error:

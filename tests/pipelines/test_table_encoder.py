@@ -224,6 +224,22 @@ def test_a_look_up_hashes_what_is_asked_for_and_not_the_vocabulary(monkeypatch: 
     assert batch.features.categorical.tolist() == [[3]]
 
 
+def test_long_lists_are_encoded_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [[f"i{(i * k) % 97}" for k in range(i % 30)] for i in range(3000)]
+    frame = pl.DataFrame({"s": rows, "v": [i / 7 for i in range(3000)], "y": [0, 1] * 1500})
+    frame.write_parquet(tmp_path / "t.parquet")
+    encoder, _ = fit(frame, roles={"s": "sequence"})
+    tables = (frame, tmp_path / "t.parquet")
+    whole = [_flat(list(encoder.batches(table, batch_size=700))) for table in tables]
+    sizes, block = [], encoder._block
+    monkeypatch.setattr("graphrec.pipelines.tables.encoder._BLOCK_IDS", 30 * 1133)  # of 29 items and a number
+    monkeypatch.setattr(encoder, "_block", lambda *arrays: sizes.append(len(arrays[0][0])) or block(*arrays))
+    for table, want in zip(tables, whole, strict=True):
+        got = _flat(list(encoder.batches(table, batch_size=700)))
+        assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+    assert sizes == [1133, 1133, 734] * 2
+
+
 def _flat(batches: list) -> list[torch.Tensor]:
     columns = [b.features[:2] + b.features.lists for b in batches]
     return [torch.cat(parts) for parts in zip(*columns, strict=True)]
