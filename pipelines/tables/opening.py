@@ -261,9 +261,10 @@ def _from_mapping(data: Mapping[Any, Any], name: str) -> pl.DataFrame:
             else values
         )
         try:
-            column = pl.Series(
-                str(key), array, strict=not (isinstance(array, np.ndarray) and array.dtype == object)
-            )
+            objects = isinstance(array, np.ndarray) and array.dtype == object
+            column = pl.Series(str(key), array, strict=not objects)
+            if objects and column.dtype == pl.Object:  # as polars takes any array whose first value is None
+                column = pl.Series(str(key), list(array))
         except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             problem = _HUGE if "too large" in str(error) else f"has no one type ({_files.first_line(error)})"
             raise DataError(f"{name}: column {str(key)!r} {problem}") from error

@@ -136,6 +136,15 @@ def test_empty_files_among_full_ones_are_fine(tmp_path: Path) -> None:
     assert open_table(tmp_path).n_rows() == 4
 
 
+@pytest.mark.parametrize("values", [[None, "x"], [None, 7, 8], [None, 0.5], [None], [None, ["a"], []]])
+def test_arrays_of_objects_may_begin_with_none(values: list[object]) -> None:
+    array = np.empty(len(values), object)
+    array[:] = values
+    table = open_table({"a": array})
+    assert table.columns == open_table({"a": values}).columns
+    assert read_all(table)["a"].to_list() == values
+
+
 def test_batches_are_bounded_and_dictionary_coded(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pl.concat([FRAME] * 50).write_parquet(path, row_group_size=80)
