@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
@@ -29,6 +29,12 @@ def kept(make: Callable[Given, Made]) -> Callable[Given, Made]:
             return make(*args, **kwargs)
 
     return run
+
+
+def constant(function: Any) -> Any:
+    """`torch.compiler.assume_constant_result`, by its mark: itself, it loads the compiler, for seconds."""
+    function._dynamo_marked_constant = True
+    return function
 
 
 def _on_cpu() -> AbstractContextManager[object]:

@@ -165,8 +165,9 @@ def test_everything_required_is_imported() -> None:
 
 
 def modules_after(code: str) -> set[str]:
-    """Top-level names of all modules loaded in a fresh interpreter once ``code`` has run."""
-    ending = "\nimport json, sys; print(); print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    """Top-level names, and torch._dynamo, of modules that a fresh interpreter has loaded after ``code``."""
+    names = "{m.split('.')[0] for m in sys.modules} | {'torch._dynamo'} & {*sys.modules}"
+    ending = f"\nimport json, sys; print(); print(json.dumps(sorted({names})))"
     done = subprocess.run([sys.executable, "-c", code + ending], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
@@ -193,3 +194,21 @@ except SystemExit as end:
 
 def test_tables_do_not_load_torch() -> None:
     assert "torch" not in modules_after("import graphrec.pipelines.tables")
+
+
+def test_serving_loads_neither_compiler_nor_fabric() -> None:
+    """Together they take as long to load as all the rest."""
+    code = """
+import torch
+from graphrec import CTRClassifier, create_model
+from graphrec.estimators import scoring
+from graphrec.kernels import attention
+from graphrec.kernels.patterns import Window
+from graphrec.pipelines.tables import Features, FeatureSpec, Field, FieldKind
+from graphrec.training import Trainer
+spec = FeatureSpec(tuple(Field(name, FieldKind.CATEGORICAL, size=9) for name in "CD"), ("y",))
+with torch.inference_mode():
+    create_model("autoint", spec)(Features(torch.ones(2, 2, dtype=torch.int32), torch.empty(2, 0)))
+    attention(*torch.randn(3, 1, 2, 30, 4), Window(3, 3))
+"""
+    assert modules_after(code) & {"torch._dynamo", "lightning_fabric"} == set()

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 
 class Groups(NamedTuple):
@@ -77,13 +78,12 @@ class _RowGather(torch.autograd.Function):
         if decay is not None:
             pull = decay.index_select(0, rows) * counts
             sums.addcmul_(pull[:, None], weight.index_select(0, rows), value=ctx.scale)
-        grad = torch.sparse_coo_tensor(
-            rows[None], sums, weight.shape, is_coalesced=True, check_invariants=False
-        )
+        with torch.sparse.check_sparse_tensor_invariants(enable=False):  # said aloud, or torch 2.11 warns
+            grad = torch.sparse_coo_tensor(rows[None], sums, weight.shape, is_coalesced=True)
         return grad, None, None, None
 
 
-@torch.compiler.disable
+@_disable_dynamo  # torch.compiler.disable, which would load the compiler here and now: seconds
 def gather_sparse(weight: Tensor, index: Tensor, decay: Tensor | None, scale: float) -> Tensor:
     """``weight[index]`` with row gradients; see `_RowGather`."""
     return _RowGather.apply(weight, index, decay, scale)

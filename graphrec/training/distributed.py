@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, distributed, nn
 
 from graphrec.errors import RunError
 
 from .row_gradients import rows_and_values
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class Reduced(NamedTuple):
@@ -179,7 +181,8 @@ class GradientExchange:
         gathered = self._gather(torch.cat([values * weight, values.new_zeros(pad, *values.shape[1:])]))
         index = torch.cat([part[:n] for part, n in zip(indices, sizes, strict=True)])
         values = torch.cat([part[:n] for part, n in zip(gathered, sizes, strict=True)])
-        merged = torch.sparse_coo_tensor(index[None], values, param.shape, check_invariants=False).coalesce()
+        with torch.sparse.check_sparse_tensor_invariants(enable=False):
+            merged = torch.sparse_coo_tensor(index[None], values, param.shape).coalesce()
         param.grad = merged if any(sizes) else None
 
     def _gather(self, tensor: Tensor) -> list[Tensor]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 
@@ -17,10 +16,11 @@ from .distributed import Ranks, together
 from .evaluation import Predict, evaluate, predict_all
 from .history import History
 from .interfaces import BatchSource, BuildOptimizers, Metrics
-from .launch import launch
-from .loop import FitLoop
 from .placement import place
 from .seeding import seeded
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class Trainer:
@@ -48,6 +48,8 @@ class Trainer:
     @cached_property
     def fabric(self) -> Fabric:
         """Lightning Fabric, launched at first use: from then on all processes run."""
+        from .launch import launch  # brings Fabric and the compiler: seconds, which serving need not spend
+
         return launch(self.config)
 
     @property
@@ -94,6 +96,7 @@ class Trainer:
             ConfigError: A setting cannot be met.
             DataError: There are no training batches, or fewer than promised.
         """
+        from .loop import FitLoop
         from .sparse import build_optimizers
 
         with seeded(self.config.seed + self.rank, self.device), together(self.world_size):

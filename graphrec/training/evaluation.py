@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -18,6 +17,9 @@ from .batches import count_rows, device_batches
 from .distributed import Ranks
 from .interfaces import BatchSource, Metrics
 from .placement import evaluating
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Predict = Callable[[Any], Tensor]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..patterns import Pattern, decode, encode
 from ..patterns.base import Folding
 from ..registering import listened_to
-from ..remembered import kept
+from ..remembered import constant, kept
 from .bias import table_columns
 from .rows import uses_of
 
@@ -108,7 +108,7 @@ def _numbers(*sizes: int) -> tuple[int, ...]:
     return tuple(map(index, sizes)) if torch.compiler.is_dynamo_compiling() else sizes
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _constant(
     text: str, q_len: int, k_len: int, device: str, dtype: torch.dtype
 ) -> tuple[object, ...] | None:
@@ -188,7 +188,7 @@ def _kept_mask(pattern: Pattern, q_len: int, k_len: int, device: torch.device) -
     return pattern.mask(q_len, k_len, device=device)
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _constant_mask(text: str, q_len: int, k_len: int, device: str) -> Tensor:
     return decode(text).mask(q_len, k_len, device=device)
 
@@ -226,7 +226,7 @@ def _static_columns(
     return torch.unique(groups, dim=0, return_inverse=True)  # type: ignore[no-any-return]
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _constant_columns(
     text: str, window: tuple[int, ...], q_len: int, k_len: int, device: str
 ) -> tuple[Tensor, Tensor | None]:
@@ -248,6 +248,6 @@ def _static_phantoms(pattern: Pattern, q_len: int) -> tuple[Tensor, Tensor] | No
     return pattern.phantoms(q_len)
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _constant_phantoms(text: str, q_len: int) -> tuple[Tensor, Tensor] | None:
     return decode(text).phantoms(q_len)

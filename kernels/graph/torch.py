@@ -81,11 +81,9 @@ def _gathered(a: Tensor, b: Tensor, row: Tensor, index: Tensor) -> Tensor:
 
 def _sampled(ptr: Tensor, index: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """``a @ b.T`` at the edges only, (E,)."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.sparse.check_sparse_tensor_invariants(enable=False):
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        out = torch.sparse_csr_tensor(
-            ptr, index, a.new_zeros(len(index)), (len(a), len(b)), check_invariants=False
-        )
+        out = torch.sparse_csr_tensor(ptr, index, a.new_zeros(len(index)), (len(a), len(b)))
     return torch.sparse.sampled_addmm(out, a.contiguous(), b.contiguous().mT, beta=0, out=out).values()
 
 
