@@ -77,9 +77,7 @@ def main() -> None:
                 print(name, model, pairs(runs, "auc"), file=sys.stderr, flush=True)
                 file.write_text(json.dumps({**facts, "tables": tables}, indent=1) + "\n")
     commits = sorted({found["commit"] for models in tables.values() for found in models.values()})
-    about = (
-        f"`benchmarks/averaging.py`, {machine['cpu']}, {options.seeds} seeds; commits {', '.join(commits)}"
-    )
+    about = f"{machine['cpu']}, {options.seeds} seeds; commits {', '.join(commits)}"
     page = (
         f"## A moving average of the weights\n\n{text(tables)}\n\nMeans over seeds, all settings but "
         f"`ema={options.ema}` as they are by default; changes are those of single splits: mean (smallest to "
