@@ -36,10 +36,7 @@ def make_cases(repeats: int, natten: bool) -> list[common.Job]:
         ("neighborhood 7, forward only", {**forward, "pattern": "neighborhood", "kernel": 7}),
     ]
     every = [(name, settings, grid) for name, settings in kinds for grid in GRIDS]
-    every += [
-        (*kinds[0], SMALL),
-        (*kinds[-1], SMALL),
-    ]  # where a mask over all pairs begins to be the quicker way
+    every += [(*kinds[0], SMALL), (*kinds[-1], SMALL)]  # where a mask over all pairs begins to be quicker
     return [
         common.Job(
             f"{name} at {grid}x{grid}, {dtype}",

@@ -140,7 +140,7 @@ def test_tables_of_attention_name_every_contender(scripts: None) -> None:
     import attention_memory
 
     cases = attention_cpu.make_cases(repeats=2, natten=True)
-    assert len({case.name for case in cases}) == len(cases) == 24
+    assert len({case.name for case in cases}) == len(cases) == 28
     run = {"ms": 2.0, "versions": {}}
     jobs = [[attention_cpu.common.Job(f"{name}: {case.name}", "attention", "", {}, [run]) for name in "ab"]
             for case in cases]  # fmt: skip
