@@ -65,16 +65,16 @@ def score_batches(
     """Each batch of a table, in the order of its rows, with its probabilities (B, T) as a numpy array."""
     import torch
 
+    from graphrec.training.placement import place
+
     device, module = _device(estimator), estimator.module_.eval()
-    if next(module.parameters()).device.type != device:  # to go through all layers takes as long as a row
-        module.to(device)
+    place(module, torch.device(device))
     try:
         with torch.inference_mode():
             for batch in estimator.encoder_.batches(table, batch_size=BATCH, require_labels=labels or None):
                 yield batch, module.predict(_move(batch, device)).float().cpu().numpy()
     finally:
-        if device != "cpu":
-            module.cpu()
+        place(module, torch.device("cpu"))
 
 
 def predict_table(estimator: CTRClassifier, X: Any) -> NDArray[np.float64]:

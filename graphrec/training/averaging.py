@@ -42,16 +42,10 @@ class WeightAverage:
         whole = {name: one for name, one in model.state_dict(keep_vars=True).items() if _averaged(one)}
         self._tables = {name: one for name, one in whole.items() if getattr(one, "sparse_rows", False)}
         self._dense = {name: one for name, one in whole.items() if name not in self._tables}
-        with torch.no_grad():
-            self._averages = {name: one.detach().clone() for name, one in self._dense.items()}
-            self._offsets = {
-                name: full_table(*one.shape, value=0.0, like=one.detach())
-                for name, one in self._tables.items()
-            }
-        self._changed = {
-            name: torch.zeros(len(one), dtype=torch.int32, device=one.device)
-            for name, one in self._tables.items()
-        }
+        plain = {name: one.detach() for name, one in whole.items()}
+        self._averages = {name: plain[name].clone() for name in self._dense}
+        self._offsets = {n: full_table(*plain[n].shape, value=0.0, like=plain[n]) for n in self._tables}
+        self._changed = {n: plain[n].new_zeros(len(plain[n]), dtype=torch.int32) for n in self._tables}
         self._step = 0
         self._touched: dict[str, tuple[Tensor, Tensor]] = {}
         warm = max(0, math.ceil((10 * decay - 1) / (1 - decay)))
@@ -78,12 +72,10 @@ class WeightAverage:
             torch._foreach_lerp_(list(self._averages.values()), weights, 1 - decay)
         for name, (rows, before) in self._touched.items():
             change = self._tables[name].index_select(0, rows) - before
-            offsets, changed = self._offsets[name], self._changed[name]
-            shrunk = offsets.index_select(0, rows) * self._shrinking(
-                changed.index_select(0, rows), self._step - 1
-            )
-            offsets.index_copy_(0, rows, (shrunk - change) * decay)
-            changed.index_fill_(0, rows, self._step)
+            offset, since = (one[name].index_select(0, rows) for one in (self._offsets, self._changed))
+            offset *= self._shrinking(since, self._step - 1)
+            self._offsets[name].index_copy_(0, rows, offset.sub_(change).mul_(decay))
+            self._changed[name].index_fill_(0, rows, self._step)
         self._touched.clear()
 
     @contextmanager

@@ -46,11 +46,11 @@ def attend_all(
     mask, training, again = None, differentiated(q, k, v), False
     if not isinstance(pattern, Full):
         mask = mask_for(pattern, q_len, k_len, q.device)
+        mask = mask if mask.dim() != 3 else mask.unsqueeze(0)  # of three axes torch takes the slow way
         again = training and not isinstance(pattern, Causal) and not listened_to()  # gradients of gradients
         if bare and not training and tells_all(pattern, mask, q_len, k_len):
-            shown = mask if mask.dim() != 3 else mask.unsqueeze(0)  # of three axes torch takes the slow way
             gqa = q.shape[1] != k.shape[1]
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=shown, scale=scale, enable_gqa=gqa), None
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=gqa), None
     if isinstance(bias, RelativeBias):
         bias = bias.dense(pattern, q_len, k_len)
     slow = unusual(q, v) or _learned(bias)
@@ -63,7 +63,6 @@ def attend_all(
             return attend_folded(q, k, v, bias, Cut(scale, (whole, (0, 1), ()), whole)), None
     soft = None
     if mask is not None:
-        mask = mask if mask.dim() != 3 else mask.unsqueeze(0)
         place = torch.arange(max(q_len, k_len), device=q.device)
         soft = pattern.penalty(place[:q_len, None], place[:k_len], q_len, k_len)
     term = make_term(mask, with_penalty(bias, soft, pattern.penalty_value, q.dtype), q.dtype)
