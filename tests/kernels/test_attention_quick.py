@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from graphrec.kernels import attention
+from graphrec.kernels.attention.dense import attend_all
 from graphrec.kernels.attention.quick import small_attention
 from graphrec.kernels.attention.watching import watched_attention
 from graphrec.kernels.patterns import (
@@ -149,3 +150,14 @@ def test_few_pairs_are_masked_and_many_grouped(pattern: Pattern, copies: int, bi
     with torch.no_grad():
         quiet = attention(*given, pattern, bias=bias)
     torch.testing.assert_close(quiet, attention(*given, pattern, bias=bias, backend="reference").detach())
+
+
+@pytest.mark.parametrize("pattern", [one for _, one in PATTERNS], ids=[name for name, _ in PATTERNS])
+def test_all_pairs_keep_penalties_and_queries_that_see_nothing(pattern: Pattern) -> None:
+    """However few the pairs, without a gradient and with."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 2, 20, 4, dtype=torch.float64)
+    wanted = attention(q, k, v, pattern, backend="reference")
+    for learned in (q, q.clone().requires_grad_()):
+        found = attend_all(learned, k, v, pattern, None, 0.5, False, None)[0]
+        torch.testing.assert_close(found.detach(), wanted)
