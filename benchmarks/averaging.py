@@ -20,6 +20,8 @@ import numpy as np
 import quality_real
 import torch
 
+from graphrec.estimators.settings import EMA
+
 CASES = {
     "movielens": ("dnn", "dcnv2", "fcn", "autoint", "fwfm"),
     "criteo": ("dnn", "dcnv2", "fcn", "autoint", "fwfm"),
@@ -52,16 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--tables", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     common.RESULTS.mkdir(exist_ok=True)
     file, machine = common.RESULTS / "averaging.json", common.cpu_description()
-    facts = {"script": "benchmarks/averaging.py", "machine": machine, "ema": options.ema}
+    facts = {"script": "benchmarks/averaging.py", "machine": machine, "ema": EMA}
     tables: dict[str, Any] = json.loads(file.read_text())["tables"] if file.exists() else {}
-    ways: dict[str, dict[str, Any]] = {"without": {}, "with": {"train_options": {"ema": options.ema}}}
+    ways: dict[str, dict[str, Any]] = {"without": {"train_options": {"ema": 0}}, "with": {}}
     with tempfile.TemporaryDirectory() as cache:
         for name in options.tables:
             read, labels = quality_real.TABLES[name]
@@ -80,7 +81,7 @@ def main() -> None:
     about = f"{machine['cpu']}, {options.seeds} seeds; commits {', '.join(commits)}"
     page = (
         f"## A moving average of the weights\n\n{text(tables)}\n\nMeans over seeds, all settings but "
-        f"`ema={options.ema}` as they are by default; changes are those of single splits: mean (smallest to "
+        f"`ema` as they are by default, with {EMA}; changes are those of single splits: mean (smallest to "
         f"largest).\n\n`benchmarks/averaging.py`, {about}.\n"
     )
     print(page)

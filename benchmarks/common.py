@@ -62,7 +62,11 @@ def work(job: Job, threads: int, timeout: float = 7200) -> Run:
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:
         raise WorkerError(f"{job.name}: exit {done.returncode}\n{(done.stdout + done.stderr)[-3000:]}")
-    return {**json.loads(lines[-1].removeprefix("RESULT ")), "load": round(os.getloadavg()[0], 1)}
+    return {
+        **json.loads(lines[-1].removeprefix("RESULT ")),
+        "load": round(os.getloadavg()[0], 1),
+        "commit": commit(),
+    }
 
 
 def interleave(jobs: Sequence[Job], repeats: int, threads: int) -> None:
@@ -162,6 +166,17 @@ def available(jobs: Iterable[Job], only: list[str] | None) -> list[Job]:
     return chosen
 
 
+def recorded(name: str) -> dict[str, Job]:
+    """The jobs of a recorded result, by name. They cannot be run again."""
+    facts = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return {
+        one["name"]: Job(
+            one["name"], "", "", one["settings"], [{"commit": facts["commit"], **run} for run in one["runs"]]
+        )
+        for one in facts["jobs"]
+    }
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
@@ -184,9 +199,10 @@ def record(
     """
     script = script or name
     runs = " or ".join(str(count) for count in sorted({len(job.runs) for job in jobs}))
+    commits = ", ".join(sorted({run.get("commit", commit()) for job in jobs for run in job.runs}))
     machine, date = cpu_description(), datetime.datetime.now(datetime.UTC).date().isoformat()
     about = (
-        f"`benchmarks/{script}.py`, {date}, commit {commit()}; "
+        f"`benchmarks/{script}.py`, {date}, commit {commits}; "
         f"{machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
         f"{machine['memory_gb']} GB, {options.threads} thread(s) each; "
         f"median (smallest to largest) of {runs} interleaved runs; {versions(jobs)}."
@@ -199,7 +215,7 @@ def record(
     facts = {
         "script": f"benchmarks/{script}.py",
         "date": date,
-        "commit": commit(),
+        "commit": commits,
         "machine": machine,
         "threads": options.threads,
         "jobs": [{"name": job.name, "settings": public(job.settings), "runs": job.runs} for job in jobs],

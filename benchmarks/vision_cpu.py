@@ -103,7 +103,7 @@ def run(case: common.Job, threads: int, memory_runs: int) -> list[common.Job]:
     alone = replace(case, settings=case.settings | {"repeats": 0})
     memory += [common.work(alone, threads)["memory"] for _ in range((memory_runs - 1) * len(memory))]
     print(f"{case.name}: {found['runs']} {memory}", file=sys.stderr, flush=True)
-    rest = {key: found[key] for key in ("versions", "load")} | {"commit": common.commit()}
+    rest = {key: found[key] for key in ("versions", "load", "commit")}
     settings = {key: one for key, one in case.settings.items() if key != "official"}
     asked = {}
     for what, both in found["runs"].items():
@@ -138,15 +138,6 @@ def run_all(cases: list[common.Job], options: argparse.Namespace) -> list[common
             partial.write_text(json.dumps(kept), encoding="utf-8")
         jobs += [common.Job(**job) for job in kept[case.name]]
     return jobs
-
-
-def recorded(name: str) -> dict[str, common.Job]:
-    """The jobs of a recorded result, by name."""
-    facts = json.loads((common.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return {
-        one["name"]: common.Job(one["name"], "vision", "", one["settings"], one["runs"])
-        for one in facts["jobs"]
-    }
 
 
 def text(jobs: list[common.Job]) -> str:
@@ -231,7 +222,7 @@ def main() -> None:
     options = parser.parse_args()
     jobs = run_all(common.available(make_cases(options), options.only), options)
     if options.update:
-        jobs = list((recorded(options.name) | {job.name: job for job in jobs}).values())
+        jobs = list((common.recorded(options.name) | {job.name: job for job in jobs}).values())
     common.record(options.name, options.title, text(jobs), jobs, options, script="vision_cpu")
     if not options.dry:
         (common.RESULTS / f"{options.name}.partial.json").unlink()

@@ -327,6 +327,7 @@ def test_backbones_are_recorded_as_they_finish(
             "memory": {"graphrec": (3.0, 1.0), "peer": (4.0, 2.0)},
             "versions": {"torch": "2"},
             "load": 0.1,
+            "commit": "abc",
         }
 
     monkeypatch.setattr(common, "work", work)
@@ -352,6 +353,7 @@ def test_backbones_are_recorded_as_they_finish(
             "memory": {"graphrec": (5, 1), "peer": (4, 2)},
             "versions": {},
             "load": 0,
+            "commit": "abc",
         },
     )
     vision_cpu.main()

@@ -392,3 +392,13 @@ def test_predictions_need_no_labels_nor_weights_whatever_these_hold(
     assert write_scores(model, odd, tmp_path / "scores.parquet", keep=["click"]) == len(rows)
     with pytest.raises(DataError, match="label column 'click' holds 'unknown'"):
         model.evaluate(odd)
+
+
+def test_an_average_of_the_weights_is_kept_unless_refused(log: pl.DataFrame) -> None:
+    found = []
+    for options in (None, {"ema": 0.999}, {"ema": 0}, {"ema": None}):
+        model = quick(train_options=options).fit(log, label="click", ignore=IGNORE)
+        found.append(model.predict_proba(log.head(50)))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[2], found[3])
+    assert not np.allclose(found[0], found[2])

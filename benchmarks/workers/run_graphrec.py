@@ -59,6 +59,7 @@ def train() -> dict[str, Any]:
     import torch
 
     from graphrec import create_model
+    from graphrec.estimators.settings import EMA
     from graphrec.pipelines.tables import BatchLoader, Role, Split, TableEncoder, TableSchema, open_table
     from graphrec.training import TrainConfig, Trainer
 
@@ -72,9 +73,8 @@ def train() -> dict[str, Any]:
     torch.manual_seed(given.get("seed", 0))
     model = create_model(given["model"], encoder.spec, **given.get("options", {}))
     source = Timed(BatchLoader(parts["train"], BATCH, shuffle=True), given["warmup"], given["steps"])
-    config = TrainConfig(
-        epochs=1, batch_size=BATCH, progress=False, checkpoint_every=None, **given.get("training", {})
-    )
+    training = {"ema": EMA, **given.get("training", {})}
+    config = TrainConfig(epochs=1, batch_size=BATCH, progress=False, checkpoint_every=None, **training)
     Trainer(config).fit(model, source)
     return {**source.result, "gflops": gflops()}
 
@@ -142,13 +142,14 @@ class RandomIds:
 def vocabulary() -> dict[str, Any]:
     """Time steps on 10 categorical fields that share a given number of ids between them."""
     from graphrec import create_model
+    from graphrec.estimators.settings import EMA
     from graphrec.pipelines.tables import FeatureSpec, Field, FieldKind
     from graphrec.training import TrainConfig, Trainer
 
     size = given["ids"] // 10
     spec = FeatureSpec(tuple(Field(f"C{i}", FieldKind.CATEGORICAL, size=size) for i in range(10)), ("label",))
     source = Timed(RandomIds(10, size, given["draw"]), given["warmup"], given["steps"])
-    config = TrainConfig(epochs=1, progress=False, checkpoint_every=None)
+    config = TrainConfig(epochs=1, progress=False, checkpoint_every=None, ema=EMA)
     Trainer(config).fit(create_model(given["model"], spec, embedding_dim=16), source)
     return {**source.result, "ms_per_step": round(1000 * BATCH / source.result["rows_per_cpu_second"], 2)}
 

@@ -57,7 +57,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         compile: Compile the model with `torch.compile`.
         accelerator: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         devices: How many devices to train on.
-        train_options: Any further fields of `TrainConfig`.
+        train_options: Any further fields of `TrainConfig`. One has another default here: ``ema`` is 0.999, so
+            an average of the weights is evaluated and kept; ``{"ema": 0}`` for none.
         validation: Fraction of the rows held out to stop by and to measure on, when ``fit`` is given none.
         random_state: Seed of the split, the weights and the order of rows.
         cache_dir: Where encoded tables are kept; the user's cache folder by default.

@@ -57,8 +57,12 @@ def train_config(estimator: CTRClassifier, seed: int, *, rows: int | None = None
     if rows is not None and "batch_size" not in values:
         values["batch_size"] = pick_batch_size(rows)
     suited = registry.card(estimator.model).training
-    return TrainConfig(**{"progress": bool(estimator.verbose), "seed": seed, **suited, **values})
+    own = {"progress": bool(estimator.verbose), "seed": seed, "ema": EMA}
+    return TrainConfig(**{**own, **suited, **values})
 
+
+EMA = 0.999
+"""Decay of the average of the weights when none is given; benchmarks/averaging.py."""
 
 EMBEDDING_L2 = 40.0
 """Precision of the embeddings' prior when none is given; benchmarks/quality.py and quality_real.py."""

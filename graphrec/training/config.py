@@ -65,9 +65,9 @@ class TrainConfig(BaseModel):
         monitor: Validation metric that decides, e.g. ``"auc"``, ``"logloss"``, ``"click/auc"``.
         mode: Whether more or less of it is better; ``"auto"`` knows the metrics of this package.
         min_delta: What counts as better must be better by more than this.
-        ema: Decay of a moving average of the weights, such as 0.98, which is what is evaluated and kept, see
-            `averaging`; None for none. It follows the last ``1 / (1 - ema)`` steps, fewer at the start, and
-            takes the memory of the weights once more, while evaluating twice.
+        ema: Decay of a moving average of the weights, such as 0.999, which is what is evaluated and kept, see
+            `averaging`; 0 or None for none. It spans the last tenth of the steps so far, at most
+            ``1 / (1 - ema)``, and takes the memory of the weights once more.
         clip_norm: Largest norm of the whole gradient; larger ones are scaled down. None for no limit.
         precision: ``"bf16-mixed"`` trains with matrix products in bfloat16; weights, evaluations and
             predictions stay float32.
@@ -108,7 +108,7 @@ class TrainConfig(BaseModel):
     monitor: str = Field("auc", min_length=1)
     mode: Literal["auto", "max", "min"] = "auto"
     min_delta: float = Field(0.0, ge=0)
-    ema: float | None = Field(None, gt=0, lt=1)
+    ema: float | None = Field(None, ge=0, lt=1)
     clip_norm: float | None = Field(10.0, gt=0)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     compile: bool = False
@@ -136,9 +136,9 @@ class TrainConfig(BaseModel):
             raise ValueError("should not be true or false")
         return value
 
-    @field_validator("patience")
+    @field_validator("patience", "ema")
     @classmethod
-    def _never(cls, value: int | None) -> int | None:
+    def _never(cls, value: float | None) -> float | None:
         """One way to say never, so that a run is continued whichever way it is said."""
         return value or None
 

@@ -108,7 +108,7 @@ class FitLoop:
         self.loss: Callable[[Any], Tensor] = wrap(model.training_loss)
         self.predict: Callable[[Any], Tensor] = wrap(model.predict)
         self.constrain: Callable[[], None] = getattr(model, "constrain", lambda: None)
-        self.average = None if config.ema is None else WeightAverage(model, config.ema)
+        self.average = None if config.ema is None else WeightAverage(model, config.ema, self.optimizers)
 
     def run(self) -> History:
         """Train until the epochs are over or nothing improves; leave the best weights in the model."""
@@ -168,8 +168,6 @@ class FitLoop:
             if not math.isfinite(norm):
                 self._fail(f"the loss is {done.loss:.6g} but the gradient is {norm}", batch)
         self.schedule.apply(self.position.total)
-        if self.average is not None:
-            self.average.before()
         for optimizer in self.optimizers:
             optimizer.step()
         self.constrain()

@@ -32,10 +32,15 @@ class OptimizerSettings(Protocol):
     embedding_lr: float | None
 
 
-class _RowOptimizer(Optimizer):
-    """Applies `_update` to the touched rows of each parameter; dense gradients count as all rows touched."""
+class RowOptimizer(Optimizer):
+    """Applies `_update` to the touched rows of each parameter; dense gradients count as all rows touched.
+
+    Attributes:
+        on_change: Is told the parameter, its rows (u,) that changed, and by how much (u, d); None if nobody.
+    """
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        self.on_change: Callable[[Tensor, Tensor, Tensor], None] | None = None
         if defaults["lr"] < 0:
             raise ConfigError(f"lr: {defaults['lr']} is negative; use a positive number")
         super().__init__(params, defaults)
@@ -59,11 +64,14 @@ class _RowOptimizer(Optimizer):
         if len(rows) == 0:
             return
         weight = param.index_select(0, rows)
+        before = None if self.on_change is None else weight.clone()
         state = self.state[param]
         if not state:
             self._init_state(param, state, group)
         self._update(weight, grad, rows, state, group)
         param.index_copy_(0, rows, weight)
+        if self.on_change is not None and before is not None:
+            self.on_change(param, rows, torch.sub(weight, before, out=before))
 
     def _init_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -75,7 +83,7 @@ class _RowOptimizer(Optimizer):
         raise NotImplementedError
 
 
-class LazyAdam(_RowOptimizer):
+class LazyAdam(RowOptimizer):
     """Adam on the touched rows; equal to `torch.optim.SparseAdam`, with one gather for both moments.
 
     Args:
@@ -114,7 +122,7 @@ class LazyAdam(_RowOptimizer):
         state["moments"].index_copy_(0, rows, moments)
 
 
-class RowAdagrad(_RowOptimizer):
+class RowAdagrad(RowOptimizer):
     """Adagrad on the touched rows with one accumulator per element, or one per row.
 
     Args:
