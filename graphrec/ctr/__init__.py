@@ -10,6 +10,7 @@ from .embedding import FusedEmbedding
 from .fcn import ECN, FCN, LCN
 from .finalmlp import FinalMLP
 from .fm import FM, FwFM
+from .gdcn import GDCN
 from .infnet import INFNet
 from .lr import LR
 from .mmoe import MMoE
@@ -21,6 +22,7 @@ __all__ = [
     "ECN",
     "FCN",
     "FM",
+    "GDCN",
     "LCN",
     "LR",
     "AutoInt",

@@ -13,6 +13,7 @@ and follows the paper. With several labels the last layer has one output per lab
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -84,8 +85,74 @@ class CrossMixture(nn.Module):
         return [torch.einsum("kdr,krs,kes->de", u, c, v) / len(u) for v, c, u in layers]
 
 
+class CrossAndDeep(CTRModel):
+    """A cross network with an MLP beside it, after it, or without one.
+
+    Args:
+        spec: Fields and labels.
+        cross: Makes the cross network of width D from D.
+        embedding_dim: Embedding width d.
+        embedding_std: Standard deviation of the embeddings' initialisation.
+        structure: "parallel" (MLP beside the cross layers), "stacked" (after them) or "cross" (no MLP).
+        hidden_units: Widths of the MLP.
+        dropout: Dropout rate of the MLP.
+        batch_norm: Batch normalisation in the MLP.
+
+    Raises:
+        ConfigError: The structure is unknown.
+    """
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        cross: Callable[[int], CrossNetV2 | CrossMixture],
+        *,
+        embedding_dim: int,
+        embedding_std: float,
+        structure: Structure,
+        hidden_units: Sequence[int],
+        dropout: float,
+        batch_norm: bool,
+    ) -> None:
+        super().__init__(spec, embedding_dim=embedding_dim, embedding_std=embedding_std)
+        if structure not in get_args(Structure):
+            raise ConfigError(f"structure: there is no {structure!r}; use {', '.join(get_args(Structure))}")
+        self.structure, width = structure, self.flat_dim
+        self.cross = cross(width)
+        self.mlp = None
+        if structure != "cross":
+            self.mlp = MLP(width, hidden_units, dropout=dropout, batch_norm=batch_norm)
+        deep = 0 if self.mlp is None else self.mlp.out_features
+        head_width = {"parallel": width + deep, "stacked": deep, "cross": width}[structure]
+        self.head = nn.Linear(head_width, self.n_labels)
+        xavier_normal(self)
+
+    def forward(self, features: Features) -> Tensor:
+        """Logits (B, T)."""
+        x = self.embedding.flat(features)  # [B, D]
+        crossed = self.cross(x)
+        if self.mlp is None:
+            return self.head(crossed)
+        if self.structure == "stacked":
+            return self.head(self.mlp(crossed))
+        parts = self.head.weight.split([crossed.shape[1], self.mlp.out_features], dim=1)
+        return functional.linear(crossed, parts[0], self.head.bias) + functional.linear(self.mlp(x), parts[1])
+
+    @torch.no_grad()
+    def field_interactions(self, features: Features) -> Tensor:
+        """Norms of the cross layers' blocks, weighed by the sizes of the fields' embeddings: (F, F)."""
+        vectors = self.embedding(features)
+        shape = (self.n_fields, self.embedding_dim) * 2
+        kernels = [k.view(shape) for k in self.kernels(vectors.flatten(1))]
+        return cross_importance(kernels, vectors)
+
+    def kernels(self, x: Tensor) -> list[Tensor]:
+        """The (D, D) matrices by which the cross layers multiply, for rows (B, D)."""
+        return self.cross.kernels()
+
+
 @register_model(_CARD)
-class DCNv2(CTRModel):
+class DCNv2(CrossAndDeep):
     """Cross network with an MLP.
 
     Args:
@@ -118,34 +185,18 @@ class DCNv2(CTRModel):
         rank: int = 0,
         num_experts: int = 4,
     ) -> None:
-        super().__init__(spec, embedding_dim=embedding_dim, embedding_std=embedding_std)
-        if structure not in get_args(Structure):
-            raise ConfigError(f"structure: there is no {structure!r}; use {', '.join(get_args(Structure))}")
-        self.structure, width = structure, self.flat_dim
-        self.cross = (
-            CrossMixture(width, num_layers, rank, num_experts) if rank else CrossNetV2(width, num_layers)
+        def cross(width: int) -> CrossNetV2 | CrossMixture:
+            if rank:
+                return CrossMixture(width, num_layers, rank, num_experts)
+            return CrossNetV2(width, num_layers)
+
+        super().__init__(
+            spec,
+            cross,
+            embedding_dim=embedding_dim,
+            embedding_std=embedding_std,
+            structure=structure,
+            hidden_units=hidden_units,
+            dropout=dropout,
+            batch_norm=batch_norm,
         )
-        self.mlp = None
-        if structure != "cross":
-            self.mlp = MLP(width, hidden_units, dropout=dropout, batch_norm=batch_norm)
-        deep = 0 if self.mlp is None else self.mlp.out_features
-        head_width = {"parallel": width + deep, "stacked": deep, "cross": width}[structure]
-        self.head = nn.Linear(head_width, self.n_labels)
-        xavier_normal(self)
-
-    def forward(self, features: Features) -> Tensor:
-        """Logits (B, T)."""
-        x = self.embedding.flat(features)  # [B, D]
-        crossed = self.cross(x)
-        if self.mlp is None:
-            return self.head(crossed)
-        if self.structure == "stacked":
-            return self.head(self.mlp(crossed))
-        parts = self.head.weight.split([crossed.shape[1], self.mlp.out_features], dim=1)
-        return functional.linear(crossed, parts[0], self.head.bias) + functional.linear(self.mlp(x), parts[1])
-
-    def field_interactions(self, features: Features) -> Tensor:
-        """Norms of the cross layers' blocks, weighed by the sizes of the fields' embeddings: (F, F)."""
-        shape = (self.n_fields, self.embedding_dim) * 2
-        kernels = [k.detach().view(shape) for k in self.cross.kernels()]
-        return cross_importance(kernels, self.embedding(features).detach())

@@ -201,7 +201,8 @@ class _CrossStep(torch.autograd.Function):
 class CrossNetV2(nn.Module):
     """Cross network of DCN-V2 (Wang et al., WWW 2021, arXiv 2008.13535, eq. 1).
 
-    ``x_{l+1} = x_0 * (W_l x_l + b_l) + x_l``.
+    ``x_{l+1} = x_0 * (W_l x_l + b_l) + x_l``. A subclass may put something else than the linear map into
+    the product: `factor`.
 
     Args:
         width: Input width D.
@@ -221,9 +222,13 @@ class CrossNetV2(nn.Module):
         first = x
         step = torch.addcmul if torch.compiler.is_compiling() else _CrossStep.apply
         source = x if isinstance(fields, Tensor) else fields
-        for layer in self.layers:
-            source = x = step(x, first, linear(layer, source))
+        for number in range(len(self.layers)):
+            source = x = step(x, first, self.factor(number, source))
         return x
+
+    def factor(self, number: int, x: Tensor | FlatFields) -> Tensor:
+        """What layer ``number`` multiplies with x_0, (B, D), from its input of either form."""
+        return linear(self.layers[number], x)
 
     def kernels(self) -> list[Tensor]:
         """The (D, D) matrices W_l."""

@@ -46,7 +46,8 @@ def build(name: str, *fields: Field, labels: int = 1, **options: Any) -> CTRMode
 
 def test_the_promised_models_are_registered() -> None:
     promised = (
-        "autoint autoint_plus dcnv2 deepfm din dnn ecn fcn finalmlp fm fwfm infnet lcn lr mmoe shared_bottom"
+        "autoint autoint_plus dcnv2 deepfm din dnn ecn fcn finalmlp fm fwfm gdcn infnet lcn lr mmoe "
+        "shared_bottom"
     )
     assert set(promised.split()) <= set(MODELS)
 

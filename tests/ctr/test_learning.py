@@ -112,7 +112,7 @@ def alone(layer: InteractingLayer, x: Tensor) -> Tensor:
 
 
 def no_cross_layers(model: CTRModel) -> None:
-    """DCN-V2's cross network gives what it is given."""
+    """Cross networks of DCN-V2 and GDCN give what they are given."""
     for network in model.modules():
         if isinstance(network, CrossNetV2):
             network.layers = nn.ModuleList()
@@ -131,6 +131,7 @@ def no_crossing(model: CTRModel) -> None:
         ("fm", lambda m: replace(m, FactorPairs, Nothing()), {}),
         ("fwfm", lambda m: replace(m, FieldPairs, Nothing()), {}),
         ("dcnv2", no_cross_layers, {"structure": "cross"}),
+        ("gdcn", no_cross_layers, {"structure": "cross"}),
         ("fcn", no_crossing, {}),
         ("ecn", no_crossing, {}),
         ("lcn", no_crossing, {}),
