@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import statistics
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,34 @@ class PeakAnonymous(threading.Thread):
         self._ended.set()
         self.join()
         return self.peak
+
+
+def serve(
+    read: Callable[[], Any], load: Callable[[], Callable[[Any], Any]], sizes: Sequence[int]
+) -> dict[str, float]:
+    """CPU seconds of the whole process until a first row is scored, and milliseconds of later calls.
+
+    Args:
+        read: Gives rows as a pandas frame; its time does not count.
+        load: Reads a model; gives a function from rows to probabilities.
+        sizes: Rows per call; medians of as many calls as take a second or so.
+    """
+    begin = time.process_time()
+    rows = read()
+    reading = time.process_time() - begin
+    score = load()
+    score(rows[:1])
+    figures = {"first": round(time.process_time() - reading, 2)}
+    for size in sizes:
+        calls: list[float] = []
+        for start in range(0, len(rows) - size, size):
+            begin = time.process_time()
+            score(rows[start : start + size])
+            calls.append(time.process_time() - begin)
+            if sum(calls) > 1 and len(calls) >= 5:
+                break
+        figures[f"ms_{size}"] = round(1000 * statistics.median(calls), 3)
+    return figures
 
 
 def gflops() -> float:

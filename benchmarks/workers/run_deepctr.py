@@ -1,4 +1,4 @@
-"""DeepCTR-Torch 0.3.0 by the recipe of its own Criteo example: encode, time steps, or fit and test."""
+"""DeepCTR-Torch 0.3.0 by its own Criteo example: encode, time steps, fit and test, or save and serve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from meter import Clock, Steps, finish, gflops, settings
+from meter import Clock, Steps, finish, gflops, serve, settings
 
 given = settings()
 SPARSE = [f"C{i}" for i in range(1, 27)]
@@ -104,6 +104,54 @@ def quality() -> dict[str, Any]:
     return {"auc": float(auc), "logloss": float(logloss), "fit_cpu": round(cpu, 1)}
 
 
+def save() -> dict[str, Any]:
+    """Fit on the first rows and save, with what makes numbers of later ones."""
+    import joblib
+    import torch
+    from sklearn.preprocessing import MinMaxScaler
+
+    data = pd.read_parquet(Path(given["data"]) / "ctr_1m.parquet")[: given["rows"]]
+    texts, scaler = data[SPARSE].fillna("-1"), MinMaxScaler(feature_range=(0, 1))
+    codes = {name: {value: i for i, value in enumerate(sorted(texts[name].unique()))} for name in SPARSE}
+    data = data.assign(**{name: texts[name].map(codes[name]) for name in SPARSE})
+    data[DENSE] = scaler.fit_transform(data[DENSE].fillna(0))
+    model, inputs = build(data)
+    model.fit(inputs, data[["label"]].to_numpy(), batch_size=BATCH, epochs=given["epochs"], verbose=0)
+    folder = Path(given["work"]) / f"deepctr_{given['model']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(model, folder / "model.pt")
+    joblib.dump((codes, scaler), folder / "encoders")
+    return {}
+
+
+def serve_model() -> dict[str, Any]:
+    """Time a saved model on later rows; unseen categories get the first code."""
+
+    def load() -> Any:
+        import joblib
+        import torch
+
+        folder = Path(given["work"]) / f"deepctr_{given['model']}"
+        model = torch.load(folder / "model.pt", weights_only=False)
+        codes, scaler = joblib.load(folder / "encoders")
+
+        def score(rows: pd.DataFrame) -> Any:
+            inputs = {
+                name: rows[name].fillna("-1").map(codes[name]).fillna(0).astype(int).to_numpy()
+                for name in SPARSE
+            }
+            numbers = scaler.transform(rows[DENSE].fillna(0))
+            inputs |= {name: numbers[:, i] for i, name in enumerate(DENSE)}
+            return model.predict(inputs, BATCH)
+
+        return score
+
+    def read() -> pd.DataFrame:
+        return pd.read_parquet(Path(given["data"]) / "split_1m" / "test.parquet").drop(columns="label")
+
+    return serve(read, load, given["sizes"])
+
+
 def main() -> None:
     """Run the task that the settings name."""
     libraries = ["deepctr-torch", "torch", "pandas"]
@@ -112,10 +160,9 @@ def main() -> None:
         encode()
         wall, cpu = clock.read()
         finish(["pandas", "scikit-learn"], wall=round(wall, 2), cpu=round(cpu, 2))
-    elif given["task"] == "train":
-        finish(libraries, **train())
     else:
-        finish(libraries, **quality())
+        tasks = {"train": train, "quality": quality, "save": save, "serve": serve_model}
+        finish(libraries, **tasks[given["task"]]())
 
 
 if __name__ == "__main__":

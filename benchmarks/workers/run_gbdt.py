@@ -1,4 +1,4 @@
-"""LightGBM and CatBoost from the same file: reading and casting, or fitting and testing."""
+"""LightGBM and CatBoost: reading and casting, fitting and testing, or saving and serving."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from meter import Clock, finish, settings
+from meter import Clock, finish, serve, settings
 
 given = settings()
 
@@ -81,6 +81,43 @@ def quality() -> dict[str, float]:
     }
 
 
+def _as_taken(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the types that the system wants."""
+    names = [name for name in rows if name.startswith("C")]
+    columns = rows[names].astype("category") if given["model"] == "LightGBM" else rows[names].fillna("NA")
+    return rows.assign(**columns)
+
+
+def save() -> dict[str, float]:
+    """Fit on the first rows, which are also those that it stops by, and save."""
+    import joblib
+
+    data, label, names = read()
+    data, label = _as_taken(data[: given["rows"]]), label[: given["rows"]]
+    model, extra = make_model(names)
+    valid = (data, label)
+    model.fit(data, label, eval_set=[valid] if given["model"] == "LightGBM" else valid, **extra)
+    joblib.dump(model, Path(given["work"]) / given["model"])
+    return {}
+
+
+def serve_model() -> dict[str, float]:
+    """Time a saved model on later rows."""
+
+    def load() -> Any:
+        import joblib
+
+        model = joblib.load(Path(given["work"]) / given["model"])
+        return lambda rows: model.predict_proba(_as_taken(rows))
+
+    def read_rows() -> pd.DataFrame:
+        return pd.read_parquet(Path(given["data"]) / "split_1m" / "test.parquet").drop(columns="label")
+
+    return serve(read_rows, load, given["sizes"])
+
+
+TASKS = {"encode": encode, "quality": quality, "save": save, "serve": serve_model}
+
 if __name__ == "__main__":
     library = "catboost" if given.get("model") == "CatBoost" else "lightgbm"
-    finish([library, "pandas"], **(encode() if given["task"] == "encode" else quality()))
+    finish([library, "pandas"], **TASKS[given["task"]]())

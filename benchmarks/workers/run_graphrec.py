@@ -1,4 +1,4 @@
-"""graphrec: encode, time training steps, fit and test, fit for memory, or time steps by vocabulary size."""
+"""graphrec: encode, train, fit and test, fit for memory, time steps by vocabulary size, or save and serve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from meter import Clock, PeakAnonymous, Steps, finish, gflops, settings, status_mb
+from meter import Clock, PeakAnonymous, Steps, finish, gflops, serve, settings, status_mb
 
 given = settings()
 WORK = Path(given.get("work") or tempfile.mkdtemp()) / "graphrec"
@@ -154,7 +154,47 @@ def vocabulary() -> dict[str, Any]:
     return {**source.result, "ms_per_step": round(1000 * BATCH / source.result["rows_per_cpu_second"], 2)}
 
 
-TASKS = {"encode": encode, "train": train, "quality": quality, "memory": memory, "vocabulary": vocabulary}
+def _saved() -> Path:
+    return WORK / f"saved_{given['model']}"
+
+
+def save_model() -> dict[str, Any]:
+    """Fit on the first rows and save."""
+    import polars as pl
+
+    from graphrec import CTRClassifier
+
+    rows = pl.read_parquet(Path(given["data"]) / "ctr_1m.parquet", n_rows=given["rows"])
+    CTRClassifier(given["model"], epochs=given["epochs"], random_state=0, cache_dir=WORK).fit(
+        rows, label="label"
+    ).save(_saved(), overwrite=True)
+    return {}
+
+
+def serve_model() -> dict[str, Any]:
+    """Time a saved model on later rows."""
+    import pandas as pd
+
+    def load() -> Any:
+        from graphrec import CTRClassifier
+
+        return CTRClassifier.load(_saved()).predict_proba
+
+    def read() -> pd.DataFrame:
+        return pd.read_parquet(Path(given["data"]) / "split_1m" / "test.parquet").drop(columns="label")
+
+    return serve(read, load, given["sizes"])
+
+
+TASKS = {
+    "encode": encode,
+    "train": train,
+    "quality": quality,
+    "memory": memory,
+    "vocabulary": vocabulary,
+    "save": save_model,
+    "serve": serve_model,
+}
 
 if __name__ == "__main__":
     import torch

@@ -189,7 +189,7 @@ def to_datetime(array: pa.Array, column: Column) -> Any:
     """
     import polars as pl
 
-    series = pl.Series(pl.from_arrow(array))
+    series = pl.Series(array)
     if series.dtype == pl.Date:
         return series.cast(pl.Datetime("us"))
     if series.dtype in (pl.Categorical, pl.Enum):

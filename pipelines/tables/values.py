@@ -76,7 +76,7 @@ def text_values(values: pa.Array) -> pl.Series:
     """Values as the strings that categories are compared by; empty strings and NaN become null."""
     import polars as pl
 
-    return text_of(pl.Series(pl.from_arrow(values)))
+    return text_of(pl.Series(values))
 
 
 def text_of(series: pl.Series) -> pl.Series:
@@ -166,7 +166,7 @@ def _parse(factor: Factor) -> tuple[np.ndarray, BadText | None]:
 def _seconds(array: pa.Array) -> np.ndarray:
     import polars as pl
 
-    series = pl.Series(pl.from_arrow(array))
+    series = pl.Series(array)
     if series.dtype == pl.Date:
         series = series.cast(pl.Datetime("us"))
     unit = getattr(series.dtype, "time_unit", None) or "ns"  # a time of day counts nanoseconds
