@@ -177,6 +177,12 @@ def recorded(name: str) -> dict[str, Job]:
     }
 
 
+def with_recorded(jobs: Iterable[Job], name: str) -> list[Job]:
+    """The jobs that were run, and those of a recorded result in the places of the others that are in it."""
+    known = recorded(name)
+    return [job if job.runs else known[job.name] for job in jobs if job.runs or job.name in known]
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))

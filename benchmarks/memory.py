@@ -89,11 +89,15 @@ def main() -> None:
     parser = common.parser(__doc__, repeats=3)
     parser.add_argument("--model", default="fm")
     parser.add_argument("--files", nargs="*", default=["ctr_1m", "ctr_10m"], help="names without .parquet")
+    parser.add_argument("--update", action="store_true", help="leave the rest of the recorded result")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         fits, steps = make_jobs(options, work)
-        common.interleave(steps, max(options.repeats, 5), options.threads)
-        common.interleave(fits, options.repeats, options.threads)
+        common.interleave(common.available(steps, options.only), max(options.repeats, 5), options.threads)
+        common.interleave(common.available(fits, options.only), options.repeats, options.threads)
+    if options.update:
+        fits, steps = (common.with_recorded(jobs, "memory") for jobs in (fits, steps))
+    fits, steps = ([job for job in jobs if job.runs] for jobs in (fits, steps))
     title = "Memory by rows, time by vocabulary"
     common.record("memory", title, text(fits, steps), [*fits, *steps], options)
 

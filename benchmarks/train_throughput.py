@@ -122,14 +122,17 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4096)
     parser.add_argument("--name", default="train_throughput", help="of the result file")
     parser.add_argument("--title", default="Training throughput on a CPU")
+    parser.add_argument("--update", action="store_true", help="leave the rest of the recorded result")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        groups = {
-            title: common.available(jobs, options.only) for title, jobs in make_jobs(options, work).items()
-        }
-        groups = {title: jobs for title, jobs in groups.items() if jobs}
-        jobs = [job for group in groups.values() for job in group]
-        common.interleave(jobs, options.repeats, options.threads)
+        groups = make_jobs(options, work)
+        chosen = common.available([job for jobs in groups.values() for job in jobs], options.only)
+        common.interleave(chosen, options.repeats, options.threads)
+    if options.update:
+        groups = {title: common.with_recorded(jobs, options.name) for title, jobs in groups.items()}
+    groups = {title: [job for job in jobs if job.runs] for title, jobs in groups.items()}
+    groups = {title: jobs for title, jobs in groups.items() if jobs}
+    jobs = [job for group in groups.values() for job in group]
     notes = (
         f"{options.steps} steps of {options.batch_size} rows after {options.warmup} of warm-up (compilation"
         " falls into the warm-up). 13 numeric and 26 categorical columns; DeepCTR-Torch lets only the"

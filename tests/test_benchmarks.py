@@ -361,3 +361,22 @@ def test_backbones_are_recorded_as_they_finish(
     assert "| convnext_tiny | 0.50 (1 / 2 ms) | 0.75 (3 / 4 MB, of files 1 / 2) |" in page
     assert "| swin_tiny_patch4_window7_224 | 0.50 (1 / 2 ms) | 1.25 (5 / 4 MB, of files 1 / 2) |" in page
     assert "| davit_tiny | – | 1.25 (5 / 4 MB, of files 1 / 2) |" in page
+
+
+def test_an_update_leaves_what_was_not_run(
+    common: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    first = [common.Job(name, "x", "python", {}, [{"ms": 1.0, "versions": {}}]) for name in "abc"]
+    options = argparse.Namespace(dry=False, threads=1)
+    monkeypatch.setenv("GRAPHREC_COMMIT", "old")
+    common.record("some", "Title", "text", first, options)
+    again = [common.Job(name, "x", "python", {}) for name in "abd"]
+    again[1].runs.append({"ms": 2.0, "versions": {}, "commit": "new"})
+    found = common.with_recorded(again, "some")
+    assert [(job.name, job.runs[0]["ms"], job.runs[0]["commit"]) for job in found] == [
+        ("a", 1.0, "old"),
+        ("b", 2.0, "new"),
+    ]
+    common.record("some", "Title", "text", found, options)
+    assert "commit new, old;" in (tmp_path / "some.md").read_text(encoding="utf-8")
