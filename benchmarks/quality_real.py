@@ -36,7 +36,7 @@ TABLES: dict[str, tuple[Callable[[Path], pl.DataFrame], list[str]]] = {
     "movielens-two": (lambda root: real_tables.movielens(root, ids=True, labels=2), ["like", "love"]),
 }
 ONE_LABEL = ("lr", "fcn", "autoint", "dnn", "deepfm", "dcnv2", "gdcn", "finalmlp", "fm", "fwfm")
-SEVERAL = ("lr", "dnn", "shared_bottom", "mmoe", "infnet", "fcn")
+SEVERAL = ("lr", "dnn", "shared_bottom", "mmoe", "ple", "infnet", "fcn")
 SEARCH: list[dict[str, Any]] = [
     {},
     {"learning_rate": 0.005},

@@ -14,6 +14,7 @@ from .gdcn import GDCN
 from .infnet import INFNet
 from .lr import LR
 from .mmoe import MMoE
+from .ple import PLE
 from .shared_bottom import SharedBottom
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "GDCN",
     "LCN",
     "LR",
+    "PLE",
     "AutoInt",
     "CTRModel",
     "DCNv2",

@@ -19,6 +19,7 @@ from graphrec.pipelines.tables.features import Features, FeatureSpec
 from graphrec.registry import Card, register_model
 
 from .base import CTRModel
+from .experts import Experts, mixture
 from .layers import MLP, at_least_one, xavier_normal
 
 _CARD = Card(
@@ -70,18 +71,15 @@ class MMoE(CTRModel):
         at_least_one(num_experts=num_experts)
         width, labels = self.flat_dim, spec.labels
         common: dict[str, Any] = {"activation_name": activation, "dropout": dropout, "batch_norm": batch_norm}
-        self.experts = nn.ModuleList(MLP(width, expert_units, **common) for _ in range(num_experts))
+        self.experts = Experts(num_experts, width, expert_units, **common)
         self.gates = nn.ModuleList(MLP(width, gate_units, out=num_experts, **common) for _ in labels)
-        expert_width = expert_units[-1] if expert_units else width
-        self.towers = nn.ModuleList(MLP(expert_width, tower_units, out=1, **common) for _ in labels)
+        width = self.experts.out_features
+        self.towers = nn.ModuleList(MLP(width, tower_units, out=1, **common) for _ in labels)
         xavier_normal(self)
 
     def forward(self, features: Features) -> Tensor:
         """Logits (B, T)."""
         x = self.embedding.flat(features)
-        experts = torch.stack([expert(x) for expert in self.experts], dim=1)  # [B, K, w]
-        logits = []
-        for gate, tower in zip(self.gates, self.towers, strict=True):
-            mixture = gate(x).softmax(-1)[:, None] @ experts  # [B, 1, w]
-            logits.append(tower(mixture.squeeze(1)))
-        return torch.cat(logits, dim=1)
+        experts = self.experts(x)
+        pairs = zip(self.gates, self.towers, strict=True)
+        return torch.cat([tower(mixture(gate(x), experts)) for gate, tower in pairs], dim=1)

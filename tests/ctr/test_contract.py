@@ -47,7 +47,7 @@ def build(name: str, *fields: Field, labels: int = 1, **options: Any) -> CTRMode
 def test_the_promised_models_are_registered() -> None:
     promised = (
         "autoint autoint_plus dcnv2 deepfm din dnn ecn fcn finalmlp fm fwfm gdcn infnet lcn lr mmoe "
-        "shared_bottom"
+        "ple shared_bottom"
     )
     assert set(promised.split()) <= set(MODELS)
 
@@ -189,7 +189,7 @@ def test_field_interactions(name: str) -> None:
     model = build(name, labels=2)
     pairs = model.field_interactions(make_features(model.spec, 12))
     if pairs is None:
-        assert name in {"lr", "dnn", "din", "finalmlp", "infnet", "mmoe", "shared_bottom"}
+        assert name in {"lr", "dnn", "din", "finalmlp", "infnet", "mmoe", "ple", "shared_bottom"}
         return
     assert pairs.shape == (len(MIXED), len(MIXED))
     assert not pairs.requires_grad
