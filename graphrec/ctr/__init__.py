@@ -13,6 +13,7 @@ from .fm import FM, FwFM
 from .gdcn import GDCN
 from .infnet import INFNet
 from .lr import LR
+from .masknet import MaskNet
 from .mmoe import MMoE
 from .ple import PLE
 from .shared_bottom import SharedBottom
@@ -36,5 +37,6 @@ __all__ = [
     "FwFM",
     "INFNet",
     "MMoE",
+    "MaskNet",
     "SharedBottom",
 ]

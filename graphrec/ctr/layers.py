@@ -257,16 +257,17 @@ def field_scale(vectors: Tensor) -> Tensor:
     return vectors.float().square().sum(-1).mean(0).sqrt()
 
 
-def cross_importance(kernels: Sequence[Tensor], vectors: Tensor) -> Tensor:
+def cross_importance(kernels: Sequence[Tensor], vectors: Tensor, factors: Tensor | None = None) -> Tensor:
     """Importance of field pairs in cross layers (block norms as in DCN-V2, section 7, by the fields' sizes).
 
     Args:
         kernels: Matrices of (F, a, F, b): how the vector of field j enters the product with field i.
         vectors: (B, F, d) embeddings of the rows to explain.
+        factors: (B, F, d), what the maps of the embeddings multiply; the embeddings themselves when None.
 
     Returns:
         (F, F): the Frobenius norm of block (i, j), averaged over the layers, times both fields' norms.
     """
     norms = torch.stack([k.float().square().sum((1, 3)).sqrt() for k in kernels]).mean(0)
     scale = field_scale(vectors)
-    return norms * scale[:, None] * scale
+    return norms * (scale if factors is None else field_scale(factors))[:, None] * scale

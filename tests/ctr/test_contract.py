@@ -32,6 +32,7 @@ SMALL: dict[str, Any] = {
     "bottom_units": (16, 8),
     "expert_units": (16, 8),
     "tower_units": (8,),
+    "block_units": (8, 6),
     "head_dim": 4,
 }
 """Sizes for tests, as far as a model has them; embeddings start large enough that no gradient underflows."""
@@ -46,7 +47,7 @@ def build(name: str, *fields: Field, labels: int = 1, **options: Any) -> CTRMode
 
 def test_the_promised_models_are_registered() -> None:
     promised = (
-        "autoint autoint_plus dcnv2 deepfm din dnn ecn fcn finalmlp fm fwfm gdcn infnet lcn lr mmoe "
+        "autoint autoint_plus dcnv2 deepfm din dnn ecn fcn finalmlp fm fwfm gdcn infnet lcn lr masknet mmoe "
         "ple shared_bottom"
     )
     assert set(promised.split()) <= set(MODELS)

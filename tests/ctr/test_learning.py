@@ -31,6 +31,7 @@ SIZES: dict[str, Any] = {
     "bottom_units": (32,),
     "expert_units": (32,),
     "tower_units": (16,),
+    "block_units": (16, 16),
     "head_dim": 8,
     "deep_dropout": 0.0,
     "shallow_dropout": 0.0,

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from parity_links import WIDTH, Deep, check, embedding_links, fuxi, linear_links, make, mlp_links
+from parity_links import (
+    DIM,
+    FIELDS,
+    WIDTH,
+    Deep,
+    Link,
+    check,
+    embedding_links,
+    fuxi,
+    linear_links,
+    make,
+    mlp_links,
+)
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.parity
@@ -43,4 +55,58 @@ def test_gdcn(structure: str) -> None:
             links += linear_links(mine, other)
     if network.mlp is not None:
         links += mlp_links(model.mlp, network.mlp)
+    check(model, reference, links)
+
+
+class Masked(nn.Module):
+    """A mask block: the mask's two layers, and a layer with normalisation."""
+
+    def __init__(self, inputs: int, units: int, ratio: float, norm: bool) -> None:
+        super().__init__()
+        self.mask = fuxi.MLP_Block(WIDTH, [int(inputs * ratio)], output_dim=inputs)
+        self.linear = nn.Linear(inputs, units, bias=False)
+        self.norm = nn.LayerNorm(units) if norm else None
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        out = self.linear(self.mask(x) * hidden)
+        return torch.relu(out if self.norm is None else self.norm(out))
+
+
+class Masks(nn.Module):
+    """MaskNet: two blocks of 8 and 4 units in both structures."""
+
+    def __init__(self, structure: str, ratio: float, norm: bool) -> None:
+        super().__init__()
+        self.serial = structure == "serial"
+        self.norms = nn.ModuleList(nn.LayerNorm(DIM) for _ in range(len(FIELDS) if norm else 0))
+        second = 8 if self.serial else WIDTH
+        self.blocks = nn.ModuleList([Masked(WIDTH, 8, ratio, norm), Masked(second, 4, ratio, norm)])
+        self.head = nn.Linear(4, 1) if self.serial else fuxi.MLP_Block(12, [5], output_dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x
+        if len(self.norms):
+            fields = x.split(DIM, dim=1)
+            hidden = torch.cat([norm(v) for norm, v in zip(self.norms, fields, strict=True)], dim=1)
+        if not self.serial:
+            return self.head(torch.cat([block(x, hidden) for block in self.blocks], dim=1))
+        for block in self.blocks:
+            hidden = block(x, hidden)
+        return self.head(hidden)
+
+
+@pytest.mark.parametrize(("ratio", "norm"), [(1.0, True), (0.5, False)])
+@pytest.mark.parametrize("structure", ["parallel", "serial"])
+def test_masknet(structure: str, ratio: float, norm: bool) -> None:
+    options = {"block_units": (8, 4), "hidden_units": (5,), "mask_ratio": ratio}
+    model = make("masknet", structure=structure, embedding_norm=norm, layer_norm=norm, **options)
+    network = Masks(structure, ratio, norm)
+    reference = Deep(model.spec, network)
+    links = [*embedding_links(model.embedding, reference.embedding), *mlp_links(model.head, network.head)]
+    for i, theirs in enumerate(network.norms):
+        links += [Link(model.norm.weight, theirs.weight, i), Link(model.norm.bias, theirs.bias, i)]
+    for mine, other in zip(model.blocks, network.blocks, strict=True):
+        links += [*mlp_links(mine.mask, other.mask), *linear_links(mine.linear, other.linear)]
+        if norm:
+            links += linear_links(mine.norm, other.norm)
     check(model, reference, links)
