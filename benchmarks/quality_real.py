@@ -35,7 +35,10 @@ TABLES: dict[str, tuple[Callable[[Path], pl.DataFrame], list[str]]] = {
     "adult": (real_tables.adult, ["income", "married"]),
     "movielens-two": (lambda root: real_tables.movielens(root, ids=True, labels=2), ["like", "love"]),
 }
-ONE_LABEL = ("lr", "fcn", "autoint", "dnn", "deepfm", "dcnv2", "gdcn", "masknet", "finalmlp", "fm", "fwfm")
+ONE_LABEL = (
+    *("lr", "fcn", "autoint", "dnn", "deepfm", "dcnv2", "gdcn", "masknet", "xdeepfm", "finalmlp"),
+    *("fm", "fwfm"),
+)
 SEVERAL = ("lr", "dnn", "shared_bottom", "mmoe", "ple", "infnet", "fcn")
 SEARCH: list[dict[str, Any]] = [
     {},

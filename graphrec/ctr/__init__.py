@@ -17,6 +17,7 @@ from .masknet import MaskNet
 from .mmoe import MMoE
 from .ple import PLE
 from .shared_bottom import SharedBottom
+from .xdeepfm import XDeepFM
 
 __all__ = [
     "DIN",
@@ -39,4 +40,5 @@ __all__ = [
     "MMoE",
     "MaskNet",
     "SharedBottom",
+    "XDeepFM",
 ]

@@ -33,6 +33,7 @@ SMALL: dict[str, Any] = {
     "expert_units": (16, 8),
     "tower_units": (8,),
     "block_units": (8, 6),
+    "cin_units": (6, 4),
     "head_dim": 4,
 }
 """Sizes for tests, as far as a model has them; embeddings start large enough that no gradient underflows."""
@@ -48,7 +49,7 @@ def build(name: str, *fields: Field, labels: int = 1, **options: Any) -> CTRMode
 def test_the_promised_models_are_registered() -> None:
     promised = (
         "autoint autoint_plus dcnv2 deepfm din dnn ecn fcn finalmlp fm fwfm gdcn infnet lcn lr masknet mmoe "
-        "ple shared_bottom"
+        "ple shared_bottom xdeepfm"
     )
     assert set(promised.split()) <= set(MODELS)
 

@@ -16,6 +16,7 @@ from graphrec.ctr.autoint import InteractingLayer
 from graphrec.ctr.fcn import CrossNetwork
 from graphrec.ctr.field_pairs import FieldPairs
 from graphrec.ctr.layers import CrossNetV2, FactorPairs
+from graphrec.ctr.xdeepfm import CIN
 from graphrec.kernels.interaction import project
 from graphrec.pipelines.tables.features import Batch, FeatureSpec
 from graphrec.registry import create_model, list_models, model_options
@@ -139,6 +140,7 @@ def no_crossing(model: CTRModel) -> None:
         ("autoint", no_attention, {}),
         ("dnn", None, {"hidden_units": ()}),
         ("deepfm", lambda m: replace(m, FactorPairs, Nothing()), {"hidden_units": ()}),
+        ("xdeepfm", lambda m: replace(m, CIN, Nothing()), {"hidden_units": ()}),
     ],
 )
 def test_without_its_interaction_it_fails(

@@ -11,13 +11,17 @@ from parity_links import (
     Deep,
     Link,
     check,
+    embedding,
     embedding_links,
+    feature_map,
     fuxi,
     linear_links,
     make,
     mlp_links,
 )
 from torch import Tensor, nn
+
+from graphrec.pipelines.tables.features import FeatureSpec
 
 pytestmark = pytest.mark.parity
 
@@ -109,4 +113,40 @@ def test_masknet(structure: str, ratio: float, norm: bool) -> None:
         links += [*mlp_links(mine.mask, other.mask), *linear_links(mine.linear, other.linear)]
         if norm:
             links += linear_links(mine.norm, other.norm)
+    check(model, reference, links)
+
+
+class Compressed(nn.Module):
+    """xDeepFM: first-order weights, a compressed interaction network and an MLP."""
+
+    def __init__(self, spec: FeatureSpec, bias: bool) -> None:
+        super().__init__()
+        self.embedding = embedding(spec)
+        self.first = fuxi.LogisticRegression(feature_map(spec))
+        self.cin = fuxi.CompressedInteractionNet(len(spec.fields), [4, 3, 2])
+        self.mlp = fuxi.MLP_Block(WIDTH, [8, 4], output_dim=1, batch_norm=True)
+        absent = [self.cin.fc.bias, *([] if bias else [layer.bias for layer in self.cin.cin_layer.values()])]
+        for parameter in absent:
+            nn.init.zeros_(parameter.requires_grad_(False))
+
+    def forward(self, columns: dict[str, Tensor]) -> Tensor:
+        vectors = self.embedding(columns)
+        return self.first(columns) + self.cin(vectors) + self.mlp(vectors.flatten(1))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_xdeepfm(bias: bool) -> None:
+    model = make("xdeepfm", cin_units=(4, 3, 2), cin_bias=bias, hidden_units=(8, 4), batch_norm=True)
+    reference = Compressed(model.spec, bias)
+    links = [
+        *embedding_links(model.embedding, reference.embedding),
+        *embedding_links(model.linear.weights, reference.first.embedding_layer),
+        Link(model.linear.bias, reference.first.bias),
+        Link(model.cin.head.weight, reference.cin.fc.weight),
+        *mlp_links(model.mlp, reference.mlp),
+    ]
+    for ours, theirs in zip(model.cin.layers, reference.cin.cin_layer.values(), strict=True):
+        links.append(Link(ours.weight, theirs.weight))
+        if bias:
+            links.append(Link(ours.bias, theirs.bias))
     check(model, reference, links)
