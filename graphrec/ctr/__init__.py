@@ -2,6 +2,7 @@
 
 from .autoint import AutoInt
 from .base import CTRModel
+from .bst import BST
 from .dcnv2 import DCNv2
 from .deepfm import DeepFM
 from .din import DIN
@@ -20,6 +21,7 @@ from .shared_bottom import SharedBottom
 from .xdeepfm import XDeepFM
 
 __all__ = [
+    "BST",
     "DIN",
     "DNN",
     "ECN",

@@ -15,17 +15,15 @@ field is mean-pooled. With several labels the last MLP has one output per label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
-from graphrec.errors import ConfigError
-from graphrec.pipelines.tables.features import Features, FeatureSpec, Field, FieldKind
+from graphrec.pipelines.tables.features import Features, FeatureSpec
 from graphrec.registry import Card, register_model
 
 from .base import CTRModel
 from .layers import MLP, xavier_normal
+from .targets import MatchedSequences
 
 _CARD = Card(
     name="din",
@@ -66,47 +64,6 @@ class TargetAttention(nn.Module):
         return torch.einsum("bl,bld->bd", weights, items)
 
 
-def match_targets(spec: FeatureSpec, targets: Mapping[str, str] | None) -> dict[str, str]:
-    """The categorical field that each sequence attends from, by the sequence's name.
-
-    Args:
-        spec: All fields.
-        targets: Target by sequence; where None, the categorical field of the same vocabulary.
-
-    Raises:
-        ConfigError: No sequence has a target, or a given name is not of its kind.
-    """
-    sequences = [f for f in spec.fields if f.kind is FieldKind.SEQUENCE]
-    if not sequences:
-        raise ConfigError(
-            "din: the table has no sequence field; give a list column the role 'sequence' in the schema, "
-            "or choose a model without sequences such as dcnv2"
-        )
-    if targets is not None:
-        return _check_targets(spec, sequences, targets)
-    by_vocabulary = {f.vocabulary: f.name for f in spec.categorical}
-    matched = {f.name: by_vocabulary[f.vocabulary] for f in sequences if f.vocabulary in by_vocabulary}
-    if not matched:
-        raise ConfigError(
-            f"din: no categorical field shares the vocabulary of {', '.join(f.name for f in sequences)}; "
-            "set 'shares' of the sequence column to the item column in the schema, or pass targets="
-        )
-    return matched
-
-
-def _check_targets(spec: FeatureSpec, sequences: list[Field], targets: Mapping[str, str]) -> dict[str, str]:
-    names = {f.name for f in sequences}, {f.name for f in spec.categorical}
-    for pair in targets.items():
-        for name, known, kind in zip(pair, names, ("sequence", "categorical"), strict=True):
-            if name not in known:
-                raise ConfigError(
-                    f"targets: {name!r} is not a {kind} field; use one of {', '.join(sorted(known))}"
-                )
-    if not targets:
-        raise ConfigError("targets: empty; map at least one sequence field to a categorical field")
-    return dict(targets)
-
-
 @register_model(_CARD)
 class DIN(CTRModel):
     """Target attention over sequences, then an MLP.
@@ -144,14 +101,10 @@ class DIN(CTRModel):
         batch_norm: bool = False,
     ) -> None:
         super().__init__(spec, embedding_dim=embedding_dim, embedding_std=embedding_std, sequences=False)
-        self.targets = match_targets(spec, targets)
-        self._groups = _group(spec, self.targets, joint)
-        self._pooled = [
-            i for i, f in enumerate(spec.lists) if f.kind is FieldKind.SEQUENCE and f.name not in self.targets
-        ]
+        self.sequences = MatchedSequences("din", spec, targets, joint)
         self.attention = nn.ModuleList(
             TargetAttention(embedding_dim * len(g), attention_units, attention_activation, softmax)
-            for g in self._groups
+            for g in self.sequences.groups
         )
         self.mlp = MLP(
             embedding_dim * len(spec.fields),
@@ -165,29 +118,4 @@ class DIN(CTRModel):
 
     def forward(self, features: Features) -> Tensor:
         """Logits (B, T)."""
-        vectors = self.embedding(features)  # [B, F, d] without the sequences
-        parts = [vectors.flatten(1)]
-        for attention, group in zip(self.attention, self._groups, strict=True):
-            parts.append(self._attend(attention, group, vectors, features))
-        for position in self._pooled:
-            items, mask = self.embedding.sequence(features, position)
-            real = mask.to(items.dtype)
-            total = torch.einsum("bl,bld->bd", real, items)
-            parts.append(total / real.sum(1, keepdim=True).clamp(min=1.0))
-        return self.mlp(torch.cat(parts, dim=1))
-
-    def _attend(self, attention: nn.Module, group: list[int], vectors: Tensor, features: Features) -> Tensor:
-        order = [f.name for f in self.embedding.fields]
-        columns = [order.index(self.targets[self.spec.lists[position].name]) for position in group]
-        target = vectors[:, columns].flatten(1)
-        items, masks = zip(*(self.embedding.sequence(features, position) for position in group), strict=True)
-        return attention(target, torch.cat(items, dim=-1), masks[0])
-
-
-def _group(spec: FeatureSpec, targets: Mapping[str, str], joint: bool) -> list[list[int]]:
-    """Positions in ``spec.lists`` of the sequences that share an attention."""
-    attended = [i for i, f in enumerate(spec.lists) if f.name in targets]
-    if not joint:
-        return [[i] for i in attended]
-    lengths = dict.fromkeys(spec.lists[i].length for i in attended)
-    return [[i for i in attended if spec.lists[i].length == length] for length in lengths]
+        return self.mlp(self.sequences.read(self.embedding, features, self.attention))

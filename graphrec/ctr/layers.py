@@ -65,11 +65,18 @@ class Dice(nn.Module):
         return x * (share + self.alpha * (1.0 - share))
 
 
-_ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+_ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
 
 
 def activation(name: str, width: int) -> nn.Module:
-    """An activation by name: relu, gelu, silu, sigmoid, tanh, prelu, dice.
+    """An activation by name: relu, leaky_relu, gelu, silu, sigmoid, tanh, prelu, dice.
 
     Raises:
         ConfigError: The name is unknown.

@@ -48,8 +48,8 @@ def build(name: str, *fields: Field, labels: int = 1, **options: Any) -> CTRMode
 
 def test_the_promised_models_are_registered() -> None:
     promised = (
-        "autoint autoint_plus dcnv2 deepfm din dnn ecn fcn finalmlp fm fwfm gdcn infnet lcn lr masknet mmoe "
-        "ple shared_bottom xdeepfm"
+        "autoint autoint_plus bst dcnv2 deepfm din dnn ecn fcn finalmlp fm fwfm gdcn infnet lcn lr masknet "
+        "mmoe ple shared_bottom xdeepfm"
     )
     assert set(promised.split()) <= set(MODELS)
 
@@ -87,7 +87,7 @@ def test_every_parameter_learns(name: str, labels: int) -> None:
     [(CATEGORICAL,), (NUMERIC,), (TAGS,), (HISTORY,), (CATEGORICAL, NUMERIC), (NUMERIC, TAGS, HISTORY)],
     ids=lambda fields: "-".join(f.name for f in fields),
 )
-@pytest.mark.parametrize("name", [n for n in MODELS if n != "din"])
+@pytest.mark.parametrize("name", [n for n in MODELS if n not in ("bst", "din")])
 def test_any_mix_of_fields(name: str, fields: tuple[Field, ...], rows: int) -> None:
     model = build(name, *fields)
     batch = make_batch(model.spec, rows)
@@ -191,7 +191,7 @@ def test_field_interactions(name: str) -> None:
     model = build(name, labels=2)
     pairs = model.field_interactions(make_features(model.spec, 12))
     if pairs is None:
-        assert name in {"lr", "dnn", "din", "finalmlp", "infnet", "mmoe", "ple", "shared_bottom"}
+        assert name in {"bst", "lr", "dnn", "din", "finalmlp", "infnet", "mmoe", "ple", "shared_bottom"}
         return
     assert pairs.shape == (len(MIXED), len(MIXED))
     assert not pairs.requires_grad

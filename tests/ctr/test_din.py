@@ -9,7 +9,8 @@ import torch
 from ctr_tables import CATEGORICAL, HISTORY, ITEM, NUMERIC, make_batch, make_features, make_spec
 
 from graphrec.ctr import DIN
-from graphrec.ctr.din import TargetAttention, match_targets
+from graphrec.ctr.din import TargetAttention
+from graphrec.ctr.targets import match_targets
 from graphrec.errors import ConfigError
 from graphrec.pipelines.tables.features import Field
 
@@ -19,8 +20,8 @@ OTHER = Field("other", "sequence", size=5, length=2)
 
 def test_targets_come_from_shared_vocabularies() -> None:
     spec = make_spec(CATEGORICAL, ITEM, HISTORY, COLOURS, OTHER)
-    assert match_targets(spec, None) == {"history": "item", "colours": "colour"}
-    assert match_targets(spec, {"other": "colour"}) == {"other": "colour"}
+    assert match_targets("din", spec, None) == {"history": "item", "colours": "colour"}
+    assert match_targets("din", spec, {"other": "colour"}) == {"other": "colour"}
 
 
 @pytest.mark.parametrize(
@@ -84,8 +85,8 @@ def test_the_target_changes_what_is_attended() -> None:
     model = DIN(spec, embedding_std=1.0).eval()
     features = make_features(spec, 6)
     vectors = model.embedding(features)
-    attended = model._attend(model.attention[0], [0], vectors, features)
-    other = model._attend(model.attention[0], [0], vectors.flip(0), features)
+    target, *history = model.sequences.group(model.embedding, features, vectors, [0])
+    attended, other = (model.attention[0](one, *history) for one in (target, target.flip(0)))
     assert (attended - other)[:-1].abs().max() > 1e-3
     assert attended[-1].eq(0).all()  # no history
 

@@ -42,7 +42,7 @@ def test_dice_equals_its_equation() -> None:
     torch.testing.assert_close(layer(x), p * x + (1 - p) * layer.alpha * x)
 
 
-@pytest.mark.parametrize("name", ["relu", "gelu", "silu", "sigmoid", "tanh", "prelu", "dice"])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "prelu", "dice"])
 def test_mlp_layout(name: str) -> None:
     mlp = MLP(5, (4, 3), out=2, activation_name=name, dropout=0.1, batch_norm=True)
     kinds = [type(layer).__name__ for layer in mlp]
@@ -62,7 +62,7 @@ def test_empty_mlp_is_the_identity() -> None:
 
 
 def test_unknown_activation_is_named() -> None:
-    with pytest.raises(ConfigError, match="activation: there is no 'swish'; use relu, gelu"):
+    with pytest.raises(ConfigError, match="activation: there is no 'swish'; use relu, leaky_relu"):
         MLP(5, (4,), activation_name="swish")
 
 

@@ -41,8 +41,8 @@ SIZES: dict[str, Any] = {
 
 
 def task(name: str) -> FeatureSpec:
-    """Two categorical fields; DIN also gets a history, which is noise."""
-    return make_spec(CATEGORICAL, ITEM, *([HISTORY] if name == "din" else []))
+    """Two categorical fields; BST and DIN also get a history, which is noise."""
+    return make_spec(CATEGORICAL, ITEM, *([HISTORY] if name in ("bst", "din") else []))
 
 
 def exclusive_or(spec: FeatureSpec, rows: int, seed: int) -> Batch:
