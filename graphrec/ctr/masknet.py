@@ -14,6 +14,7 @@ Official code: none by the authors; parity is with FuxiCTR's model. With several
 output per label. Both normalisations are off by default: they make vectors of rare ids, which a prior holds
 near zero, and what is computed of them, as large as those of frequent ones. LN_EMB also takes the size from a
 numeric field without a curve. ``embedding_norm=True, layer_norm=True`` is the paper's form.
+b_2 starts at one: masks near zero, one after the other, would stop the gradient of small embeddings.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ _CARD = Card(
         "MovieLens-1M AUC (FCN's fields)": 0.9034,
         "Criteo AUC (FCN's split)": 0.8134,
     },
-    differs="Normalises only with `embedding_norm` and `layer_norm`: both undo the prior of rare ids.",
+    differs="Normalises only with `embedding_norm` and `layer_norm`: both undo the prior of rare ids. "
+    "Masks start at one.",
     verified={"parity with FuxiCTR's layers": "tests/ctr/test_parity_products.py::test_masknet"},
 )
 
@@ -104,6 +106,11 @@ class MaskBlock(nn.Module):
     def forward(self, fields: Tensor | FlatFields, hidden: Tensor) -> Tensor:
         """Embeddings (B, D), which make the mask, and what is masked (B, inputs), to (B, units)."""
         return self.dropout(self.activation(self.norm(self.linear(self.mask(fields) * hidden))))
+
+    @torch.no_grad()
+    def open(self) -> None:
+        """Let masks of small embeddings be near one: a start near zero is multiplied once more per block."""
+        self.mask[-1].get_parameter("bias").fill_(1.0)
 
     def kernel(self, x: Tensor) -> Tensor:
         """The linear map from embeddings to mask, (inputs, D), that ReLUs leave on average over (B, D)."""
@@ -178,6 +185,9 @@ class MaskNet(CTRModel):
             dropout=dropout,
         )
         xavier_normal(self)
+        for block in self.blocks:
+            assert isinstance(block, MaskBlock)
+            block.open()
 
     def forward(self, features: Features) -> Tensor:
         """Logits (B, T)."""

@@ -73,6 +73,18 @@ def test_rare_ids_stay_small_unless_they_are_normalised(structure: Any) -> None:
     assert moved[False] < 0.1 * moved[True]
 
 
+@pytest.mark.parametrize("structure", ["parallel", "serial"])
+def test_small_embeddings_are_let_through_at_the_start(structure: Any) -> None:
+    """Three masks near zero would leave the logit of embeddings of 1e-4 without a gradient."""
+    torch.manual_seed(0)
+    spec = make_spec(CATEGORICAL, ITEM)
+    model, features = MaskNet(spec, structure=structure), make_features(spec, 30)
+    model(features).sum().backward()
+    gradient = model.embedding.weight.grad
+    assert gradient is not None
+    assert gradient.to_dense().abs().mean() > 1e-3
+
+
 def test_blocks_share_the_embeddings_and_not_the_masks() -> None:
     torch.manual_seed(0)
     spec = make_spec(CATEGORICAL, ITEM)
