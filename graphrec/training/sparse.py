@@ -32,6 +32,10 @@ class OptimizerSettings(Protocol):
     embedding_lr: float | None
 
 
+_BLOCK = 1 << 16
+"""Numbers of the rows that are updated at once on a CPU: what is read of them is still near when written."""
+
+
 class RowOptimizer(Optimizer):
     """Applies `_update` to the touched rows of each parameter; dense gradients count as all rows touched.
 
@@ -63,11 +67,19 @@ class RowOptimizer(Optimizer):
             rows = torch.arange(len(param), device=param.device)
         if len(rows) == 0:
             return
-        weight = param.index_select(0, rows)
-        before = None if self.on_change is None else weight.clone()
         state = self.state[param]
         if not state:
             self._init_state(param, state, group)
+        self._begin(state)
+        block = max(1, _BLOCK // param[0].numel()) if param.device.type == "cpu" else len(rows)
+        for some, slope in zip(rows.split(block), grad.split(block), strict=True):
+            self._step_rows(param, some, slope, state, group)
+
+    def _step_rows(
+        self, param: Tensor, rows: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
+    ) -> None:
+        weight = param.index_select(0, rows)
+        before = None if self.on_change is None else weight.clone()
         self._update(weight, grad, rows, state, group)
         param.index_copy_(0, rows, weight)
         if self.on_change is not None and before is not None:
@@ -75,6 +87,9 @@ class RowOptimizer(Optimizer):
 
     def _init_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         raise NotImplementedError
+
+    def _begin(self, state: dict[str, Any]) -> None:
+        """Called once a step, before `_update` is called for some rows after others."""
 
     def _update(
         self, weight: Tensor, grad: Tensor, rows: Tensor, state: dict[str, Any], group: dict[str, Any]
@@ -107,11 +122,13 @@ class LazyAdam(RowOptimizer):
         size = len(param), 2, *param.shape[1:]
         state["moments"] = full_table(*size, value=0.0, like=param)  # one gather reads both
 
+    def _begin(self, state: dict[str, Any]) -> None:
+        state["step"] += 1
+
     def _update(
         self, weight: Tensor, grad: Tensor, rows: Tensor, state: dict[str, Any], group: dict[str, Any]
     ) -> None:
         beta1, beta2 = group["betas"]
-        state["step"] += 1
         step = float(state["step"])
         moments = state["moments"].index_select(0, rows)
         mean, square = moments[:, 0], moments[:, 1]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graphrec.errors import ConfigError
+from graphrec.training import sparse as module
 from graphrec.training.row_gradients import merge_rows, rows_and_values
 from graphrec.training.sparse import LazyAdam, RowAdagrad, build_optimizers
 
@@ -45,6 +46,26 @@ def test_only_touched_rows_change(make: type) -> None:
     optimizer.step()
     changed = (weight != before).all(1)
     assert changed.tolist() == [False, False, True, False, True, False]
+
+
+@pytest.mark.parametrize("make", [LazyAdam, RowAdagrad, lambda p: RowAdagrad(p, per_row=True)])
+def test_blocks_of_rows_change_nothing(make: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    start, found = torch.randn(10, 3), []
+    for numbers in (6, 1 << 16):
+        monkeypatch.setattr(module, "_BLOCK", numbers)
+        torch.manual_seed(1)
+        weight, told = nn.Parameter(start.clone()), torch.zeros(10, 3)
+        optimizer = make([weight])
+        optimizer.on_change = lambda _, rows, change, told=told: told.index_add_(0, rows, change)
+        for rows in ([0, 3, 3, 9, 7, 8], [3], [5, 1, 0, 2, 4], []):
+            weight.grad = sparse(rows, 10)
+            optimizer.step()
+        weight.grad = torch.randn(10, 3)
+        optimizer.step()
+        torch.testing.assert_close(told, weight.detach() - start)
+        found.append(weight.detach())
+    assert torch.equal(*found)
 
 
 def test_row_adagrad_with_one_accumulator_per_row() -> None:
