@@ -3,7 +3,7 @@
     python benchmarks/averaging.py --root DATA
 
 All other settings are the defaults. Each seed is another random 8:1:1 split. `real_tables.py` describes the
-tables' folders; an interrupted run goes on where it stopped.
+tables' folders; an interrupted run goes on where it stopped, one with another `--ema` begins anew.
 """
 
 from __future__ import annotations
@@ -54,15 +54,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--tables", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--ema", type=float, default=EMA)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     common.RESULTS.mkdir(exist_ok=True)
     file, machine = common.RESULTS / "averaging.json", common.cpu_description()
-    facts = {"script": "benchmarks/averaging.py", "machine": machine, "ema": EMA}
-    tables: dict[str, Any] = json.loads(file.read_text())["tables"] if file.exists() else {}
-    ways: dict[str, dict[str, Any]] = {"without": {"train_options": {"ema": 0}}, "with": {}}
+    facts = {"script": "benchmarks/averaging.py", "machine": machine, "ema": options.ema}
+    former = json.loads(file.read_text()) if file.exists() else {}
+    tables: dict[str, Any] = former["tables"] if former.get("ema") == options.ema else {}
+    ways: dict[str, dict[str, Any]] = {
+        "without": {"train_options": {"ema": 0}},
+        "with": {"train_options": {"ema": options.ema}},
+    }
     with tempfile.TemporaryDirectory() as cache:
         for name in options.tables:
             read, labels = quality_real.TABLES[name]
@@ -81,7 +86,7 @@ def main() -> None:
     about = f"{machine['cpu']}, {options.seeds} seeds; commits {', '.join(commits)}"
     page = (
         f"## A moving average of the weights\n\n{text(tables)}\n\nMeans over seeds, all settings but "
-        f"`ema` as they are by default, with {EMA}; changes are those of single splits: mean (smallest to "
+        f"`ema={options.ema}` as they are by default; changes are those of single splits: mean (smallest to "
         f"largest).\n\n`benchmarks/averaging.py`, {about}.\n"
     )
     print(page)

@@ -205,7 +205,8 @@ def record(
     """
     script = script or name
     runs = " or ".join(str(count) for count in sorted({len(job.runs) for job in jobs}))
-    commits = ", ".join(sorted({run.get("commit", commit()) for job in jobs for run in job.runs}))
+    here = commit()
+    commits = ", ".join(sorted({run.get("commit", here) for job in jobs for run in job.runs}))
     machine, date = cpu_description(), datetime.datetime.now(datetime.UTC).date().isoformat()
     about = (
         f"`benchmarks/{script}.py`, {date}, commit {commits}; "
